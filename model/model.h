@@ -37,10 +37,13 @@ struct agon_model_options {
     int n_threads;           /* local; 0: one a core */
     int n_batch_max;         /* most sequences that decode together; 0: 64 */
     int n_parallel_max;      /* http, exec: requests in flight; 0: 16 and 1 */
+    int n_tries_max;         /* http: tries of one turn; 0: 6 */
+    int retry_ms;            /* http: the first pause between tries, doubled each time; 0: 500 */
+    int turn_ms_max;         /* http, exec: time for one try of one turn; 0: 10 minutes */
 };
 
-/* spec: "local:DIR", "http://...", "https://...", "exec:COMMAND", "replay:FILE";
- * NULL or "" is the embedded checkpoint. The API key comes from AGON_API_KEY. */
+/* spec: "local:DIR", "http://...", "https://...", "exec:COMMAND", "exec+lines:COMMAND",
+ * "replay:FILE" (model/README.md); NULL or "" is the embedded checkpoint. The API key comes from AGON_API_KEY. */
 int agon_model_open(struct agon_model **ret, const char *spec,
                     const struct agon_model_options *options, struct agon_err *err) AGON_MUST_USE;
 void agon_model_free(struct agon_model *m);
