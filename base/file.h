@@ -14,7 +14,7 @@ int agon_file_read(struct agon_buf *b, const char *path, size_t size_max,
 /* The same beneath dir_fd: openat2(RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV). */
 int agon_file_read_at(struct agon_buf *b, int dir_fd, const char *name, size_t size_max,
                       struct agon_err *err) AGON_MUST_USE;
-/* Write to a temporary name beside path, fsync when durable, rename over path. */
+/* Write to a temporary name beside path (".agon-tmp-..."), fsync when durable, rename over path. */
 int agon_file_write(const char *path, struct agon_str content, bool durable,
                     struct agon_err *err) AGON_MUST_USE;
 /* mkdir -p. */
@@ -22,7 +22,9 @@ int agon_dir_make(const char *path, struct agon_err *err) AGON_MUST_USE;
 /* rm -r of a directory that agon made; follows no link; a missing one is fine. */
 int agon_dir_remove(const char *path, struct agon_err *err) AGON_MUST_USE;
 int agon_dir_sync(const char *path, struct agon_err *err) AGON_MUST_USE;
-/* Call fn(name, user) for each entry but "." and "..", in bytewise order of names. */
+/* Call fn(name, user) for each entry in bytewise order of names, without ".", ".." and the
+ * temporary names that a killed agon_file_write() left. A non-zero result of fn ends the walk
+ * and is returned. */
 int agon_dir_each(const char *path, int (*fn)(const char *name, void *user, struct agon_err *err),
                   void *user, struct agon_err *err) AGON_MUST_USE;
 /* AGON_AUTO for descriptors; -1 is "none". */

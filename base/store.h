@@ -16,7 +16,8 @@ enum { AGON_ROW = 1 };
 
 enum agon_store_mode { AGON_STORE_READ, AGON_STORE_WRITE, AGON_STORE_CREATE };
 
-/* Open a database with foreign keys on, extensions off, defensive on, and a busy timeout. */
+/* Open a database with foreign keys on, extensions off, defensive on, schema not
+ * trusted, "text" in double quotes always a name, and a busy timeout of 10 s. */
 int agon_store_open(struct sqlite3 **ret, const char *path, enum agon_store_mode mode,
                     struct agon_err *err) AGON_MUST_USE;
 void agon_store_close(struct sqlite3 *db); /* NULL is fine */
