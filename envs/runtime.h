@@ -32,6 +32,8 @@ int agon_runtime_open(struct agon_runtime **ret, struct agon_sandbox *sb, const 
                       struct agon_str tools, struct agon_buf *reason,
                       struct agon_err *err) AGON_MUST_USE;
 void agon_runtime_free(struct agon_runtime *rt);
+/* Drop the cell: the next call opens a fresh one (for a second, independent verdict). */
+void agon_runtime_renew(struct agon_runtime *rt);
 AGON_DEFINE_FREEP(struct agon_runtime, agon_runtime_free)
 int agon_runtime_n_tools(const struct agon_runtime *rt);
 const struct agon_tool *agon_runtime_tool(const struct agon_runtime *rt, int i);
@@ -69,5 +71,9 @@ struct agon_solved {
     int64_t fuel;
 };
 void agon_solved_deinit(struct agon_solved *s);
-int agon_runtime_solve(struct agon_runtime *rt, struct agon_str solution, struct agon_solved *ret,
-                       struct agon_buf *reason, struct agon_err *err) AGON_MUST_USE;
+/* answer_schema guides {} against [] and the order of keys, and the answer must fit it; NULL: unguided.
+ * AGON_REJECTED: the solution does not load, raises, or its answer does not fit (reason). Returning nil
+ * (unsolvable) is the answer null, or AGON_REJECTED where the schema has no null. */
+int agon_runtime_solve(struct agon_runtime *rt, struct agon_str solution, const json_t *answer_schema,
+                       struct agon_solved *ret, struct agon_buf *reason,
+                       struct agon_err *err) AGON_MUST_USE;

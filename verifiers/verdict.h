@@ -20,8 +20,16 @@ struct agon_verdict {
     int n_checks;
     char *unclaimed; /* first change that no check claimed, in words, or NULL */
     char *schema;    /* why the answer does not fit its schema, or NULL (then checks is empty) */
+    char *replay;    /* why a writing call did not succeed again, or NULL (then checks is empty) */
 };
 void agon_verdict_deinit(struct agon_verdict *v);
+
+/*
+ * What a verifier is made of, without judging anything: names and texts of its
+ * checks (all with end AGON_CHECK_PASS). AGON_REJECTED when it does not load.
+ */
+int agon_verdict_checks(struct agon_runtime *rt, struct agon_str verifier, struct agon_verdict *ret,
+                        struct agon_buf *reason, struct agon_err *err) AGON_MUST_USE;
 
 /* writes: array of {"tool","arguments"} or NULL. answer: JSON text, as submitted.
  * AGON_REJECTED when the verifier itself does not load (reason). */

@@ -1,0 +1,68 @@
+#pragma once
+/*
+ * A trial: one request to a cell that may perturb the world, run a solution in
+ * it, judge its answer and judge a batch of given answers, then puts the world
+ * back. Gates, audits and rollouts are made of trials; agon_verdict() is the
+ * trial of one answer.
+ *
+ * Order inside the cell: perturb; probes; solution; its verdict; the items. Each
+ * probe, the solution and each item starts from the (perturbed) initial state.
+ */
+#include "verifiers/verdict.h"
+
+/*
+ * Gate 8's perturbation: rows of each named column are dealt anew, by `seed` and
+ * `draw` alone. Even draws permute, odd ones draw with replacement; single-column
+ * keys and UNIQUE columns are only ever permuted; columns of composite keys and
+ * generated columns stay. NULLs travel with values.
+ */
+struct agon_perturb {
+    uint64_t seed;
+    int draw;
+    const json_t *columns; /* ["table.column", ...], borrowed */
+};
+
+/* One answer to judge, borrowed. answer is JSON text as submitted. */
+struct agon_trial_item {
+    struct agon_str answer;
+    const json_t *writes; /* [{"tool","arguments"}] or NULL */
+};
+
+/* A verdict in brief. Bit i of failed: check i did not pass. */
+struct agon_brief {
+    bool pass;
+    bool schema;    /* the answer is no JSON or does not fit; then failed is 0 */
+    bool replay;    /* a writing call did not succeed; then failed is 0 */
+    bool unclaimed; /* a change that no check claimed */
+    uint64_t failed;
+};
+
+struct agon_trial_input {
+    const struct agon_perturb *perturb; /* NULL: the world as it is */
+    bool reverse;                       /* PRAGMA reverse_unordered_selects */
+    const json_t *answer_schema;        /* NULL: any */
+    struct agon_str verifier;           /* size 0: none; then no verdicts */
+    struct agon_str solution;           /* size 0: none */
+    /* Results put in the place of the real ones: [{"tool","arguments","result"}]; calls with equal
+     * arguments (in the canonical writing, defaults filled in) are not executed. NULL: none. */
+    const json_t *overrides;
+    const json_t *probes; /* calls to make, each on the initial state: [{"tool","arguments"}], or NULL */
+    const struct agon_trial_item *items;
+    int n_items;
+};
+
+struct agon_trial {
+    bool solved;               /* the solution returned an answer that fits */
+    struct agon_solved run;    /* what it did, calls until it failed included */
+    char *unsolved;            /* why it did not, or NULL */
+    struct agon_verdict own;   /* of its answer, when there is a verifier and solved */
+    json_t *probes;            /* [{"result": ...} | {"error": "..."}], owned; NULL without */
+    struct agon_brief *briefs; /* n_items, owned; NULL without a verifier */
+    int n_briefs, n_checks;
+};
+void agon_trial_deinit(struct agon_trial *t);
+
+/* Returns 0; AGON_REJECTED when solution or verifier do not load (reason); or <0.
+ * A solution that raises is no rejection: solved is false and unsolved says why. */
+int agon_trial(struct agon_runtime *rt, const struct agon_trial_input *input, struct agon_trial *ret,
+               struct agon_buf *reason, struct agon_err *err) AGON_MUST_USE;
