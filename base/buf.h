@@ -18,7 +18,10 @@ struct agon_buf {
     int failed;      /* 0, or the AGON_E* that sticks */
 };
 
-#define AGON_BUF(max) {.size_max = (max)}
+#define AGON_BUF(max)     \
+    {                     \
+        .size_max = (max) \
+    }
 
 void agon_buf_deinit(struct agon_buf *b); /* frees; b is empty and usable again */
 /* Empty it and forget a failure; keeps the memory. */

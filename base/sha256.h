@@ -16,4 +16,5 @@ void agon_sha256_init(struct agon_sha256 *h);
 void agon_sha256_add(struct agon_sha256 *h, const void *data, size_t size);
 void agon_sha256_hex(struct agon_sha256 *h, char ret_hex[AGON_SHA256_HEX]);
 void agon_sha256_of(struct agon_str s, char ret_hex[AGON_SHA256_HEX]);
-int agon_sha256_file(const char *path, char ret_hex[AGON_SHA256_HEX], struct agon_err *err) AGON_MUST_USE;
+int agon_sha256_file(const char *path, char ret_hex[AGON_SHA256_HEX],
+                     struct agon_err *err) AGON_MUST_USE;

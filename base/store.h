@@ -32,7 +32,8 @@ AGON_DEFINE_FREEP(struct agon_query, agon_query_free)
 
 void agon_query_int(struct agon_query *q, int param, int64_t value);
 void agon_query_real(struct agon_query *q, int param, double value);
-void agon_query_text(struct agon_query *q, int param, const char *value); /* copied; NULL binds NULL */
+void agon_query_text(struct agon_query *q, int param,
+                     const char *value); /* copied; NULL binds NULL */
 void agon_query_str(struct agon_query *q, int param, struct agon_str value); /* copied */
 void agon_query_null(struct agon_query *q, int param);
 /* AGON_ROW with a row, 0 at the end (and the query is reset), <0 on error. */
