@@ -1,0 +1,59 @@
+/* Which kernels this machine can run. */
+#include "kernels/fast.h"
+
+static const struct agon_kernels plain = {
+    .name = "plain",
+    .rmsnorm = agon_rmsnorm_ref,
+    .layernorm = agon_layernorm_ref,
+    .matmul = agon_matmul_ref,
+    .swiglu = agon_swiglu_ref,
+    .mla = agon_mla_ref,
+    .indexer = agon_indexer_ref,
+    .topk = agon_topk_fast, /* portable as it is; the quadratic twin serves the tests */
+    .sample = agon_sample_ref,
+};
+
+#ifdef AGON_HAVE_X86
+#include <cpuid.h>
+
+#define TABLE(isa)                                              \
+    {                                                           \
+        .name = #isa, .rmsnorm = agon_rmsnorm_##isa,            \
+        .layernorm = agon_layernorm_##isa,                      \
+        .matmul = agon_matmul_##isa, .swiglu = agon_swiglu_##isa, \
+        .mla = agon_mla_##isa, .indexer = agon_indexer_##isa,   \
+        .topk = agon_topk_fast, .sample = agon_sample_##isa,    \
+    }
+static const struct agon_kernels avx2 = TABLE(avx2);
+static const struct agon_kernels avx512 = TABLE(avx512);
+
+static bool has_avx2(void)
+{
+    unsigned a, b, c, d; /* clang 14's builtin does not know "f16c" */
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+           __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
+
+static bool has_avx512(void)
+{
+    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+}
+#endif
+
+const struct agon_kernels *agon_kernels_for(enum agon_cpu cpu)
+{
+    switch (cpu) {
+    case AGON_CPU_PLAIN: return &plain;
+#ifdef AGON_HAVE_X86
+    case AGON_CPU_AVX2: return has_avx2() ? &avx2 : NULL;
+    case AGON_CPU_AVX512: return has_avx512() ? &avx512 : NULL;
+    case AGON_CPU_BEST: return has_avx512() ? &avx512 : has_avx2() ? &avx2 : &plain;
+#else
+    case AGON_CPU_AVX2:
+    case AGON_CPU_AVX512: return NULL;
+    case AGON_CPU_BEST: return &plain;
+#endif
+    }
+    return &plain;
+}
