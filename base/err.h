@@ -26,6 +26,7 @@ enum agon_code {
     AGON_ESTORE = -4,  /* SQLite */
     AGON_ESCRIPT = -5, /* Lua */
     AGON_EDEVICE = -6, /* CUDA */
+    AGON_EMODEL = -7,  /* a model's server, program or recording failed */
 };
 
 struct agon_err {

@@ -1,0 +1,350 @@
+/*
+ * The episode loop: see episode.h.
+ *
+ * State is small on purpose: a session, whether a turn is in flight, the numbers of
+ * turn and try. The transcript's last segment mirrors the session's messages.
+ */
+#include "synth/episode.h"
+
+#include "base/json.h"
+#include "envs/schema.h"
+#include "synth/page.h"
+
+#include <stdlib.h>
+
+enum {
+    RESULT_BYTES_MAX = 1 << 20, /* of a whole result, before paging */
+    CALLS_MAX = 64,             /* of one turn; more are refused one by one */
+    TURN_TOKENS_MAX = 16384,
+};
+
+struct agon_episode {
+    struct agon_episode_options o;
+    char *key;
+    struct agon_session *session;
+    bool in_flight;
+    int turn, attempt; /* from 0 */
+    json_t *segment;   /* the last of report.segments (borrowed from it) */
+    json_t *results;   /* long results by call, for pages after the first */
+    struct agon_episode_report report;
+};
+
+const char *agon_episode_end_name(enum agon_episode_end end)
+{
+    static const char *const names[] = {"running",   "done",   "silent", "turns",
+                                        "malformed", "length", "window"};
+    return names[end];
+}
+
+void agon_episode_free(struct agon_episode *e)
+{
+    if (!e)
+        return;
+    agon_session_free(e->session);
+    json_decref(e->report.segments);
+    json_decref(e->results);
+    free(e->key);
+    free(e);
+}
+
+const struct agon_episode_report *agon_episode_report(const struct agon_episode *e)
+{
+    return &e->report;
+}
+
+/* Begin a segment of the transcript with a copy of the list `head`. */
+static int segment_begin(struct agon_episode *e, const json_t *head, struct agon_err *err)
+{
+    json_t *copy = json_array();
+    if (!copy || json_array_extend(copy, (json_t *)(uintptr_t)head) ||
+        json_array_append_new(e->report.segments, copy))
+        return agon_fail(err, AGON_ENOMEM, "episode: out of memory");
+    e->segment = copy;
+    return 0;
+}
+
+int agon_episode_new(struct agon_episode **ret, const struct agon_episode_options *o,
+                     struct agon_err *err)
+{
+    struct agon_episode *e AGON_AUTO(agon_episode_freep) = calloc(1, sizeof(*e));
+    if (!e || !(e->key = strdup(o->key)) || !(e->report.segments = json_array()) ||
+        !(e->results = json_object()))
+        return agon_fail(err, AGON_ENOMEM, "episode: out of memory");
+    e->o = *o;
+    if (e->o.sampling.tokens_max == 0) {
+        int half = agon_model_window(o->model) / 2;
+        e->o.sampling.tokens_max = half < TURN_TOKENS_MAX ? half : TURN_TOKENS_MAX;
+    }
+    int r = o->prefix ? agon_session_fork(&e->session, o->prefix, err)
+                      : agon_session_new(&e->session, o->model, AGON_THINKING_ON, o->head, err);
+    if (r || (r = segment_begin(e, o->head, err)))
+        return agon_err_in(err, r, "%s", o->key);
+    *ret = AGON_STEAL(e);
+    return 0;
+}
+
+static int episode_end(struct agon_episode *e, enum agon_episode_end end)
+{
+    e->report.end = end;
+    agon_session_free(AGON_STEAL(e->session));
+    return AGON_EPISODE_ENDED;
+}
+
+static int episode_sample(struct agon_episode *e, struct agon_err *err)
+{
+    char key[512];
+    struct agon_rng rng = agon_rng_split_int(&e->o.rng, (uint64_t)e->turn);
+    rng = agon_rng_split_int(&rng, (uint64_t)e->attempt);
+    struct agon_sampling sampling = e->o.sampling;
+    sampling.seed = agon_rng_u64(&rng) >> 1; /* fits JSON's signed integers */
+    snprintf(key, sizeof(key), "%s/%d.%d", e->key, e->turn, e->attempt);
+    sampling.key = key;
+    int r = agon_session_sample(e->session, &sampling, err);
+    if (r)
+        return agon_err_in(err, r, "%s", key);
+    e->in_flight = true;
+    return 0;
+}
+
+/* ---- calls ------------------------------------------------------------------- */
+
+static const struct agon_episode_tool *tool_find(const struct agon_episode *e, const char *name)
+{
+    for (int i = 0; i < e->o.n_tools; i++)
+        if (strcmp(e->o.tools[i].name, name) == 0)
+            return &e->o.tools[i];
+    return NULL;
+}
+
+static int refuse_unknown(const struct agon_episode *e, const char *name, struct agon_buf *b)
+{
+    agon_buf_addf(b, "no tool '%.64s'; there are: ", name);
+    for (int i = 0; i < e->o.n_tools; i++)
+        agon_buf_addf(b, "%s%s", i ? ", " : "", e->o.tools[i].name);
+    return AGON_CALL_REFUSED;
+}
+
+/* Take `more` out of the arguments. 0, or AGON_CALL_REFUSED with the reason in b. */
+static int take_more(json_t *arguments, int *ret_page, struct agon_buf *b)
+{
+    const json_t *more = json_object_get(arguments, "more");
+    *ret_page = 1;
+    if (!more)
+        return 0;
+    json_int_t page = json_integer_value(more);
+    if (!json_is_integer(more) || page < 1 || page > 1000000) {
+        agon_buf_adds(b, "arguments.more: expected the number of a page, from 1");
+        return AGON_CALL_REFUSED;
+    }
+    *ret_page = (int)page;
+    json_object_del(arguments, "more");
+    return 0;
+}
+
+static int call_run(const struct agon_episode_tool *tool, const json_t *arguments,
+                    struct agon_buf *b, struct agon_err *err)
+{
+    struct agon_err why;
+    const json_t *schema =
+        json_object_get(json_object_get(tool->function, "function"), "parameters");
+    if (!tool->checks_arguments && agon_schema_fits(schema, arguments, "arguments", &why)) {
+        agon_buf_adds(b, why.text);
+        return AGON_CALL_REFUSED;
+    }
+    return tool->call(tool->user, tool->name, arguments, b, err);
+}
+
+/* The whole text of the call's result: a stored one for later pages, else a new one. */
+static int call_result(struct agon_episode *e, const struct agon_episode_tool *tool,
+                       const json_t *arguments, const char *memo, int page, struct agon_buf *whole,
+                       struct agon_err *err)
+{
+    const json_t *stored = page > 1 ? json_object_get(e->results, memo) : NULL;
+    if (stored) {
+        agon_buf_adds(whole, json_string_value(stored));
+        return 0;
+    }
+    return call_run(tool, arguments, whole, err);
+}
+
+/* Page `page` of whole, as the model sees it. */
+static int call_page(struct agon_episode *e, const struct agon_buf *whole, const char *memo,
+                     int page, struct agon_buf *shown, struct agon_err *err)
+{
+    size_t cap = agon_page_cap(agon_model_window(e->o.model));
+    int n_pages = agon_page_cut(shown, agon_buf_str(whole), cap, page);
+    if (page > n_pages) {
+        agon_buf_addf(shown, "error: page %d is past the last, %d", page, n_pages);
+        return AGON_CALL_REFUSED;
+    }
+    if (n_pages > 1 && json_object_set_new(e->results, memo,
+                                           json_stringn(agon_buf_text(whole), whole->size)))
+        return agon_fail(err, AGON_ENOMEM, "%s: out of memory", e->key);
+    return 0;
+}
+
+/* Run one call and append its result, paged, to shown. 0, AGON_CALL_*, or <0. */
+static int call_one(struct agon_episode *e, const char *name, json_t *arguments,
+                    struct agon_buf *shown, struct agon_err *err)
+{
+    struct agon_buf whole AGON_AUTO(agon_buf_deinit) = AGON_BUF(RESULT_BYTES_MAX);
+    struct agon_buf memo AGON_AUTO(agon_buf_deinit) = AGON_BUF(RESULT_BYTES_MAX);
+    const struct agon_episode_tool *tool = tool_find(e, name);
+    int page = 1, r = tool ? take_more(arguments, &page, &whole) : refuse_unknown(e, name, &whole);
+    if (!r) {
+        agon_buf_addf(&memo, "%s ", name);
+        agon_json_dump_sorted(&memo, arguments);
+        r = call_result(e, tool, arguments, agon_buf_text(&memo), page, &whole, err);
+        e->report.calls++;
+    }
+    if (r < 0)
+        return r;
+    if (whole.failed) { /* a result over the limit is the tool's fault, not ours */
+        agon_buf_reset(&whole);
+        agon_buf_addf(&whole, "the result is over %d bytes; ask for less", RESULT_BYTES_MAX);
+        r = AGON_CALL_REFUSED;
+    }
+    if (r == AGON_CALL_REFUSED && strncmp(agon_buf_text(&whole), "error: ", 7) != 0)
+        agon_buf_adds(shown, "error: ");
+    int r_page = call_page(e, &whole, agon_buf_text(&memo), page, shown, err);
+    return r_page ? r_page : r;
+}
+
+/* Run the calls of a turn in order and append their results to `messages`.
+ * 0, AGON_CALL_LAST, or <0. */
+static int calls_run(struct agon_episode *e, const json_t *calls, json_t *messages,
+                     struct agon_err *err)
+{
+    size_t i;
+    json_t *call;
+    json_array_foreach(calls, i, call) {
+        const json_t *function = json_object_get(call, "function");
+        const char *name = agon_json_text(function, "name", "");
+        struct agon_buf shown AGON_AUTO(agon_buf_deinit) = AGON_BUF(2 * RESULT_BYTES_MAX);
+        json_auto_t *arguments = NULL;
+        int r = agon_json_parse(&arguments, agon_str(agon_json_text(function, "arguments", "{}")),
+                                err);
+        if (r)
+            return agon_err_in(err, r, "%s: a call's arguments", e->key);
+        if (i < CALLS_MAX) {
+            r = call_one(e, name, arguments, &shown, err);
+        } else {
+            agon_buf_addf(&shown, "error: at most %d calls in one turn", CALLS_MAX);
+            r = AGON_CALL_REFUSED;
+        }
+        if (r < 0 || (r == 0 && agon_buf_check(&shown, "a tool's result", err)))
+            return r < 0 ? r : AGON_ENOMEM;
+        e->report.refused += r == AGON_CALL_REFUSED;
+        json_t *message = json_pack("{s:s, s:s, s:s%}", "role", "tool", "tool_call_id",
+                                    agon_json_text(call, "id", ""), "content",
+                                    agon_buf_text(&shown), shown.size);
+        if (!message || json_array_append_new(messages, message))
+            return agon_fail(err, AGON_ENOMEM, "%s: a tool's result is no UTF-8 text", e->key);
+        if (r == AGON_CALL_LAST)
+            return AGON_CALL_LAST;
+    }
+    return 0;
+}
+
+/* ---- turns ------------------------------------------------------------------- */
+
+/* The window is nearly full: go on in a fresh session with less of the past. */
+static int episode_reset(struct agon_episode *e, struct agon_err *err)
+{
+    size_t n_head = json_array_size(e->o.head);
+    json_auto_t *kept = agon_context_shrink(e->o.context, e->segment, n_head);
+    if (!kept)
+        return agon_fail(err, AGON_ENOMEM, "%s: out of memory", e->key);
+    if (json_array_size(kept) == json_array_size(e->segment))
+        return 0; /* a single turn fills the window: nothing to discard */
+    agon_session_free(AGON_STEAL(e->session));
+    int r = agon_session_new(&e->session, e->o.model, AGON_THINKING_ON, kept, err);
+    if (r || (r = segment_begin(e, kept, err)))
+        return agon_err_in(err, r, "%s: context reset", e->key);
+    e->report.resets++;
+    return 0;
+}
+
+static int turn_ok(struct agon_episode *e, json_t *message, struct agon_err *err)
+{
+    const json_t *calls = json_object_get(message, "tool_calls");
+    e->report.turns++;
+    if (json_array_append(e->segment, message))
+        return agon_fail(err, AGON_ENOMEM, "%s: out of memory", e->key);
+    if (json_array_size(calls) == 0)
+        return episode_end(e, AGON_EPISODE_SILENT);
+
+    json_auto_t *results = json_array();
+    int r = results ? calls_run(e, calls, results, err)
+                    : agon_fail(err, AGON_ENOMEM, "%s: out of memory", e->key);
+    if (r < 0)
+        return r;
+    if (json_array_extend(e->segment, results))
+        return agon_fail(err, AGON_ENOMEM, "%s: out of memory", e->key);
+    if (r == AGON_CALL_LAST)
+        return episode_end(e, AGON_EPISODE_DONE);
+    e->attempt = 0;
+    if (++e->turn >= e->o.turns_max)
+        return episode_end(e, AGON_EPISODE_TURNS);
+    if ((r = agon_session_append(e->session, results, err)))
+        return agon_err_in(err, r, "%s", e->key);
+    if (e->o.context != AGON_CONTEXT_NONE &&
+        agon_context_full(agon_session_tokens(e->session), agon_model_window(e->o.model)))
+        return episode_reset(e, err);
+    return 0;
+}
+
+/* A completion that can't stand in the history: once more, or the end. What was
+ * generated last stays in the record. */
+static int turn_bad(struct agon_episode *e, const struct agon_turn *turn, struct agon_err *err)
+{
+    e->report.malformed++;
+    if (++e->attempt < e->o.tries_max)
+        return 0;
+    snprintf(e->report.reason, sizeof(e->report.reason), "%s", turn->reason);
+    json_t *message = json_pack("{s:s, s:s, s:s}", "role", "assistant", "malformed",
+                                turn->text ? turn->text : "", "reason", turn->reason);
+    if (!message) /* the text is no UTF-8: its reason is all that can be kept */
+        message = json_pack("{s:s, s:s}", "role", "assistant", "malformed", "");
+    if (!message || json_array_append_new(e->segment, message))
+        return agon_fail(err, AGON_ENOMEM, "%s: out of memory", e->key);
+    if (turn->end == AGON_TURN_MALFORMED)
+        return episode_end(e, AGON_EPISODE_MALFORMED);
+    int window = agon_model_window(e->o.model);
+    bool full = agon_session_tokens(e->session) + e->o.sampling.tokens_max > window;
+    return episode_end(e, full ? AGON_EPISODE_WINDOW : AGON_EPISODE_LENGTH);
+}
+
+static int turn_over(struct agon_episode *e, struct agon_turn *turn, struct agon_err *err)
+{
+    e->report.tokens += turn->n_tokens;
+    switch (turn->end) {
+    case AGON_TURN_OK: return turn_ok(e, turn->message, err);
+    case AGON_TURN_MALFORMED:
+    case AGON_TURN_LENGTH: return turn_bad(e, turn, err);
+    case AGON_TURN_FAILED: break;
+    }
+    return agon_fail(err, AGON_EMODEL, "model '%s': %s/%d.%d: %s", agon_model_name(e->o.model),
+                     e->key, e->turn, e->attempt, turn->reason);
+}
+
+int agon_episode_step(struct agon_episode *e, struct agon_err *err)
+{
+    while (e->report.end == AGON_EPISODE_RUNNING) {
+        if (!e->in_flight) {
+            int r = episode_sample(e, err);
+            if (r)
+                return r;
+        }
+        struct agon_turn turn = {0};
+        int r = agon_session_take(e->session, &turn, err);
+        if (r <= 0)
+            return r;
+        e->in_flight = false;
+        r = turn_over(e, &turn, err);
+        agon_turn_deinit(&turn);
+        if (r < 0)
+            return r;
+    }
+    return AGON_EPISODE_ENDED;
+}
