@@ -45,19 +45,22 @@ bool agon_document_is_data(const char *address)
            ends_with(address, ".json");
 }
 
-enum agon_document_kind agon_document_sniff(const char *address, const char *content_type, struct agon_str body)
+enum agon_document_kind agon_document_sniff(const char *address, const char *content_type,
+                                            struct agon_str body)
 {
-    struct agon_str head = {body.data, body.size < 4096 ? body.size : 4096}, type = agon_str(content_type);
+    struct agon_str head = {body.data, body.size < 4096 ? body.size : 4096},
+                    type = agon_str(content_type);
     if (head.size && memchr(head.data, '\0', head.size))
         return AGON_DOC_BINARY;
     if (ends_with(address, ".csv") || starts_with(type, "text/csv"))
         return AGON_DOC_CSV;
-    if (ends_with(address, ".tsv") || ends_with(address, ".tab") || starts_with(type, "text/tab-separated"))
+    if (ends_with(address, ".tsv") || ends_with(address, ".tab") ||
+        starts_with(type, "text/tab-separated"))
         return AGON_DOC_TSV;
     if (ends_with(address, ".json") || starts_with(type, "application/json"))
         return AGON_DOC_JSON;
-    if (ends_with(address, ".html") || ends_with(address, ".htm") || starts_with(type, "text/html") ||
-        starts_with(type, "application/xhtml"))
+    if (ends_with(address, ".html") || ends_with(address, ".htm") ||
+        starts_with(type, "text/html") || starts_with(type, "application/xhtml"))
         return AGON_DOC_HTML;
     while (head.size && isspace((unsigned char)*head.data))
         head.data++, head.size--;
@@ -86,13 +89,16 @@ static int csv_table(const struct agon_document *d, const struct agon_table_opti
     else if (o->delimiter && strlen(o->delimiter) == 1)
         csv.delimiter = *o->delimiter;
     else if (o->delimiter && *o->delimiter) {
-        (void)agon_fail(err, AGON_EINPUT, "delimiter '%.20s' is neither one character nor \"space\" nor \"tab\"", o->delimiter);
+        (void)agon_fail(err, AGON_EINPUT,
+                        "delimiter '%.20s' is neither one character nor \"space\" nor \"tab\"",
+                        o->delimiter);
         return AGON_TABLE_NONE;
     }
     return agon_table_read_csv(ret, d->body, &csv, err);
 }
 
-static int html_table(const struct agon_document *d, int number, struct agon_table **ret, struct agon_err *err)
+static int html_table(const struct agon_document *d, int number, struct agon_table **ret,
+                      struct agon_err *err)
 {
     struct agon_html html;
     int r = agon_html_parse(&html, d->body, d->address, err);
@@ -102,7 +108,8 @@ static int html_table(const struct agon_document *d, int number, struct agon_tab
     if (number >= 1 && number <= html.n_tables) {
         *ret = AGON_STEAL(html.tables[number - 1]);
     } else {
-        (void)agon_fail(err, AGON_EINPUT, "the page holds %d tables; there is no table %d", html.n_tables, number);
+        (void)agon_fail(err, AGON_EINPUT, "the page holds %d tables; there is no table %d",
+                        html.n_tables, number);
         r = AGON_TABLE_NONE;
     }
     agon_html_deinit(&html);
@@ -130,9 +137,11 @@ static void find_arrays(struct arrays *found, const json_t *v, const char *point
     }
     const char *key;
     json_t *child;
-    json_object_foreach ((json_t *)(uintptr_t)v, key, child) {
+    json_object_foreach((json_t *)(uintptr_t)v, key, child)
+    {
         char next[200];
-        if (strpbrk(key, "~/") || snprintf(next, sizeof(next), "%s/%s", pointer, key) >= (int)sizeof(next))
+        if (strpbrk(key, "~/") ||
+            snprintf(next, sizeof(next), "%s/%s", pointer, key) >= (int)sizeof(next))
             continue;
         find_arrays(found, child, next);
     }
@@ -145,7 +154,8 @@ static int compare_arrays(const void *a, const void *b)
     return nx != ny ? (nx < ny) - (nx > ny) : strcmp(x->pointer, y->pointer);
 }
 
-static int arrays_of(struct agon_str body, json_t **ret_root, struct arrays *ret, struct agon_err *err)
+static int arrays_of(struct agon_str body, json_t **ret_root, struct arrays *ret,
+                     struct agon_err *err)
 {
     int r = agon_json_parse(ret_root, body, err);
     if (r)
@@ -156,13 +166,15 @@ static int arrays_of(struct agon_str body, json_t **ret_root, struct arrays *ret
     return 0;
 }
 
-static int json_table(const struct agon_document *d, const char *pointer, struct agon_table **ret, struct agon_err *err)
+static int json_table(const struct agon_document *d, const char *pointer, struct agon_table **ret,
+                      struct agon_err *err)
 {
     char largest[200] = "";
     if (!pointer) {
         struct arrays *found = calloc(1, sizeof(*found));
         json_auto_t *root = NULL;
-        int r = found ? arrays_of(d->body, &root, found, err) : agon_fail(err, AGON_ENOMEM, "json: out of memory");
+        int r = found ? arrays_of(d->body, &root, found, err)
+                      : agon_fail(err, AGON_ENOMEM, "json: out of memory");
         if (!r && found->n)
             memcpy(largest, found->items[0].pointer, sizeof(largest));
         free(found);
@@ -181,7 +193,8 @@ int agon_document_table(const struct agon_document *d, const struct agon_table_o
     if (strcmp(format, "html") == 0)
         return html_table(d, o->number, ret, err);
     if (d->kind == AGON_DOC_BINARY || d->kind == AGON_DOC_HTML) {
-        (void)agon_fail(err, AGON_EINPUT, "%.150s is %s, not %s", d->address, kind_names[d->kind], format);
+        (void)agon_fail(err, AGON_EINPUT, "%.150s is %s, not %s", d->address, kind_names[d->kind],
+                        format);
         return AGON_TABLE_NONE;
     }
     return csv_table(d, o, strcmp(format, "tsv") == 0, ret, err);
@@ -210,8 +223,8 @@ static int render_csv(const struct agon_document *d, struct agon_buf *b, struct 
         agon_buf_addf(b, "%s, empty\n", kind_names[d->kind]);
         return 0;
     }
-    agon_buf_addf(b, "%s, %d row%s, %d columns\n", kind_names[d->kind], t->n_rows + t->n_rows_left_out,
-                  t->n_rows == 1 ? "" : "s", t->n_columns);
+    agon_buf_addf(b, "%s, %d row%s, %d columns\n", kind_names[d->kind],
+                  t->n_rows + t->n_rows_left_out, t->n_rows == 1 ? "" : "s", t->n_columns);
     add_fields(b, t, -1);
     for (int row = 0; row < t->n_rows && row < DOC_ROWS_SHOWN; row++)
         add_fields(b, t, row);
@@ -224,7 +237,8 @@ static void add_item(struct agon_buf *b, const json_t *item)
     agon_json_dump(&text, item);
     struct agon_str s = agon_buf_str(&text);
     bool cut = s.size > DOC_ITEM_MAX;
-    for (s.size = cut ? DOC_ITEM_MAX : s.size; cut && s.size && ((unsigned char)s.data[s.size] & 0xC0) == 0x80;)
+    for (s.size = cut ? DOC_ITEM_MAX : s.size;
+         cut && s.size && ((unsigned char)s.data[s.size] & 0xC0) == 0x80;)
         s.size--;
     agon_buf_add_str(b, s);
     agon_buf_adds(b, cut ? "…\n" : "\n");
@@ -248,8 +262,7 @@ static int render_json(const struct agon_document *d, struct agon_buf *b, struct
         agon_buf_addf(b, "array %s: %zu items", a->pointer, json_array_size(a->value));
         const char *key;
         json_t *v;
-        json_object_foreach ((json_t *)(uintptr_t)first, key, v)
-            agon_buf_addf(b, ", %s", key);
+        json_object_foreach((json_t *)(uintptr_t)first, key, v) agon_buf_addf(b, ", %s", key);
         agon_buf_addc(b, '\n');
         add_item(b, first);
     }
@@ -269,7 +282,8 @@ static void render_links(const struct agon_html *h, struct agon_buf *b)
                 continue;
             if (n == 0)
                 agon_buf_adds(b, "links:\n");
-            agon_buf_addf(b, "[%d] %s %s\n", ++n, h->links[i].url, data ? h->links[i].context : h->links[i].label);
+            agon_buf_addf(b, "[%d] %s %s\n", ++n, h->links[i].url,
+                          data ? h->links[i].context : h->links[i].label);
         }
     }
 }
@@ -288,7 +302,9 @@ static int render_html(const struct agon_document *d, struct agon_buf *b, struct
     render_links(&h, b);
     if (h.text.size) {
         agon_buf_adds(b, "text:\n");
-        agon_buf_add_str(b, (struct agon_str){h.text.data, h.text.size > DOC_TEXT_MAX ? DOC_TEXT_MAX : h.text.size});
+        agon_buf_add_str(b,
+                         (struct agon_str){h.text.data, h.text.size > DOC_TEXT_MAX ? DOC_TEXT_MAX
+                                                                                   : h.text.size});
     }
     agon_html_deinit(&h);
     return 0;
@@ -302,7 +318,8 @@ static void add_text(struct agon_buf *b, struct agon_str s)
         unsigned char c = (unsigned char)s.data[i];
         size_t n = c < 0x80 ? 1 : c >= 0xF0 ? 4 : c >= 0xE0 ? 3 : 2;
         struct agon_str one = {s.data + i, n};
-        bool good = i + n <= s.size && (c >= 0x20 || c == '\n' || c == '\t') && c != 0x7F && agon_utf8_valid(one);
+        bool good = i + n <= s.size && (c >= 0x20 || c == '\n' || c == '\t') && c != 0x7F &&
+                    agon_utf8_valid(one);
         if (good)
             agon_buf_add_str(b, one);
         else if (c >= 0x80)
@@ -325,7 +342,9 @@ int agon_document_render(const struct agon_document *d, struct agon_buf *b, stru
         agon_buf_adds(&raw, "text\n");
         agon_buf_add_str(&raw, d->body);
         break;
-    case AGON_DOC_BINARY: agon_buf_addf(&raw, "binary, %zu bytes: it can't be read\n", d->body.size); break;
+    case AGON_DOC_BINARY:
+        agon_buf_addf(&raw, "binary, %zu bytes: it can't be read\n", d->body.size);
+        break;
     }
     if (!r)
         r = agon_buf_check(&raw, "fetch", err);
@@ -339,11 +358,13 @@ int agon_document_render(const struct agon_document *d, struct agon_buf *b, stru
     return r;
 }
 
-int agon_document_words(const struct agon_document *d, const struct agon_html *html, struct agon_buf *title,
-                        struct agon_buf *text, struct agon_err *err)
+int agon_document_words(const struct agon_document *d, const struct agon_html *html,
+                        struct agon_buf *title, struct agon_buf *text, struct agon_err *err)
 {
     const char *name = strrchr(d->address, '/');
-    agon_buf_adds(title, html && *html->title ? html->title : name && name[1] ? name + 1 : d->address);
+    agon_buf_adds(title, html && *html->title ? html->title
+                         : name && name[1]    ? name + 1
+                                              : d->address);
     struct agon_str words = html ? agon_buf_str(&html->text) : d->body;
     if (words.size > DOC_WORDS_MAX)
         words.size = DOC_WORDS_MAX;

@@ -17,10 +17,10 @@ enum {
 };
 
 struct host {
-    char origin[300]; /* "http://host:port" */
+    char origin[300];           /* "http://host:port" */
     struct agon_robots *robots; /* NULL: everything is allowed */
-    bool known, closed; /* closed: robots.txt could not be had, so nothing may be read */
-    bool named;         /* on the list of allowed hosts */
+    bool known, closed;         /* closed: robots.txt could not be had, so nothing may be read */
+    bool named;                 /* on the list of allowed hosts */
     int64_t last_ms;
     char why[160]; /* closed: what went wrong */
 };
@@ -40,13 +40,15 @@ static int64_t now_ms(void)
     return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
-int agon_fetcher_new(struct agon_fetcher **ret, const struct agon_fetcher_options *options, struct agon_err *err)
+int agon_fetcher_new(struct agon_fetcher **ret, const struct agon_fetcher_options *options,
+                     struct agon_err *err)
 {
     struct agon_fetcher *f AGON_AUTO(agon_fetcher_freep) = calloc(1, sizeof(*f));
     if (!f)
         return agon_fail(err, AGON_ENOMEM, "fetcher: out of memory");
     f->options = *options;
-    snprintf(f->product, sizeof(f->product), "%.*s", (int)strcspn(options->user_agent, "/ "), options->user_agent);
+    snprintf(f->product, sizeof(f->product), "%.*s", (int)strcspn(options->user_agent, "/ "),
+             options->user_agent);
     int r = agon_http_new(&f->http, err);
     if (r)
         return r;
@@ -97,7 +99,8 @@ static bool ip_is_private(const char *ip)
         return true;
     const uint8_t *b = v6.s6_addr;
     if (IN6_IS_ADDR_V4MAPPED(&v6) || (b[0] == 0 && b[1] == 0x64 && b[2] == 0xFF && b[3] == 0x9B))
-        return ipv4_is_private((uint32_t)b[12] << 24 | (uint32_t)b[13] << 16 | (uint32_t)b[14] << 8 | b[15]);
+        return ipv4_is_private((uint32_t)b[12] << 24 | (uint32_t)b[13] << 16 |
+                               (uint32_t)b[14] << 8 | b[15]);
     bool zero = true;
     for (int i = 0; i < 15; i++)
         zero = zero && b[i] == 0;
@@ -128,7 +131,8 @@ static struct host *host_of(struct agon_fetcher *f, const char *url, const char 
 {
     size_t scheme = strncmp(url, "http://", 7) == 0 ? 7 : strncmp(url, "https://", 8) == 0 ? 8 : 0;
     size_t size = scheme ? scheme + strcspn(url + scheme, "/?#") : 0;
-    if (size == scheme || size >= sizeof(f->hosts[0].origin) || memchr(url + scheme, '@', size - scheme))
+    if (size == scheme || size >= sizeof(f->hosts[0].origin) ||
+        memchr(url + scheme, '@', size - scheme))
         return NULL;
     *ret_path = url[size] == '/' ? url + size : "/";
     for (int i = 0; i < f->n_hosts; i++)
@@ -173,12 +177,15 @@ static void close_host(struct host *h, const struct agon_http_response *res)
     if (res->end == AGON_HTTP_OK)
         snprintf(h->why, sizeof(h->why), "its robots.txt answers with status %ld", res->status);
     else if (res->end == AGON_HTTP_REFUSED)
-        snprintf(h->why, sizeof(h->why), "it is a private address that is not on the list of allowed hosts");
+        snprintf(h->why, sizeof(h->why),
+                 "it is a private address that is not on the list of allowed hosts");
     else
-        snprintf(h->why, sizeof(h->why), "%.150s", res->end == AGON_HTTP_TOO_BIG ? "its robots.txt is too big" : res->reason);
+        snprintf(h->why, sizeof(h->why), "%.150s",
+                 res->end == AGON_HTTP_TOO_BIG ? "its robots.txt is too big" : res->reason);
 }
 
-/* RFC 9309 section 2.3.1: 4xx means no rules, 5xx or no answer means keep out; redirects are followed. */
+/* RFC 9309 section 2.3.1: 4xx means no rules, 5xx or no answer means keep out; redirects are
+ * followed. */
 static int learn_robots(struct agon_fetcher *f, struct host *h, struct agon_err *err)
 {
     char url[2048];
@@ -188,7 +195,8 @@ static int learn_robots(struct agon_fetcher *f, struct host *h, struct agon_err 
         int r = get_once(f, h, url, FETCH_ROBOTS_MAX, &res, err);
         if (r)
             return r;
-        bool moved = res.end == AGON_HTTP_OK && res.status >= 300 && res.status < 400 && *res.location;
+        bool moved =
+            res.end == AGON_HTTP_OK && res.status >= 300 && res.status < 400 && *res.location;
         if (moved)
             snprintf(url, sizeof(url), "%.2040s", res.location);
         else if (res.end == AGON_HTTP_OK && res.status == 200)
@@ -219,8 +227,11 @@ static int judge_response(const struct agon_fetcher *f, const struct host *h, co
     switch (res->end) {
     case AGON_HTTP_OK: break;
     case AGON_HTTP_REFUSED:
-        return refuse(reason, "%s is at a private address; its host is not on the list of allowed hosts", h->origin);
-    case AGON_HTTP_TOO_BIG: return refuse(reason, "%.200s is larger than %zu bytes", url, f->options.bytes_max);
+        return refuse(reason,
+                      "%s is at a private address; its host is not on the list of allowed hosts",
+                      h->origin);
+    case AGON_HTTP_TOO_BIG:
+        return refuse(reason, "%.200s is larger than %zu bytes", url, f->options.bytes_max);
     case AGON_HTTP_FAILED: return refuse(reason, "%.200s could not be read: %s", url, res->reason);
     }
     if (res->status != 200)

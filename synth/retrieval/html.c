@@ -99,7 +99,8 @@ static char *absolute_url(const char *href, const char *base)
     return copy;
 }
 
-/* The row, item or paragraph that a link stands in: on lists of files it says what the label ("CSV") does not. */
+/* The row, item or paragraph that a link stands in: on lists of files it says what the label
+ * ("CSV") does not. */
 static const xmlNode *link_block(const xmlNode *n)
 {
     static const char *const blocks[] = {"tr", "li", "p", "dd", "dt", NULL};
@@ -170,8 +171,8 @@ static int row_cells(struct page *p, struct agon_table *t, const xmlNode *tr,
 
 static bool cell_is_missing(struct agon_str s)
 {
-    return s.size == 0 || agon_str_is(s, "NA") || agon_str_is(s, "-") || agon_str_is(s, "\xE2\x80\x93") ||
-           agon_str_is(s, "\xE2\x80\x94");
+    return s.size == 0 || agon_str_is(s, "NA") || agon_str_is(s, "-") ||
+           agon_str_is(s, "\xE2\x80\x93") || agon_str_is(s, "\xE2\x80\x94");
 }
 
 static void table_row(struct page *p, struct agon_table *t, const xmlNode *tr)
@@ -223,7 +224,8 @@ static void add_table(struct page *p, const xmlNode *n)
     table_rows(p, t, n);
     if (p->r || t->n_columns < 2 || t->n_rows < 1)
         return;
-    struct agon_table **tables = realloc(h->tables, (size_t)(h->n_tables + 1) * sizeof(struct agon_table *));
+    struct agon_table **tables =
+        realloc(h->tables, (size_t)(h->n_tables + 1) * sizeof(struct agon_table *));
     if (!tables) {
         (void)out_of_memory(p);
         return;
@@ -245,10 +247,11 @@ static void walk_links(struct page *p, const xmlNode *n)
 
 static void walk(struct page *p, const xmlNode *n)
 {
-    static const char *const hidden[] = {"script", "style", "noscript", "template", "head", "svg", NULL};
-    static const char *const blocks[] = {"p",  "div", "li", "tr", "h1", "h2", "h3", "h4",      "h5",
-                                         "h6", "br",  "dt", "dd", "ul", "ol", "pre", "section", "article",
-                                         NULL};
+    static const char *const hidden[] = {"script", "style", "noscript", "template",
+                                         "head",   "svg",   NULL};
+    static const char *const blocks[] = {"p",  "div", "li",      "tr",      "h1", "h2", "h3",
+                                         "h4", "h5",  "h6",      "br",      "dt", "dd", "ul",
+                                         "ol", "pre", "section", "article", NULL};
     struct agon_buf *text = &p->html->text;
     for (const xmlNode *c = n->children; c && !p->r; c = c->next) {
         if (c->type == XML_TEXT_NODE)
@@ -287,7 +290,8 @@ static const xmlNode *find_element(const xmlNode *n, const char *name)
     return NULL;
 }
 
-int agon_html_parse(struct agon_html *ret, struct agon_str body, const char *url, struct agon_err *err)
+int agon_html_parse(struct agon_html *ret, struct agon_str body, const char *url,
+                    struct agon_err *err)
 {
     *ret = (struct agon_html){.text = AGON_BUF(HTML_TEXT_MAX)};
     if (body.size > INT32_MAX)

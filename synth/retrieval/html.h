@@ -13,7 +13,7 @@ struct agon_link {
 };
 struct agon_html {
     char *title;
-    struct agon_buf text; /* blocks as lines, white space collapsed */
+    struct agon_buf text;    /* blocks as lines, white space collapsed */
     struct agon_link *links; /* http and https only, each once, in their order */
     int n_links;
     struct agon_table **tables; /* with at least two columns and one row */

@@ -116,7 +116,8 @@ static int choose_columns(struct import *in, const json_t *wanted, struct agon_b
     }
     size_t i;
     const json_t *item;
-    json_array_foreach ((json_t *)(uintptr_t)wanted, i, item) {
+    json_array_foreach((json_t *)(uintptr_t)wanted, i, item)
+    {
         const char *header = json_string_value(item);
         int source = header ? find_header(in->table, header) : -1;
         if (source < 0) {
@@ -167,7 +168,9 @@ static enum column_type cell_type(const struct agon_cell_value *v)
     case AGON_CELL_INTEGER: return COLUMN_INTEGER;
     case AGON_CELL_REAL: return COLUMN_REAL;
     case AGON_CELL_TEXT:
-        return text_is_integer(v->text) ? COLUMN_INTEGER : text_is_real(v->text) ? COLUMN_REAL : COLUMN_TEXT;
+        return text_is_integer(v->text) ? COLUMN_INTEGER
+               : text_is_real(v->text)  ? COLUMN_REAL
+                                        : COLUMN_TEXT;
     case AGON_CELL_MISSING:
     case AGON_CELL_STRING: break;
     }
@@ -209,10 +212,12 @@ static int type_column(const struct agon_table *t, struct column *c, struct agon
 
 /* ---- into the world */
 
-static int count_tables(struct sqlite3 *world, const char *name, int *ret_n, bool *ret_exists, struct agon_err *err)
+static int count_tables(struct sqlite3 *world, const char *name, int *ret_n, bool *ret_exists,
+                        struct agon_err *err)
 {
     struct agon_query *q AGON_AUTO(agon_query_freep) = NULL;
-    int r = agon_query_new(&q, world, "SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name", err);
+    int r = agon_query_new(
+        &q, world, "SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name", err);
     if (r)
         return r;
     *ret_n = 0;
@@ -225,7 +230,8 @@ static int count_tables(struct sqlite3 *world, const char *name, int *ret_n, boo
 }
 
 /* Names are identifiers by now, so they stand in SQL as they are. */
-static int create_table(struct sqlite3 *world, const struct import *in, const char *into, struct agon_err *err)
+static int create_table(struct sqlite3 *world, const struct import *in, const char *into,
+                        struct agon_err *err)
 {
     struct agon_buf sql = AGON_BUF(64 << 10);
     agon_buf_addf(&sql, "CREATE TABLE %s (", into);
@@ -242,7 +248,8 @@ static int create_table(struct sqlite3 *world, const struct import *in, const ch
     return r;
 }
 
-static void bind_cell(struct agon_query *q, int param, enum column_type type, const struct agon_cell_value *v)
+static void bind_cell(struct agon_query *q, int param, enum column_type type,
+                      const struct agon_cell_value *v)
 {
     char text[64];
     struct agon_str s = v->text;
@@ -257,14 +264,16 @@ static void bind_cell(struct agon_query *q, int param, enum column_type type, co
         agon_query_str(q, param, s);
         return;
     }
-    snprintf(text, sizeof(text), "%.*s", AGON_STR_ARG(s)); /* numbers are short: cell_type() saw to it */
+    snprintf(text, sizeof(text), "%.*s",
+             AGON_STR_ARG(s)); /* numbers are short: cell_type() saw to it */
     if (type == COLUMN_INTEGER)
         agon_query_int(q, param, strtoll(text, NULL, 10));
     else
         agon_query_real(q, param, strtod(text, NULL));
 }
 
-static int insert_rows(struct sqlite3 *world, const struct import *in, const char *into, struct agon_err *err)
+static int insert_rows(struct sqlite3 *world, const struct import *in, const char *into,
+                       struct agon_err *err)
 {
     struct agon_query *q AGON_AUTO(agon_query_freep) = NULL;
     struct agon_buf sql = AGON_BUF(64 << 10);
@@ -281,7 +290,8 @@ static int insert_rows(struct sqlite3 *world, const struct import *in, const cha
     agon_buf_deinit(&sql);
     for (int row = 0; !r && row < in->table->n_rows; row++) {
         for (int i = 0; i < in->n_columns; i++)
-            bind_cell(q, i + 1, in->columns[i].type, agon_table_cell(in->table, row, in->columns[i].source));
+            bind_cell(q, i + 1, in->columns[i].type,
+                      agon_table_cell(in->table, row, in->columns[i].source));
         r = agon_query_run(q, err);
     }
     return r;
@@ -307,7 +317,8 @@ static void describe(const struct import *in, const char *into, struct agon_buf 
     }
 }
 
-static int check_into(struct sqlite3 *world, const char *into, struct agon_buf *result, struct agon_err *err)
+static int check_into(struct sqlite3 *world, const char *into, struct agon_buf *result,
+                      struct agon_err *err)
 {
     struct agon_err why;
     int n;

@@ -9,7 +9,12 @@
 #include <stdlib.h>
 #include <strings.h>
 
-enum { INDEX_SNIPPET = 160, INDEX_TEXT_KEPT = 4000, INDEX_QUERY_WORDS = 24, INDEX_WORDS_MAX = 256 << 10 };
+enum {
+    INDEX_SNIPPET = 160,
+    INDEX_TEXT_KEPT = 4000,
+    INDEX_QUERY_WORDS = 24,
+    INDEX_WORDS_MAX = 256 << 10
+};
 
 struct agon_index {
     struct sqlite3 *db;
@@ -17,11 +22,14 @@ struct agon_index {
 };
 
 static const char schema[] =
-    "CREATE TABLE IF NOT EXISTS documents(id INTEGER PRIMARY KEY, address TEXT NOT NULL UNIQUE, title TEXT NOT NULL,"
-    " text TEXT NOT NULL, words TEXT NOT NULL, sha256 TEXT NOT NULL, path TEXT NOT NULL, size INTEGER NOT NULL,"
+    "CREATE TABLE IF NOT EXISTS documents(id INTEGER PRIMARY KEY, address TEXT NOT NULL UNIQUE, "
+    "title TEXT NOT NULL,"
+    " text TEXT NOT NULL, words TEXT NOT NULL, sha256 TEXT NOT NULL, path TEXT NOT NULL, size "
+    "INTEGER NOT NULL,"
     " mtime INTEGER NOT NULL) STRICT;"
     "CREATE TABLE IF NOT EXISTS notes(key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;"
-    "CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5(title, words, content='documents', content_rowid='id',"
+    "CREATE VIRTUAL TABLE IF NOT EXISTS fts USING fts5(title, words, content='documents', "
+    "content_rowid='id',"
     " tokenize='unicode61 remove_diacritics 2');";
 
 int agon_index_open(struct agon_index **ret, const char *path, struct agon_err *err)
@@ -31,14 +39,20 @@ int agon_index_open(struct agon_index **ret, const char *path, struct agon_err *
         return agon_fail(err, AGON_ENOMEM, "index: out of memory");
     int r = agon_store_open(&ix->db, path ? path : ":memory:", AGON_STORE_CREATE, err);
     if (r || (r = agon_store_exec(ix->db, schema, err)) ||
-        (r = agon_query_new(&ix->put, ix->db,
-                            "INSERT INTO documents(address, title, text, words, sha256, path, size, mtime)"
-                            " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) RETURNING id", err)) ||
-        (r = agon_query_new(&ix->put_words, ix->db, "INSERT INTO words(rowid, title, words) VALUES(?1, ?2, ?3)", err)) ||
-        (r = agon_query_new(&ix->find, ix->db,
-                            "SELECT id, sha256, path, size, mtime, title, words FROM documents WHERE address = ?1", err)) ||
-        (r = agon_query_new(&ix->drop_words, ix->db,
-                            "INSERT INTO words(words, rowid, title, words) VALUES('delete', ?1, ?2, ?3)", err)) ||
+        (r = agon_query_new(
+             &ix->put, ix->db,
+             "INSERT INTO documents(address, title, text, words, sha256, path, size, mtime)"
+             " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) RETURNING id",
+             err)) ||
+        (r = agon_query_new(&ix->put_words, ix->db,
+                            "INSERT INTO fts(rowid, title, words) VALUES(?1, ?2, ?3)", err)) ||
+        (r = agon_query_new(
+             &ix->find, ix->db,
+             "SELECT id, sha256, path, size, mtime, title, words FROM documents WHERE address = ?1",
+             err)) ||
+        (r = agon_query_new(
+             &ix->drop_words, ix->db,
+             "INSERT INTO fts(fts, rowid, title, words) VALUES('delete', ?1, ?2, ?3)", err)) ||
         (r = agon_query_new(&ix->drop, ix->db, "DELETE FROM documents WHERE id = ?1", err)))
         return agon_err_in(err, r, "index %s", path ? path : "");
     *ret = AGON_STEAL(ix);
@@ -72,8 +86,8 @@ int agon_index_commit(struct agon_index *ix, struct agon_err *err)
 
 static bool is_cjk(uint32_t c)
 {
-    return (c >= 0x3040 && c <= 0x30FF) || (c >= 0x3400 && c <= 0x4DBF) || (c >= 0x4E00 && c <= 0x9FFF) ||
-           (c >= 0xAC00 && c <= 0xD7AF);
+    return (c >= 0x3040 && c <= 0x30FF) || (c >= 0x3400 && c <= 0x4DBF) ||
+           (c >= 0x4E00 && c <= 0x9FFF) || (c >= 0xAC00 && c <= 0xD7AF);
 }
 
 /* One character of valid UTF-8; a broken byte is taken as it is. */
@@ -184,7 +198,8 @@ int agon_index_put(struct agon_index *ix, const struct agon_index_entry *e, stru
     return r < 0 ? agon_err_in(err, r, "index: '%s'", e->address) : 0;
 }
 
-int agon_index_find(struct agon_index *ix, const char *address, struct agon_index_facts *ret, struct agon_err *err)
+int agon_index_find(struct agon_index *ix, const char *address, struct agon_index_facts *ret,
+                    struct agon_err *err)
 {
     agon_query_text(ix->find, 1, address);
     int r = agon_query_next(ix->find, err);
@@ -243,23 +258,27 @@ static void add_snippet(struct agon_buf *b, const char *text, const char *query)
 }
 
 int agon_index_search(struct agon_index *ix, const char *query, int n_max,
-                      int (*fn)(void *user, const char *address, const char *title, const char *snippet),
+                      int (*fn)(void *user, const char *address, const char *title,
+                                const char *snippet),
                       void *user, struct agon_err *err)
 {
     struct agon_buf match = AGON_BUF(16384);
     struct agon_query *q AGON_AUTO(agon_query_freep) = NULL;
     int r = 0;
     if (match_of(query, &match) > 0)
-        r = agon_query_new(&q, ix->db,
-                           "SELECT d.address, d.title, d.text FROM words JOIN documents d ON d.id = words.rowid"
-                           " WHERE words MATCH ?1 ORDER BY bm25(words, 4.0, 1.0), d.address LIMIT ?2", err);
+        r = agon_query_new(
+            &q, ix->db,
+            "SELECT d.address, d.title, d.text FROM fts JOIN documents d ON d.id = fts.rowid"
+            " WHERE fts MATCH ?1 ORDER BY bm25(fts, 4.0, 1.0), d.address LIMIT ?2",
+            err);
     if (q) {
         agon_query_text(q, 1, agon_buf_text(&match));
         agon_query_int(q, 2, n_max);
         while ((r = agon_query_next(q, err)) == AGON_ROW) {
             struct agon_buf snippet = AGON_BUF(4096);
             add_snippet(&snippet, agon_query_get_text(q, 2), query);
-            r = fn(user, agon_query_get_text(q, 0), agon_query_get_text(q, 1), agon_buf_text(&snippet));
+            r = fn(user, agon_query_get_text(q, 0), agon_query_get_text(q, 1),
+                   agon_buf_text(&snippet));
             agon_buf_deinit(&snippet);
             if (r)
                 break;
@@ -284,7 +303,8 @@ int agon_index_digest(struct agon_index *ix, char ret_hex[65], struct agon_err *
 {
     struct agon_sha256 h;
     struct agon_query *q AGON_AUTO(agon_query_freep) = NULL;
-    int r = agon_query_new(&q, ix->db, "SELECT address, sha256 FROM documents ORDER BY address", err);
+    int r =
+        agon_query_new(&q, ix->db, "SELECT address, sha256 FROM documents ORDER BY address", err);
     agon_sha256_init(&h);
     while (!r && (r = agon_query_next(q, err)) == AGON_ROW) {
         struct agon_str address = agon_query_get_str(q, 0), sha = agon_query_get_str(q, 1);
@@ -307,7 +327,8 @@ int agon_index_note(struct agon_index *ix, const char *key, const char *value, s
     return agon_query_run(q, err);
 }
 
-int agon_index_get_note(struct agon_index *ix, const char *key, struct agon_buf *value, struct agon_err *err)
+int agon_index_get_note(struct agon_index *ix, const char *key, struct agon_buf *value,
+                        struct agon_err *err)
 {
     struct agon_query *q AGON_AUTO(agon_query_freep) = NULL;
     int r = agon_query_new(&q, ix->db, "SELECT value FROM notes WHERE key = ?1", err);

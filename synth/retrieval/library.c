@@ -23,7 +23,8 @@ enum {
 };
 #define LIBRARY_USER_AGENT "agon/0.1"
 
-int agon_library_keep(struct agon_library *lib, struct agon_str body, char ret_sha256[65], struct agon_err *err)
+int agon_library_keep(struct agon_library *lib, struct agon_str body, char ret_sha256[65],
+                      struct agon_err *err)
 {
     char path[4200];
     agon_sha256_of(body, ret_sha256);
@@ -33,8 +34,9 @@ int agon_library_keep(struct agon_library *lib, struct agon_str body, char ret_s
     return agon_file_write(path, body, false, err);
 }
 
-static int index_document(struct agon_library *lib, const struct agon_document *d, const struct agon_html *html,
-                          struct agon_index_entry *e, struct agon_err *err)
+static int index_document(struct agon_library *lib, const struct agon_document *d,
+                          const struct agon_html *html, struct agon_index_entry *e,
+                          struct agon_err *err)
 {
     struct agon_buf title = AGON_BUF(64 << 10), text = AGON_BUF(1 << 20);
     int r = agon_document_words(d, html, &title, &text, err);
@@ -65,7 +67,8 @@ static int add_file(struct walk *w, const char *path, const struct stat *st, str
     int r = agon_index_find(w->lib->index, address, &facts, err);
     if (r < 0)
         return r;
-    if (r > 0 && facts.size == st->st_size && facts.mtime == st->st_mtime && strcmp(facts.path, path) == 0)
+    if (r > 0 && facts.size == st->st_size && facts.mtime == st->st_mtime &&
+        strcmp(facts.path, path) == 0)
         return 0;
     struct agon_buf body = AGON_BUF(w->lib->options.document_bytes_max);
     if (agon_file_read(&body, path, w->lib->options.document_bytes_max, err)) {
@@ -79,7 +82,11 @@ static int add_file(struct walk *w, const char *path, const struct stat *st, str
     if (d.kind != AGON_DOC_BINARY) {
         struct agon_html html, *page = NULL;
         agon_sha256_of(d.body, sha256);
-        struct agon_index_entry e = {.address = address, .sha256 = sha256, .path = path, .size = st->st_size, .mtime = st->st_mtime};
+        struct agon_index_entry e = {.address = address,
+                                     .sha256 = sha256,
+                                     .path = path,
+                                     .size = st->st_size,
+                                     .mtime = st->st_mtime};
         if (d.kind == AGON_DOC_HTML && !(r = agon_html_parse(&html, d.body, address, err)))
             page = &html;
         if (!r)
@@ -182,8 +189,9 @@ static int crawl_add(struct crawl *c, const char *url, struct agon_err *err)
 
 static bool is_asset(const char *url)
 {
-    static const char *const suffixes[] = {".png", ".jpg", ".jpeg", ".gif", ".svg", ".css", ".js",  ".pdf",
-                                           ".zip", ".gz",  ".ico",  ".mp4", ".mp3", ".xz",  ".woff"};
+    static const char *const suffixes[] = {".png", ".jpg", ".jpeg", ".gif", ".svg",
+                                           ".css", ".js",  ".pdf",  ".zip", ".gz",
+                                           ".ico", ".mp4", ".mp3",  ".xz",  ".woff"};
     size_t size = strcspn(url, "?");
     for (size_t i = 0; i < sizeof(suffixes) / sizeof(suffixes[0]); i++) {
         size_t n = strlen(suffixes[i]);
@@ -204,7 +212,11 @@ static int crawl_links(struct crawl *c, const struct agon_html *page, struct ago
             continue;
         }
         if ((r = agon_index_find(c->lib->index, link->url, &facts, err)) == 0) {
-            struct agon_index_entry e = {.address = link->url, .title = link->context, .text = agon_str(link->context), .sha256 = "", .path = ""};
+            struct agon_index_entry e = {.address = link->url,
+                                         .title = link->context,
+                                         .text = agon_str(link->context),
+                                         .sha256 = "",
+                                         .path = ""};
             r = agon_index_put(c->lib->index, &e, err);
         }
         r = r > 0 ? 0 : r;
@@ -234,7 +246,8 @@ static int crawl_page(struct crawl *c, const char *url, struct agon_err *err)
         bool page = d.kind == AGON_DOC_HTML;
         r = agon_library_keep(c->lib, d.body, sha256, err);
         snprintf(path, sizeof(path), "%s/%s", c->lib->docs_dir, sha256);
-        struct agon_index_entry e = {.address = url, .sha256 = sha256, .path = path, .size = (int64_t)d.body.size};
+        struct agon_index_entry e = {
+            .address = url, .sha256 = sha256, .path = path, .size = (int64_t)d.body.size};
         if (!r && page)
             r = agon_html_parse(&html, d.body, url, err);
         if (!r && !(r = index_document(c->lib, &d, page ? &html : NULL, &e, err)) && page)
@@ -286,21 +299,24 @@ static int library_init(struct agon_library *lib, struct agon_err *err)
     o->crawl_pages_max = o->crawl_pages_max ? o->crawl_pages_max : LIBRARY_PAGES_MAX;
     o->document_bytes_max = o->document_bytes_max ? o->document_bytes_max : LIBRARY_BYTES_MAX;
     if (strlen(o->dir) > 4000)
-        return agon_fail(err, AGON_EINPUT, "library: a path of %zu bytes is too long", strlen(o->dir));
+        return agon_fail(err, AGON_EINPUT, "library: a path of %zu bytes is too long",
+                         strlen(o->dir));
     snprintf(path, sizeof(path), "%s/docs", o->dir);
     if (!(lib->dir = strdup(o->dir)) || !(lib->docs_dir = strdup(path)))
         return agon_fail(err, AGON_ENOMEM, "library: out of memory");
     int r = agon_dir_make(lib->docs_dir, err);
     if (r)
         return r;
-    struct agon_fetcher_options fo = {o->user_agent, o->allow_hosts, o->delay_ms, o->document_bytes_max};
+    struct agon_fetcher_options fo = {o->user_agent, o->allow_hosts, o->delay_ms,
+                                      o->document_bytes_max};
     snprintf(path, sizeof(path), "%s/index.db", o->dir);
     if ((r = agon_fetcher_new(&lib->fetcher, &fo, err)))
         return r;
     return agon_index_open(&lib->index, path, err);
 }
 
-int agon_library_open(struct agon_library **ret, const struct agon_library_options *options, struct agon_err *err)
+int agon_library_open(struct agon_library **ret, const struct agon_library_options *options,
+                      struct agon_err *err)
 {
     struct agon_library *lib AGON_AUTO(agon_library_closep) = calloc(1, sizeof(*lib));
     if (!lib)

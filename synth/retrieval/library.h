@@ -1,13 +1,13 @@
 #pragma once
 /* The library's insides, shared by library.c (building it) and retrieval.c (using it). */
+#include "synth/retrieval.h"
 #include "synth/retrieval/document.h"
 #include "synth/retrieval/fetcher.h"
 #include "synth/retrieval/index.h"
-#include "synth/retrieval.h"
 
 struct agon_library {
     struct agon_library_options options; /* borrowed texts; defaults filled in */
-    char *dir, *docs_dir;                /* docs_dir/<sha256>: the bodies of crawled and fetched documents */
+    char *dir, *docs_dir; /* docs_dir/<sha256>: the bodies of crawled and fetched documents */
     struct agon_index *index;
     struct agon_fetcher *fetcher;
     int n_documents;

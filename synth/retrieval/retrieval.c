@@ -105,7 +105,8 @@ static int add_hit(void *user, const char *address, const char *title, const cha
 }
 
 /* Ask a SearXNG-compatible endpoint (GET /search?q=...&format=json). */
-static int search_searxng(struct agon_retrieval *r, const char *query, struct hits *hits, struct agon_err *err)
+static int search_searxng(struct agon_retrieval *r, const char *query, struct hits *hits,
+                          struct agon_err *err)
 {
     struct agon_buf url = AGON_BUF(8192);
     agon_buf_addf(&url, "%s/search?format=json&q=", r->lib->options.searxng_url);
@@ -113,17 +114,22 @@ static int search_searxng(struct agon_retrieval *r, const char *query, struct hi
         agon_buf_addf(&url, isalnum(*p) ? "%c" : "%%%02X", *p);
     struct agon_http *http AGON_AUTO(agon_http_freep) = NULL;
     struct agon_http_response res = {0};
-    struct agon_http_request req = {.url = agon_buf_text(&url), .user_agent = r->lib->options.user_agent, .body_bytes_max = RETRIEVAL_SEARXNG_MAX};
+    struct agon_http_request req = {.url = agon_buf_text(&url),
+                                    .user_agent = r->lib->options.user_agent,
+                                    .body_bytes_max = RETRIEVAL_SEARXNG_MAX};
     int bad = agon_buf_check(&url, "search", err);
-    if (!bad && !(bad = agon_http_new(&http, err)) && !(bad = agon_http_run(http, &req, &res, err))) {
+    if (!bad && !(bad = agon_http_new(&http, err)) &&
+        !(bad = agon_http_run(http, &req, &res, err))) {
         json_auto_t *root = NULL;
-        if (res.end == AGON_HTTP_OK && res.status == 200 && !agon_json_parse(&root, agon_buf_str(&res.body), NULL)) {
+        if (res.end == AGON_HTTP_OK && res.status == 200 &&
+            !agon_json_parse(&root, agon_buf_str(&res.body), NULL)) {
             const json_t *results = json_object_get(root, "results");
             for (size_t i = 0; i < json_array_size(results); i++) {
                 const json_t *hit = json_array_get(results, i);
                 const char *address = agon_json_text(hit, "url", NULL);
                 if (address)
-                    (void)add_hit(hits, address, agon_json_text(hit, "title", ""), agon_json_text(hit, "content", ""));
+                    (void)add_hit(hits, address, agon_json_text(hit, "title", ""),
+                                  agon_json_text(hit, "content", ""));
             }
         }
     }
@@ -132,7 +138,8 @@ static int search_searxng(struct agon_retrieval *r, const char *query, struct hi
     return bad;
 }
 
-int agon_retrieval_search(struct agon_retrieval *r, const char *query, struct agon_buf *result, struct agon_err *err)
+int agon_retrieval_search(struct agon_retrieval *r, const char *query, struct agon_buf *result,
+                          struct agon_err *err)
 {
     struct hits hits = {.b = result};
     int bad = agon_index_search(r->lib->index, query, RETRIEVAL_HITS, add_hit, &hits, err);
@@ -171,8 +178,8 @@ static int link_document(struct agon_retrieval *r, const struct held *h, struct 
 }
 
 /* Take a body into the stage: kept under its hash, shown to bash, found by search. */
-static int hold(struct agon_retrieval *r, const char *address, const char *content_type, const char *title,
-                struct agon_buf *body, struct held **ret, struct agon_err *err)
+static int hold(struct agon_retrieval *r, const char *address, const char *content_type,
+                const char *title, struct agon_buf *body, struct held **ret, struct agon_err *err)
 {
     struct held *held = realloc(r->held, (size_t)(r->n_held + 1) * sizeof(*held));
     if (!held)
@@ -190,7 +197,8 @@ static int hold(struct agon_retrieval *r, const char *address, const char *conte
         bad = link_document(r, h, err);
     struct agon_index_facts facts;
     if (!bad && (bad = agon_index_find(r->lib->index, address, &facts, err)) == 0) {
-        struct agon_index_entry e = {.address = address, .title = title, .sha256 = h->sha256, .path = ""};
+        struct agon_index_entry e = {
+            .address = address, .title = title, .sha256 = h->sha256, .path = ""};
         struct agon_buf text = AGON_BUF(1 << 20), named = AGON_BUF(64 << 10);
         struct agon_document d = {h->address, h->kind, agon_buf_str(&h->body)};
         bad = agon_document_words(&d, NULL, &named, &text, err);
@@ -204,8 +212,9 @@ static int hold(struct agon_retrieval *r, const char *address, const char *conte
     return bad < 0 ? bad : 0;
 }
 
-static int read_kept(struct agon_retrieval *r, const char *address, const struct agon_index_facts *facts,
-                     struct held **ret, struct agon_buf *result, struct agon_err *err)
+static int read_kept(struct agon_retrieval *r, const char *address,
+                     const struct agon_index_facts *facts, struct held **ret,
+                     struct agon_buf *result, struct agon_err *err)
 {
     char sha256[65];
     struct agon_buf body = AGON_BUF(r->lib->options.document_bytes_max);
@@ -224,8 +233,8 @@ static int read_kept(struct agon_retrieval *r, const char *address, const struct
     return bad;
 }
 
-static int read_web(struct agon_retrieval *r, const char *address, const char *title, struct held **ret,
-                    struct agon_buf *result, struct agon_err *err)
+static int read_web(struct agon_retrieval *r, const char *address, const char *title,
+                    struct held **ret, struct agon_buf *result, struct agon_err *err)
 {
     struct agon_fetched f = {0};
     struct agon_buf reason = AGON_BUF(4096);
@@ -239,8 +248,8 @@ static int read_web(struct agon_retrieval *r, const char *address, const char *t
     return bad;
 }
 
-static int document(struct agon_retrieval *r, const char *address, struct held **ret, struct agon_buf *result,
-                    struct agon_err *err)
+static int document(struct agon_retrieval *r, const char *address, struct held **ret,
+                    struct agon_buf *result, struct agon_err *err)
 {
     struct agon_index_facts facts = {0};
     if ((*ret = find_held(r, address)))
@@ -252,10 +261,13 @@ static int document(struct agon_retrieval *r, const char *address, struct held *
         return read_kept(r, address, &facts, ret, result, err);
     if (strncmp(address, "http://", 7) == 0 || strncmp(address, "https://", 8) == 0)
         return read_web(r, address, facts.title, ret, result, err);
-    return refuse(result, "there is no document '%.150s'; fetch reads addresses that search or a link gave", address);
+    return refuse(result,
+                  "there is no document '%.150s'; fetch reads addresses that search or a link gave",
+                  address);
 }
 
-int agon_retrieval_fetch(struct agon_retrieval *r, const char *address, struct agon_buf *result, struct agon_err *err)
+int agon_retrieval_fetch(struct agon_retrieval *r, const char *address, struct agon_buf *result,
+                         struct agon_err *err)
 {
     struct held *h;
     int bad = document(r, address, &h, result, err);
@@ -296,7 +308,8 @@ static int import_body(const struct agon_document *d, struct sqlite3 *world, con
             *err = why;
         return bad;
     }
-    bad = agon_import(world, t, agon_json_text(a, "into", ""), json_object_get(a, "columns"), result, err);
+    bad = agon_import(world, t, agon_json_text(a, "into", ""), json_object_get(a, "columns"),
+                      result, err);
     return bad > 0 ? AGON_RETRIEVAL_REFUSED : bad;
 }
 
@@ -327,7 +340,8 @@ int agon_retrieval_import(struct agon_retrieval *r, struct sqlite3 *world, const
     if (!bad)
         bad = import_body(&d, world, arguments, result, err);
     if (!bad && ret_source)
-        *ret_source = json_pack("{s:s, s:s, s:s, s:s}", "url", source, "sha256", sha256, "title", title, "licence", "");
+        *ret_source = json_pack("{s:s, s:s, s:s, s:s}", "url", source, "sha256", sha256, "title",
+                                title, "licence", "");
     if (!bad && ret_source && !*ret_source)
         bad = agon_fail(err, AGON_ENOMEM, "import_table: out of memory");
     agon_buf_deinit(&work);

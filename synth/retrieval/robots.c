@@ -37,8 +37,10 @@ static bool agent_matches(struct agon_str value, const char *agent)
     return value.size >= n && strncasecmp(value.data, agent, n) == 0;
 }
 
-/* One pass over the groups that name `wanted` ("*" or the agent). *ret_found: was there such a group? */
-static int read_groups(struct agon_robots *r, struct agon_str text, const char *agent, bool star, bool *ret_found)
+/* One pass over the groups that name `wanted` ("*" or the agent). *ret_found: was there such a
+ * group? */
+static int read_groups(struct agon_robots *r, struct agon_str text, const char *agent, bool star,
+                       bool *ret_found)
 {
     bool in_agents = false, applies = false;
     while (text.size) {
@@ -54,7 +56,8 @@ static int read_groups(struct agon_robots *r, struct agon_str text, const char *
         if (!colon)
             continue;
         struct agon_str key = trim((struct agon_str){line.data, (size_t)(colon - line.data)});
-        struct agon_str value = trim((struct agon_str){colon + 1, line.size - (size_t)(colon + 1 - line.data)});
+        struct agon_str value =
+            trim((struct agon_str){colon + 1, line.size - (size_t)(colon + 1 - line.data)});
         if (key_is(key, "user-agent")) {
             bool match = star ? agon_str_is(value, "*") : agent_matches(value, agent);
             applies = match || (in_agents && applies);
@@ -67,10 +70,13 @@ static int read_groups(struct agon_robots *r, struct agon_str text, const char *
             continue;
         if (key_is(key, "crawl-delay")) {
             double seconds = atof(value.data); /* ends at the line's end: '\n' is no digit */
-            r->delay_ms = seconds < 0 ? -1 : seconds * 1000 > ROBOTS_DELAY_MAX ? ROBOTS_DELAY_MAX : (int)(seconds * 1000);
+            r->delay_ms = seconds < 0                         ? -1
+                          : seconds * 1000 > ROBOTS_DELAY_MAX ? ROBOTS_DELAY_MAX
+                                                              : (int)(seconds * 1000);
         }
         bool allow = key_is(key, "allow");
-        if ((!allow && !key_is(key, "disallow")) || value.size == 0 || r->n_rules == ROBOTS_RULES_MAX)
+        if ((!allow && !key_is(key, "disallow")) || value.size == 0 ||
+            r->n_rules == ROBOTS_RULES_MAX)
             continue;
         char *path = strndup(value.data, value.size);
         if (!path)
@@ -80,7 +86,8 @@ static int read_groups(struct agon_robots *r, struct agon_str text, const char *
     return 0;
 }
 
-int agon_robots_parse(struct agon_robots **ret, struct agon_str text, const char *agent, struct agon_err *err)
+int agon_robots_parse(struct agon_robots **ret, struct agon_str text, const char *agent,
+                      struct agon_err *err)
 {
     struct agon_robots *r AGON_AUTO(agon_robots_freep) = calloc(1, sizeof(*r));
     char *copy = strndup(text.data, text.size > ROBOTS_BYTES_MAX ? ROBOTS_BYTES_MAX : text.size);

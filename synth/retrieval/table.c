@@ -1,4 +1,5 @@
-/* Tables from text: see table.h. Here: the container and CSV; JSON is table_json.c, HTML is html.c. */
+/* Tables from text: see table.h. Here: the container and CSV; JSON is table_json.c, HTML is html.c.
+ */
 #include "synth/retrieval/table.h"
 
 #include <stdio.h>
@@ -219,7 +220,8 @@ static bool field_is_number(struct agon_str s)
     return *end == '\0';
 }
 
-static int table_set_headers(struct agon_table *t, const struct agon_str *fields, int n, struct agon_err *err)
+static int table_set_headers(struct agon_table *t, const struct agon_str *fields, int n,
+                             struct agon_err *err)
 {
     t->n_columns = n;
     t->headers = agon_arena_alloc(t->arena, (size_t)n * sizeof(*t->headers));
@@ -247,7 +249,8 @@ static int table_number_headers(struct agon_table *t, int n, struct agon_err *er
 
 static bool is_missing(struct agon_str s)
 {
-    static const char *const words[] = {"", "NA", "N/A", "NULL", "null", "NaN", "nan", "None", "\\N"};
+    static const char *const words[] = {"",    "NA",  "N/A",  "NULL", "null",
+                                        "NaN", "nan", "None", "\\N"};
     for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
         if (agon_str_is(s, words[i]))
             return true;
@@ -269,7 +272,8 @@ static int csv_add_row(struct agon_table *t, const struct csv *c, struct agon_er
     return 0;
 }
 
-/* Decide what names the columns, given the first record; *ret_is_data says whether that record is a row. */
+/* Decide what names the columns, given the first record; *ret_is_data says whether that record is a
+ * row. */
 static int csv_headers(struct agon_table *t, struct csv *c, bool *ret_is_data, struct agon_err *err)
 {
     int n = c->n_fields;

@@ -10,7 +10,13 @@
 #include <jansson.h>
 
 /* What a cell is: a format with types of its own (JSON) says so; text is typed later. */
-enum agon_cell_kind { AGON_CELL_MISSING, AGON_CELL_TEXT, AGON_CELL_INTEGER, AGON_CELL_REAL, AGON_CELL_STRING };
+enum agon_cell_kind {
+    AGON_CELL_MISSING,
+    AGON_CELL_TEXT,
+    AGON_CELL_INTEGER,
+    AGON_CELL_REAL,
+    AGON_CELL_STRING
+};
 struct agon_cell_value {
     enum agon_cell_kind kind; /* STRING: text that must stay text, whatever it looks like */
     struct agon_str text;
@@ -20,9 +26,9 @@ enum { AGON_TABLE_COLUMNS_MAX = 64, AGON_TABLE_ROWS_MAX = 20000 };
 struct agon_table {
     struct agon_arena *arena; /* owns everything below */
     int n_columns, n_rows;
-    struct agon_str *headers;        /* [n_columns] */
-    struct agon_cell_value *cells;   /* [n_rows][n_columns] */
-    int n_rows_left_out;             /* beyond AGON_TABLE_ROWS_MAX */
+    struct agon_str *headers;      /* [n_columns] */
+    struct agon_cell_value *cells; /* [n_rows][n_columns] */
+    int n_rows_left_out;           /* beyond AGON_TABLE_ROWS_MAX */
 };
 int agon_table_new(struct agon_table **ret, struct agon_err *err) AGON_MUST_USE;
 void agon_table_free(struct agon_table *t);
@@ -39,9 +45,11 @@ struct agon_csv_options {
 };
 /* RFC 4180 (quotes, embedded newlines, CRLF) plus comments. The header is the first line, or, where
  * comments are declared, the last comment line above the data with as many fields as the data
- * has; without either, columns are c1, c2, ... when the first line looks like data (a number in it). */
-int agon_table_read_csv(struct agon_table **ret, struct agon_str text, const struct agon_csv_options *o,
-                        struct agon_err *err) AGON_MUST_USE;
-/* An array of objects (or of arrays of scalars) at a JSON pointer (RFC 6901; "" is the whole). Nested values are left out. */
+ * has; without either, columns are c1, c2, ... when the first line looks like data (a number in
+ * it). */
+int agon_table_read_csv(struct agon_table **ret, struct agon_str text,
+                        const struct agon_csv_options *o, struct agon_err *err) AGON_MUST_USE;
+/* An array of objects (or of arrays of scalars) at a JSON pointer (RFC 6901; "" is the whole).
+ * Nested values are left out. */
 int agon_table_read_json(struct agon_table **ret, struct agon_str text, const char *pointer,
                          struct agon_err *err) AGON_MUST_USE;

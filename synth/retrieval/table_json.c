@@ -12,7 +12,8 @@ static const json_t *pointer_step(const json_t *at, struct agon_str token)
     size_t n = 0;
     for (size_t i = 0; i < token.size; i++) {
         char c = token.data[i];
-        if (c == '~' && i + 1 < token.size && (token.data[i + 1] == '0' || token.data[i + 1] == '1'))
+        if (c == '~' && i + 1 < token.size &&
+            (token.data[i + 1] == '0' || token.data[i + 1] == '1'))
             c = token.data[++i] == '0' ? '~' : '/';
         if (n + 1 >= sizeof(key))
             return NULL;
@@ -41,11 +42,13 @@ static bool is_scalar(const json_t *v)
     return !json_is_object(v) && !json_is_array(v);
 }
 
-static int cell_set(struct agon_table *t, struct agon_cell_value *cell, const json_t *v, struct agon_err *err)
+static int cell_set(struct agon_table *t, struct agon_cell_value *cell, const json_t *v,
+                    struct agon_err *err)
 {
     char text[64];
     if (json_is_string(v)) {
-        *cell = (struct agon_cell_value){AGON_CELL_STRING, {json_string_value(v), json_string_length(v)}};
+        *cell = (struct agon_cell_value){AGON_CELL_STRING,
+                                         {json_string_value(v), json_string_length(v)}};
     } else if (json_is_integer(v)) {
         snprintf(text, sizeof(text), "%" JSON_INTEGER_FORMAT, json_integer_value(v));
         *cell = (struct agon_cell_value){AGON_CELL_INTEGER, agon_str(text)};
@@ -69,10 +72,12 @@ static int collect_keys(struct agon_table *t, const json_t *array, struct agon_e
         return agon_fail(err, AGON_ENOMEM, "table: out of memory");
     size_t i;
     const json_t *item;
-    json_array_foreach ((json_t *)(uintptr_t)array, i, item) {
+    json_array_foreach((json_t *)(uintptr_t)array, i, item)
+    {
         const char *key;
         json_t *v;
-        json_object_foreach ((json_t *)(uintptr_t)item, key, v) {
+        json_object_foreach((json_t *)(uintptr_t)item, key, v)
+        {
             int k = 0;
             while (k < t->n_columns && !agon_str_is(t->headers[k], key))
                 k++;
@@ -114,8 +119,9 @@ static int add_item(struct agon_table *t, const json_t *item, struct agon_err *e
     if (!row)
         return AGON_ENOMEM;
     for (int k = 0; k < t->n_columns; k++) {
-        const json_t *v = json_is_array(item) ? json_array_get(item, (size_t)k)
-                                              : json_object_getn(item, t->headers[k].data, t->headers[k].size);
+        const json_t *v = json_is_array(item)
+                              ? json_array_get(item, (size_t)k)
+                              : json_object_getn(item, t->headers[k].data, t->headers[k].size);
         int r = v ? cell_set(t, &row[k], v, err) : 0;
         if (r)
             return r;
@@ -135,7 +141,8 @@ int agon_table_read_json(struct agon_table **ret, struct agon_str text, const ch
     const json_t *array = pointer_find(root, pointer);
     const json_t *first = json_array_get(array, 0);
     if (!json_is_object(first) && !json_is_array(first)) {
-        (void)agon_fail(err, AGON_EINPUT, "there is no array of objects at JSON pointer '%.100s'", pointer);
+        (void)agon_fail(err, AGON_EINPUT, "there is no array of objects at JSON pointer '%.100s'",
+                        pointer);
         return AGON_TABLE_NONE;
     }
 

@@ -86,7 +86,7 @@ def main():
     server.daemon_threads = True
     server.log = []
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    print(server.server_address[1], flush=True)
+    os.write(1, f"{server.server_address[1]}\n".encode())  # one write: the reader closes at once
     sys.stdin.read()
 
 

@@ -75,8 +75,13 @@ static bool fixture_open(struct fixture *f, const char *source)
     snprintf(f->host, sizeof(f->host), "127.0.0.1:%d", f->site.port);
     f->hosts[0] = f->host;
     f->sources[0] = source ? source : f->url;
-    struct agon_library_options o = {.dir = f->dir, .sources = f->sources, .allow_hosts = f->hosts, .delay_ms = -1, .document_bytes_max = 1 << 20};
-    return EXPECT(agon_library_open(&f->lib, &o, &f->err) == 0) && EXPECT(agon_retrieval_new(&f->r, f->lib, &f->err) == 0) &&
+    struct agon_library_options o = {.dir = f->dir,
+                                     .sources = f->sources,
+                                     .allow_hosts = f->hosts,
+                                     .delay_ms = -1,
+                                     .document_bytes_max = 1 << 20};
+    return EXPECT(agon_library_open(&f->lib, &o, &f->err) == 0) &&
+           EXPECT(agon_retrieval_new(&f->r, f->lib, &f->err) == 0) &&
            EXPECT(agon_store_open(&f->world, ":memory:", AGON_STORE_CREATE, &f->err) == 0);
 }
 
@@ -91,8 +96,8 @@ static void fixture_close(struct fixture *f)
     site_stop(&f->site);
     agon_buf_deinit(&f->result);
 }
-#define FIXTURE(f, source)                                             \
-    __attribute__((cleanup(fixture_close))) struct fixture f;          \
+#define FIXTURE(f, source)                                    \
+    __attribute__((cleanup(fixture_close))) struct fixture f; \
     REQUIRE(fixture_open(&f, source))
 
 static const char *fetch(struct fixture *f, const char *path, int expect)
@@ -112,7 +117,8 @@ static const char *import(struct fixture *f, const char *arguments, int expect)
     snprintf(text, sizeof(text), "{\"source\": \"%s%s", f->url, arguments);
     agon_buf_reset(&f->result);
     if (EXPECT(agon_json_parse(&a, agon_str(text), &why) == 0))
-        EXPECT(agon_retrieval_import(f->r, f->world, a, NULL, NULL, &f->result, NULL, &f->err) == expect);
+        EXPECT(agon_retrieval_import(f->r, f->world, a, NULL, NULL, &f->result, NULL, &f->err) ==
+               expect);
     return agon_buf_text(&f->result);
 }
 
@@ -123,7 +129,8 @@ TEST(crawl_finds_a_data_file_by_the_row_its_link_stands_in)
     FIXTURE(f, NULL);
     REQUIRE(agon_retrieval_search(f.r, "stone bridges", &f.result, &f.err) == 0);
     char first[96];
-    snprintf(first, sizeof(first), "1. %sdata/bridges.csv\n   bridges Stone bridges over the river Ause CSV\n", f.url);
+    snprintf(first, sizeof(first),
+             "1. %sdata/bridges.csv\n   bridges Stone bridges over the river Ause CSV\n", f.url);
     EXPECT_HAS(agon_buf_text(&f.result), first);
 }
 
@@ -159,7 +166,8 @@ TEST(the_index_is_built_once)
     agon_retrieval_free(AGON_STEAL(f.r));
     agon_library_close(AGON_STEAL(f.lib));
     site_stop(&f.site); /* nothing may be asked of the site again */
-    struct agon_library_options o = {.dir = f.dir, .sources = f.sources, .allow_hosts = f.hosts, .delay_ms = -1};
+    struct agon_library_options o = {
+        .dir = f.dir, .sources = f.sources, .allow_hosts = f.hosts, .delay_ms = -1};
     REQUIRE(agon_library_open(&f.lib, &o, &f.err) == 0);
     REQUIRE(agon_library_digest(f.lib, again, &f.err) == 0);
     EXPECT(strcmp(digest, again) == 0);
@@ -174,7 +182,8 @@ TEST(fetch_shows_tables_links_and_text)
     const char *page = fetch(&f, "/", 0);
     char links[200];
     EXPECT_HAS(page, "title: Town records\ntables:\n[1] 4 rows: Set | About | File\nlinks:\n");
-    snprintf(links, sizeof(links), "[1] %sdata/bridges.csv bridges Stone bridges over the river Ause CSV\n", f.url);
+    snprintf(links, sizeof(links),
+             "[1] %sdata/bridges.csv bridges Stone bridges over the river Ause CSV\n", f.url);
     EXPECT_HAS(page, links);
     EXPECT_HAS(page, "text:\nTown records\nRecords of bridges and mills.\n");
 }
@@ -182,8 +191,9 @@ TEST(fetch_shows_tables_links_and_text)
 TEST(fetch_shows_the_head_of_a_csv)
 {
     FIXTURE(f, NULL);
-    EXPECT_HAS(fetch(&f, "/data/bridges.csv", 0),
-               "csv, 3 rows, 4 columns\nname | spans | length, m | code\nLong \"Tom\" | 5 | 80.5 | 007\n");
+    EXPECT_HAS(
+        fetch(&f, "/data/bridges.csv", 0),
+        "csv, 3 rows, 4 columns\nname | spans | length, m | code\nLong \"Tom\" | 5 | 80.5 | 007\n");
 }
 
 TEST(fetch_follows_a_redirect_but_not_for_ever_nor_anywhere)
@@ -233,9 +243,12 @@ TEST(import_types_columns_and_picks_the_key)
 {
     FIXTURE(f, NULL);
     EXPECT(strcmp(import(&f, "data/bridges.csv\", \"into\": \"bridges\", \"format\": \"csv\"}", 0),
-                  "table bridges: 3 rows, key name\n- name TEXT\n- spans INTEGER\n- length_m REAL from length, m\n- code TEXT\n") == 0);
+                  "table bridges: 3 rows, key name\n- name TEXT\n- spans INTEGER\n- length_m REAL "
+                  "from length, m\n- code TEXT\n") == 0);
     struct agon_query *q AGON_AUTO(agon_query_freep) = NULL;
-    REQUIRE(agon_query_new(&q, f.world, "SELECT name, spans, length_m, code FROM bridges WHERE length_m IS NULL", &f.err) == 0);
+    REQUIRE(agon_query_new(&q, f.world,
+                           "SELECT name, spans, length_m, code FROM bridges WHERE length_m IS NULL",
+                           &f.err) == 0);
     REQUIRE(agon_query_next(q, &f.err) == AGON_ROW);
     EXPECT(strcmp(agon_query_get_text(q, 0), "Short") == 0);
     EXPECT(strcmp(agon_query_get_text(q, 3), "008") == 0); /* a code, not the number 8 */
@@ -244,34 +257,50 @@ TEST(import_types_columns_and_picks_the_key)
 TEST(import_of_an_html_table_folds_names)
 {
     FIXTURE(f, NULL);
-    EXPECT(strcmp(import(&f, "mills.html\", \"into\": \"mills\", \"format\": \"html\", \"at\": 1}", 0),
-                  "table mills: 3 rows, key mill_name\n- mill_name TEXT from Mill name\n- built INTEGER from Built\n"
-                  "- class_ TEXT from class\n- miles_us_gallon REAL from Miles/(US) gallon\n") == 0);
-    EXPECT_HAS(import(&f, "mills.html\", \"into\": \"other\", \"format\": \"html\", \"at\": 7}", 1), "there is no table 7");
+    EXPECT(
+        strcmp(import(&f, "mills.html\", \"into\": \"mills\", \"format\": \"html\", \"at\": 1}", 0),
+               "table mills: 3 rows, key mill_name\n- mill_name TEXT from Mill name\n- built "
+               "INTEGER from Built\n"
+               "- class_ TEXT from class\n- miles_us_gallon REAL from Miles/(US) gallon\n") == 0);
+    EXPECT_HAS(import(&f, "mills.html\", \"into\": \"other\", \"format\": \"html\", \"at\": 7}", 1),
+               "there is no table 7");
 }
 
 TEST(import_keeps_chosen_columns_and_adds_a_key)
 {
     FIXTURE(f, NULL);
-    EXPECT(strcmp(import(&f, "data/bridges.csv\", \"into\": \"b\", \"format\": \"csv\", \"columns\": [\"length, m\"]}", 0),
-                  "table b: 3 rows, key row_id\n- row_id INTEGER added\n- length_m REAL from length, m\n") == 0);
-    EXPECT_HAS(import(&f, "data/bridges.csv\", \"into\": \"c\", \"format\": \"csv\", \"columns\": [\"width\"]}", 1),
-               "there is no column 'width'; the columns are: name, spans, length, m, code");
+    EXPECT(strcmp(import(&f,
+                         "data/bridges.csv\", \"into\": \"b\", \"format\": \"csv\", \"columns\": "
+                         "[\"length, m\"]}",
+                         0),
+                  "table b: 3 rows, key row_id\n- row_id INTEGER added\n- length_m REAL from "
+                  "length, m\n") == 0);
+    EXPECT_HAS(
+        import(
+            &f,
+            "data/bridges.csv\", \"into\": \"c\", \"format\": \"csv\", \"columns\": [\"width\"]}",
+            1),
+        "there is no column 'width'; the columns are: name, spans, length, m, code");
 }
 
 TEST(import_refuses_what_cannot_be)
 {
     FIXTURE(f, NULL);
-    EXPECT_HAS(import(&f, "data/bridges.csv\", \"into\": \"select\", \"format\": \"csv\"}", 1), "error: into: ");
-    EXPECT_HAS(import(&f, "data/bridges.csv\", \"into\": \"b; DROP\", \"format\": \"csv\"}", 1), "error: into: ");
-    EXPECT_HAS(import(&f, "data/bridges.csv\", \"into\": \"b\", \"format\": \"json\"}", 1), "error: ");
+    EXPECT_HAS(import(&f, "data/bridges.csv\", \"into\": \"select\", \"format\": \"csv\"}", 1),
+               "error: into: ");
+    EXPECT_HAS(import(&f, "data/bridges.csv\", \"into\": \"b; DROP\", \"format\": \"csv\"}", 1),
+               "error: into: ");
+    EXPECT_HAS(import(&f, "data/bridges.csv\", \"into\": \"b\", \"format\": \"json\"}", 1),
+               "error: ");
     import(&f, "data/ferries.csv\", \"into\": \"b\", \"format\": \"csv\"}", 0);
-    EXPECT_HAS(import(&f, "data/ferries.csv\", \"into\": \"b\", \"format\": \"csv\"}", 1), "the world has a table b already");
+    EXPECT_HAS(import(&f, "data/ferries.csv\", \"into\": \"b\", \"format\": \"csv\"}", 1),
+               "the world has a table b already");
 }
 
 /* ---- readers of tables, without a network */
 
-static struct agon_table *read_text(const char *text, enum agon_document_kind kind, const struct agon_table_options *o)
+static struct agon_table *read_text(const char *text, enum agon_document_kind kind,
+                                    const struct agon_table_options *o)
 {
     struct agon_err err;
     struct agon_table *t = NULL;
@@ -285,7 +314,8 @@ TEST(comments_above_the_data_name_the_columns)
 {
     struct agon_table_options o = {0};
     struct agon_table *t AGON_AUTO(agon_table_freep) =
-        read_text("# zones\n#codes\tplace\tTZ\nAD\t+42\tEurope/Andorra\nAE,OM\t+25\tAsia/Dubai\n", AGON_DOC_TSV, &o);
+        read_text("# zones\n#codes\tplace\tTZ\nAD\t+42\tEurope/Andorra\nAE,OM\t+25\tAsia/Dubai\n",
+                  AGON_DOC_TSV, &o);
     REQUIRE(t && t->n_columns == 3 && t->n_rows == 2);
     EXPECT(agon_str_is(t->headers[0], "codes") && agon_str_is(t->headers[2], "TZ"));
     EXPECT(agon_str_is(agon_table_cell(t, 1, 0)->text, "AE,OM"));
@@ -294,8 +324,8 @@ TEST(comments_above_the_data_name_the_columns)
 TEST(white_space_tables_have_numbered_columns)
 {
     struct agon_table_options o = {.format = "csv", .delimiter = "space", .comment = "#"};
-    struct agon_table *t AGON_AUTO(agon_table_freep) =
-        read_text("# protocols\n\nip\t0\tIP\t\t# internet\nicmp   1   ICMP  # control\n", AGON_DOC_TEXT, &o);
+    struct agon_table *t AGON_AUTO(agon_table_freep) = read_text(
+        "# protocols\n\nip\t0\tIP\t\t# internet\nicmp   1   ICMP  # control\n", AGON_DOC_TEXT, &o);
     REQUIRE(t && t->n_columns == 3 && t->n_rows == 2);
     EXPECT(agon_str_is(t->headers[0], "c1"));
     EXPECT(agon_str_is(agon_table_cell(t, 1, 2)->text, "ICMP"));
@@ -304,7 +334,9 @@ TEST(white_space_tables_have_numbered_columns)
 TEST(quoted_fields_hold_newlines_and_delimiters)
 {
     struct agon_table_options o = {0};
-    struct agon_table *t AGON_AUTO(agon_table_freep) = read_text("\xEF\xBB\xBF" "a,b\n\"x,\n1\",2\n,\"\"\n\"open", AGON_DOC_CSV, &o);
+    struct agon_table *t AGON_AUTO(agon_table_freep) = read_text("\xEF\xBB\xBF"
+                                                                 "a,b\n\"x,\n1\",2\n,\"\"\n\"open",
+                                                                 AGON_DOC_CSV, &o);
     REQUIRE(t && t->n_rows == 3);
     EXPECT(agon_str_is(t->headers[0], "a"));
     EXPECT(agon_str_is(agon_table_cell(t, 0, 0)->text, "x,\n1"));
@@ -314,11 +346,13 @@ TEST(quoted_fields_hold_newlines_and_delimiters)
 
 TEST(json_arrays_are_found_by_pointer_and_by_size)
 {
-    const char *text = "{\"small\": [{\"a\": 1}], \"x/y\": [], \"big\": {\"in\": [{\"n\": \"007\", \"v\": 1.5, \"o\": {}}, {\"n\": null, \"w\": true}, {}]}}";
+    const char *text = "{\"small\": [{\"a\": 1}], \"x/y\": [], \"big\": {\"in\": [{\"n\": \"007\", "
+                       "\"v\": 1.5, \"o\": {}}, {\"n\": null, \"w\": true}, {}]}}";
     struct agon_table_options o = {0}, small = {.pointer = "/small"}, none = {.pointer = "/big"};
     struct agon_table *t AGON_AUTO(agon_table_freep) = read_text(text, AGON_DOC_JSON, &o);
     REQUIRE(t && t->n_rows == 3 && t->n_columns == 3);
-    EXPECT(agon_table_cell(t, 0, 0)->kind == AGON_CELL_STRING && agon_table_cell(t, 0, 1)->kind == AGON_CELL_REAL);
+    EXPECT(agon_table_cell(t, 0, 0)->kind == AGON_CELL_STRING &&
+           agon_table_cell(t, 0, 1)->kind == AGON_CELL_REAL);
     EXPECT(agon_table_cell(t, 1, 0)->kind == AGON_CELL_MISSING);
     struct agon_table *s AGON_AUTO(agon_table_freep) = read_text(text, AGON_DOC_JSON, &small);
     EXPECT(s && s->n_rows == 1);
@@ -342,8 +376,16 @@ TEST(folding_gives_identifiers)
 {
     static const struct {
         const char *header, *name;
-    } cases[] = {{"Miles/(US) gallon", "miles_us_gallon"}, {"  Price $ ", "price"}, {"2010", "c_2010"}, {"class", "class_"},
-                 {"\xC3\x9C" "ber", "ber"}, {"", "col"}, {"--", "col"}, {"Sepal.Length", "sepal_length"}};
+    } cases[] = {{"Miles/(US) gallon", "miles_us_gallon"},
+                 {"  Price $ ", "price"},
+                 {"2010", "c_2010"},
+                 {"class", "class_"},
+                 {"\xC3\x9C"
+                  "ber",
+                  "ber"},
+                 {"", "col"},
+                 {"--", "col"},
+                 {"Sepal.Length", "sepal_length"}};
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         char name[64];
         agon_import_fold(agon_str(cases[i].header), name);
@@ -354,8 +396,10 @@ TEST(folding_gives_identifiers)
 
 TEST(robots_rules_follow_rfc_9309)
 {
-    static const char text[] = "User-Agent: other\nDisallow: /\n\nuser-agent: AGON\nuser-agent: x\nDisallow: /a # not this\n"
-                               "Allow: /a/b\nDisallow: /*.gif$\nCrawl-delay: 2\nUser-agent: *\nDisallow: /\n";
+    static const char text[] =
+        "User-Agent: other\nDisallow: /\n\nuser-agent: AGON\nuser-agent: x\nDisallow: /a # not "
+        "this\n"
+        "Allow: /a/b\nDisallow: /*.gif$\nCrawl-delay: 2\nUser-agent: *\nDisallow: /\n";
     struct agon_robots *r AGON_AUTO(agon_robots_freep) = NULL;
     REQUIRE(agon_robots_parse(&r, agon_str(text), "agon", NULL) == 0);
     EXPECT(agon_robots_allow(r, "/"));
