@@ -285,9 +285,11 @@ static int csv_headers(struct agon_table *t, struct csv *c, bool *ret_is_data, s
         int r = csv_next(&line, err);
         if (r < 0)
             return r;
-        if (r > 0 && line.n_fields == n) {
+        /* Last columns may be left out of a row; prose divided by spaces names nothing. */
+        bool names = c->options.delimiter == ' ' ? line.n_fields == n : line.n_fields >= n;
+        if (r > 0 && names && line.n_fields > 1) {
             *ret_is_data = true;
-            return table_set_headers(t, line.fields, n, err);
+            return table_set_headers(t, line.fields, line.n_fields, err);
         }
     }
     for (int i = 0; i < n; i++)

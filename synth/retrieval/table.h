@@ -44,7 +44,7 @@ struct agon_csv_options {
     const char *comment; /* lines that begin so are left out, or NULL */
 };
 /* RFC 4180 (quotes, embedded newlines, CRLF) plus comments. The header is the first line, or, where
- * comments are declared, the last comment line above the data with as many fields as the data
+ * comments are declared, the last comment line above the data with at least as many fields as the data
  * has; without either, columns are c1, c2, ... when the first line looks like data (a number in
  * it). */
 int agon_table_read_csv(struct agon_table **ret, struct agon_str text,

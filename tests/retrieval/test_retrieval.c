@@ -314,9 +314,9 @@ TEST(comments_above_the_data_name_the_columns)
 {
     struct agon_table_options o = {0};
     struct agon_table *t AGON_AUTO(agon_table_freep) =
-        read_text("# zones\n#codes\tplace\tTZ\nAD\t+42\tEurope/Andorra\nAE,OM\t+25\tAsia/Dubai\n",
+        read_text("# zones\n#codes\tplace\tTZ\tnote\nAD\t+42\tEurope/Andorra\nAE,OM\t+25\tAsia/Dubai\n",
                   AGON_DOC_TSV, &o);
-    REQUIRE(t && t->n_columns == 3 && t->n_rows == 2);
+    REQUIRE(t && t->n_columns == 4 && t->n_rows == 2);
     EXPECT(agon_str_is(t->headers[0], "codes") && agon_str_is(t->headers[2], "TZ"));
     EXPECT(agon_str_is(agon_table_cell(t, 1, 0)->text, "AE,OM"));
 }
