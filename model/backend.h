@@ -63,6 +63,17 @@ int agon_turn_fill(struct agon_turn *turn, const struct agon_completion *complet
 /* The same for text in either form of agon_turn_text_parse(). */
 int agon_turn_fill_text(struct agon_turn *turn, struct agon_str text, enum agon_thinking thinking,
                         struct agon_err *err) AGON_MUST_USE;
+/* What agon_session_tokens() says where a backend doesn't count: bytes / 4. */
+int agon_session_tokens_estimate(const struct agon_session *s);
+/*
+ * The request as JSON members, for those who ask by text: `"messages": [...]`, then
+ * `"tools": [...]` where there are any (of all messages, in order). With for_api, in the
+ * form of OpenAI's API: messages carry no tools and no empty fields.
+ */
+int agon_request_dump(struct agon_buf *b, const struct agon_session *s, bool for_api,
+                      struct agon_err *err) AGON_MUST_USE;
+/* Milliseconds of the monotonic clock, for deadlines. */
+int64_t agon_clock_ms(void);
 /* Fill turn as AGON_TURN_FAILED with a reason. */
 void agon_turn_fail(struct agon_turn *turn, const char *fmt, ...) AGON_PRINTF(2, 3);
 

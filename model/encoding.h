@@ -49,7 +49,10 @@ struct agon_prompt {
     struct agon_segment *segments; /* owned; in order, they cover text without gaps */
     size_t n_segments, capacity;
 };
-#define AGON_PROMPT {.text = AGON_BUF(AGON_PROMPT_BYTES_MAX)}
+#define AGON_PROMPT                             \
+    {                                           \
+        .text = AGON_BUF(AGON_PROMPT_BYTES_MAX) \
+    }
 enum { AGON_PROMPT_BYTES_MAX = 64 << 20 };
 void agon_prompt_deinit(struct agon_prompt *p);
 
