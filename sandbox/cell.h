@@ -32,7 +32,8 @@ int agon_sandbox_open(struct agon_sandbox **ret, const struct agon_sandbox_optio
 void agon_sandbox_close(struct agon_sandbox *sb); /* kills every box; NULL is fine */
 AGON_DEFINE_FREEP(struct agon_sandbox, agon_sandbox_close)
 
-int agon_cell_new(struct agon_cell **ret, struct agon_sandbox *sb, struct agon_err *err) AGON_MUST_USE;
+int agon_cell_new(struct agon_cell **ret, struct agon_sandbox *sb,
+                  struct agon_err *err) AGON_MUST_USE;
 void agon_cell_free(struct agon_cell *c);
 AGON_DEFINE_FREEP(struct agon_cell, agon_cell_free)
 

@@ -31,7 +31,8 @@ enum agon_script_end {
     AGON_SCRIPT_FUEL = 2,   /* ran out of fuel */
     AGON_SCRIPT_MEMORY = 3, /* ran out of memory */
     AGON_SCRIPT_SYNTAX = 4, /* the chunk does not compile */
-    AGON_SCRIPT_LIMIT = 5,  /* another stated limit (SQL operations, output), set by agon_script_abort() */
+    AGON_SCRIPT_LIMIT =
+        5, /* another stated limit (SQL operations, output), set by agon_script_abort() */
 };
 
 int agon_script_new(struct agon_script **ret, const struct agon_script_limits *limits,
@@ -43,23 +44,32 @@ AGON_DEFINE_FREEP(struct agon_script, agon_script_free)
  * The one door: run fn(L, arg) under lua_pcall with fresh fuel. Returns an
  * agon_script_end (>= 0) with the message, without addresses and at most
  * reason_size bytes, in ret_reason when it is not OK; <0 only for our own
- * failures. The stack is restored. fn may leave results in arg.
+ * failures: fn's own negative result, passed up after fn has filled the caller's err
+ * through arg. The stack is restored. fn starts with an empty stack of its own and may
+ * leave results in arg. An entry made from within another of the same script shares
+ * its fuel and its end.
  */
 int agon_script_protect(struct agon_script *s, int (*fn)(struct lua_State *L, void *arg), void *arg,
                         char *ret_reason, size_t reason_size, struct agon_err *err) AGON_MUST_USE;
-/* Inside fn or a C function: compile and call a text chunk ("=name"), leaving n_results. Raises. */
-void agon_script_run_chunk(struct lua_State *L, const char *name, struct agon_str text, int n_results);
+/* Inside fn or a C function: compile a text chunk ("=name") of at most 1 MiB and leave it on the
+ * stack as a function with _ENV as its only upvalue. Raises. */
+void agon_script_load_chunk(struct lua_State *L, const char *name, struct agon_str text);
+/* The same, and call it: compile and call a text chunk ("=name"), leaving n_results. Raises. */
+void agon_script_run_chunk(struct lua_State *L, const char *name, struct agon_str text,
+                           int n_results);
 /* Charge fuel from a C function; raises when it runs out. */
 void agon_script_charge(struct lua_State *L, int64_t fuel);
 /* End the current entry with AGON_SCRIPT_LIMIT and this message; pcall does not catch it. */
 void agon_script_abort(struct lua_State *L, const char *message) __attribute__((noreturn));
-/* What is left of this entry's fuel (for sharing one budget between principals). */
+/* What is left of this (or, between entries, the last) entry's fuel, and what this (or the
+ * next) entry has: for sharing one budget between principals. */
 int64_t agon_script_fuel(const struct agon_script *s);
 void agon_script_set_fuel(struct agon_script *s, int64_t fuel);
 /* The owner of L, and a slot for the owner's own pointer. */
 struct agon_script *agon_script_of(struct lua_State *L);
 void *agon_script_user(struct lua_State *L);
 void agon_script_set_user(struct agon_script *s, void *user);
-/* Keep the heap as it is now; agon_script_restore() puts it back by memcpy. */
+/* Keep the heap as it is now; agon_script_restore() puts it back by memcpy. Between entries
+ * only. A userdata made since then vanishes without its __gc: C resources must not hang on it. */
 int agon_script_snapshot(struct agon_script *s, struct agon_err *err) AGON_MUST_USE;
 void agon_script_restore(struct agon_script *s);

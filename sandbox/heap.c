@@ -1,0 +1,316 @@
+/*
+ * The heap of one Lua state: see heap.h.
+ *
+ * Up to 2 KiB, a block is a multiple of 16 bytes cut from a shared chunk and kept
+ * in a free list for its size. Above that it is a run of pages found first-fit in a
+ * bitmap, so that freed neighbours join by themselves. Small memory never becomes
+ * pages again; the mapping is therefore twice as large as what may be handed out.
+ *
+ * Invariants: 1. everything that changes lies in the mapping; 2. pages at or above
+ * head->high have never been used since the snapshot was restored; 3. shrinking
+ * needs no new memory: the tail is cut off in place.
+ */
+#include "sandbox/heap.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/mman.h>
+
+enum {
+    PAGE = 4096,
+    GRAIN = 16,
+    LIST_MAX = 1024,  /* lists for each multiple of 16 up to here */
+    SMALL_MAX = 2048, /* then for each multiple of 128 */
+    N_FINE = LIST_MAX / GRAIN,
+    N_LISTS = N_FINE + (SMALL_MAX - LIST_MAX) / 128 + 1,
+    CHUNK_PAGES = 4,   /* small blocks are cut from chunks of this size */
+    TRIM_PAGES = 1024, /* give memory back to the kernel above this much growth */
+};
+
+struct free_block {
+    struct free_block *next;
+};
+
+struct heap_head {
+    size_t used, used_max;
+    char *chunk, *chunk_end; /* where the next small block is cut */
+    uint32_t n_pages, first_free, high;
+    struct free_block *lists[N_LISTS];
+    uint64_t taken[]; /* a bit a page */
+};
+
+static struct heap_head *heap_head(const struct agon_heap *h)
+{
+    return (struct heap_head *)(void *)h->base;
+}
+
+static size_t block_size(size_t size)
+{
+    if (size <= LIST_MAX)
+        return (size + GRAIN - 1) & ~(size_t)(GRAIN - 1);
+    size_t unit = size <= SMALL_MAX ? 128 : PAGE;
+    return (size + unit - 1) & ~(unit - 1);
+}
+
+static unsigned list_of(size_t rounded)
+{
+    return rounded <= LIST_MAX ? (unsigned)(rounded / GRAIN) - 1
+                               : (unsigned)(N_FINE + (rounded - LIST_MAX) / 128) - 1;
+}
+
+static bool page_taken(const struct heap_head *d, uint32_t page)
+{
+    return d->taken[page / 64] >> (page % 64) & 1;
+}
+
+static void pages_mark(struct heap_head *d, uint32_t first, uint32_t n, bool taken)
+{
+    for (uint32_t p = first; p < first + n; p++) {
+        uint64_t bit = UINT64_C(1) << (p % 64);
+        d->taken[p / 64] = taken ? d->taken[p / 64] | bit : d->taken[p / 64] & ~bit;
+    }
+    if (!taken && first < d->first_free)
+        d->first_free = first;
+    if (taken && first + n > d->high)
+        d->high = first + n;
+}
+
+static uint32_t pages_free_from(const struct heap_head *d, uint32_t first, uint32_t n)
+{
+    uint32_t run = 0;
+    while (run < n && first + run < d->n_pages && !page_taken(d, first + run))
+        run++;
+    return run;
+}
+
+static void *pages_take(struct agon_heap *h, size_t size)
+{
+    struct heap_head *d = heap_head(h);
+    if (size > (size_t)d->n_pages * PAGE)
+        return NULL;
+    uint32_t n = (uint32_t)(size / PAGE), p = d->first_free;
+    bool lowest = true; /* nothing free was passed over yet */
+    while (p < d->n_pages) {
+        if (p % 64 == 0 && d->taken[p / 64] == UINT64_MAX) {
+            p += 64;
+            continue;
+        }
+        uint32_t run = pages_free_from(d, p, n);
+        if (run == n) {
+            pages_mark(d, p, n, true);
+            if (lowest)
+                d->first_free = p + n;
+            return h->base + (size_t)p * PAGE;
+        }
+        if (run > 0 && lowest) {
+            d->first_free = p;
+            lowest = false;
+        }
+        p += run + 1;
+    }
+    return NULL;
+}
+
+static void pages_give(struct agon_heap *h, char *at, size_t size)
+{
+    if (size > 0)
+        pages_mark(heap_head(h), (uint32_t)((size_t)(at - h->base) / PAGE), (uint32_t)(size / PAGE),
+                   false);
+}
+
+/* Put a stretch that is a multiple of 16 bytes into the lists. */
+static void small_give(struct heap_head *d, char *at, size_t size)
+{
+    while (size > 0) {
+        size_t piece = size > LIST_MAX && size != block_size(size) ? LIST_MAX : size;
+        piece = piece > SMALL_MAX ? LIST_MAX : piece;
+        struct free_block *f = (struct free_block *)(void *)at;
+        struct free_block **list = &d->lists[list_of(piece)];
+        f->next = *list;
+        *list = f;
+        at += piece;
+        size -= piece;
+    }
+}
+
+static void *small_take(struct agon_heap *h, size_t rounded)
+{
+    struct heap_head *d = heap_head(h);
+    struct free_block **list = &d->lists[list_of(rounded)];
+    if (*list) {
+        struct free_block *f = *list;
+        *list = f->next;
+        return f;
+    }
+    if ((size_t)(d->chunk_end - d->chunk) < rounded) {
+        char *chunk = pages_take(h, (size_t)CHUNK_PAGES * PAGE);
+        if (!chunk)
+            return NULL;
+        if (chunk != d->chunk_end) { /* else the old chunk simply goes on */
+            small_give(d, d->chunk, (size_t)(d->chunk_end - d->chunk));
+            d->chunk = chunk;
+        }
+        d->chunk_end = chunk + (size_t)CHUNK_PAGES * PAGE;
+    }
+    char *at = d->chunk;
+    d->chunk += rounded;
+    return at;
+}
+
+static void *heap_take(struct agon_heap *h, size_t rounded)
+{
+    return rounded <= SMALL_MAX ? small_take(h, rounded) : pages_take(h, rounded);
+}
+
+static void heap_give(struct agon_heap *h, void *block, size_t rounded)
+{
+    if (rounded <= SMALL_MAX)
+        small_give(heap_head(h), block, rounded);
+    else
+        pages_give(h, block, rounded);
+}
+
+static void heap_shrink(struct agon_heap *h, char *block, size_t was, size_t now)
+{
+    struct heap_head *d = heap_head(h);
+    if (was <= SMALL_MAX) {
+        small_give(d, block + now, was - now);
+        return;
+    }
+    size_t kept = (now + PAGE - 1) & ~(size_t)(PAGE - 1);
+    pages_give(h, block + kept, was - kept);
+    if (now <= SMALL_MAX)
+        small_give(d, block + now, kept - now); /* the page is small memory from now on */
+}
+
+static bool heap_extend(struct agon_heap *h, char *block, size_t was, size_t now)
+{
+    struct heap_head *d = heap_head(h);
+    if (was <= SMALL_MAX)
+        return false;
+    uint32_t end = (uint32_t)((size_t)(block - h->base + (ptrdiff_t)was) / PAGE);
+    uint32_t n = (uint32_t)((now - was) / PAGE);
+    if (pages_free_from(d, end, n) < n)
+        return false;
+    pages_mark(d, end, n, true);
+    return true;
+}
+
+void *agon_heap_realloc(struct agon_heap *h, void *block, size_t old, size_t size)
+{
+    struct heap_head *d = heap_head(h);
+    size_t was = block ? block_size(old) : 0;
+    if (size > d->used_max && size > old)
+        return NULL;
+    size_t now = block_size(size);
+    if (now == was)
+        return block;
+    if (now > was && d->used - was + now > d->used_max)
+        return NULL;
+
+    void *ret = block;
+    if (now == 0) {
+        heap_give(h, block, was);
+        ret = NULL;
+    } else if (was == 0) {
+        ret = heap_take(h, now);
+    } else if (now < was) {
+        heap_shrink(h, block, was, now);
+    } else if (!heap_extend(h, block, was, now)) {
+        ret = heap_take(h, now);
+        if (ret) {
+            memcpy(ret, block, old);
+            heap_give(h, block, was);
+        }
+    }
+    if (ret || now == 0)
+        d->used = d->used - was + now;
+    return ret;
+}
+
+size_t agon_heap_used(const struct agon_heap *h)
+{
+    return heap_head(h)->used;
+}
+
+/* Heaps get the addresses FIRST + i * STEP, the lowest that is free. */
+static void *heap_map(size_t size)
+{
+    const uintptr_t first = UINT64_C(0x200000000000), step = UINT64_C(1) << 32;
+    for (uintptr_t i = 0; i < 64; i++) {
+        void *want = (void *)(first + i * step); // NOLINT(performance-no-int-to-ptr)
+        void *p = mmap(want, size, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+        if (p == want)
+            return p;
+        if (p != MAP_FAILED)
+            munmap(p, size); /* a kernel before 4.17 took the address for a hint */
+        else if (errno != EEXIST)
+            break;
+    }
+    return mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
+                0);
+}
+
+int agon_heap_init(struct agon_heap *h, size_t bytes_max, struct agon_err *err)
+{
+    *h = (struct agon_heap){0};
+    if (bytes_max > SIZE_MAX / 8 || bytes_max < PAGE)
+        return agon_fail(err, AGON_EINPUT, "script: memory limit %zu is out of range", bytes_max);
+    size_t n_data = 2 * bytes_max / PAGE + CHUNK_PAGES;
+    size_t head = sizeof(struct heap_head) + (n_data / 64 + 2) * 8;
+    size_t n_head = (head + PAGE - 1) / PAGE + 1;
+    h->base_size = (n_data + n_head) * PAGE;
+    void *base = heap_map(h->base_size);
+    if (base == MAP_FAILED) {
+        h->base_size = 0;
+        return agon_fail(err, AGON_ENOMEM, "script: no address space for %zu bytes", bytes_max);
+    }
+    h->base = base;
+    struct heap_head *d = heap_head(h);
+    d->used_max = bytes_max;
+    d->n_pages = (uint32_t)(n_data + n_head);
+    pages_mark(d, 0, (uint32_t)n_head, true);
+    d->first_free = (uint32_t)n_head;
+    return 0;
+}
+
+void agon_heap_deinit(struct agon_heap *h)
+{
+    if (h->base)
+        munmap(h->base, h->base_size);
+    if (h->saved)
+        munmap(h->saved, h->saved_capacity);
+    *h = (struct agon_heap){0};
+}
+
+int agon_heap_snapshot(struct agon_heap *h, struct agon_err *err)
+{
+    size_t size = (size_t)heap_head(h)->high * PAGE;
+    if (size > h->saved_capacity) {
+        void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (p == MAP_FAILED)
+            return agon_fail(err, AGON_ENOMEM, "script: no memory for a snapshot of %zu bytes",
+                             size);
+        if (h->saved)
+            munmap(h->saved, h->saved_capacity);
+        h->saved = p;
+        h->saved_capacity = size;
+    }
+    memcpy(h->saved, h->base, size);
+    h->saved_size = size;
+    return 0;
+}
+
+void agon_heap_restore(struct agon_heap *h)
+{
+    if (!h->saved)
+        return;
+    size_t high = (size_t)heap_head(h)->high * PAGE;
+    if (high > h->saved_size + (size_t)TRIM_PAGES * PAGE)
+        (void)madvise(h->base + h->saved_size, high - h->saved_size,
+                      MADV_DONTNEED); /* only saves memory */
+    memcpy(h->base, h->saved, h->saved_size);
+}
