@@ -43,7 +43,8 @@ int agon_json_parse(json_t **ret, struct agon_str text, struct agon_err *err)
     json_error_t at;
     json_t *value = json_loadb(text.size ? text.data : "", text.size,
                                JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &at);
-    if (!value && json_error_code(&at) == json_error_out_of_memory)
+    /* Not all of jansson's failed allocations set an error, but all others do. */
+    if (!value && (at.text[0] == '\0' || json_error_code(&at) == json_error_out_of_memory))
         return agon_fail(err, AGON_ENOMEM, "JSON: out of memory");
     if (!value)
         return agon_fail(err, AGON_EINPUT, "line %d column %d: %s", at.line, at.column, at.text);

@@ -288,7 +288,7 @@ void agon_opt_help(struct agon_buf *b, const struct agon_opt *table, const void 
         if (width > column && width <= OPT_HELP_COLUMN_MAX)
             column = width;
     }
-    agon_buf_addf(b, "%s\n%s%s\n\n", usage, about, about[0] ? "\n" : "");
+    agon_buf_addf(b, "%s\n%s%s\n", usage, about, about[0] ? "\n" : "");
     for (const struct agon_opt *opt = table; opt->name; opt++)
         opt_help_line(b, opt, column, defaults);
     opt_help_line(b, &help, column, NULL);
