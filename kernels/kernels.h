@@ -101,6 +101,8 @@ int agon_matrix_init(struct agon_matrix *w, int k, const struct agon_matrix_sour
 void agon_matrix_deinit(struct agon_matrix *w);
 int agon_matrix_panels(const struct agon_matrix *w);
 float agon_matrix_at(const struct agon_matrix *w, int i, int j);
+/* Row i, as floats: out [k]. */
+void agon_matrix_row(const struct agon_matrix *w, int i, float *out);
 size_t agon_matrix_bytes(const struct agon_matrix *w);
 
 /* ---- sampling ------------------------------------------------------------------- */

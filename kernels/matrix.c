@@ -130,6 +130,12 @@ float agon_matrix_at(const struct agon_matrix *w, int i, int j)
     return NAN;
 }
 
+void agon_matrix_row(const struct agon_matrix *w, int i, float *out)
+{
+    for (int j = 0; j < w->k; j++)
+        out[j] = agon_matrix_at(w, i, j);
+}
+
 size_t agon_matrix_bytes(const struct agon_matrix *w)
 {
     size_t n_padded = (size_t)agon_matrix_panels(w) * AGON_PANEL;

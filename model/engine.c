@@ -1,0 +1,529 @@
+/*
+ * Scheduling: see engine.h. A step takes one row from every sequence that decodes, in the order
+ * in which they began, then fills up with rows of those whose ids are not computed yet. Where
+ * the cache has no page for a sequence it waits; when nobody can move, the one that began last
+ * ends, so the others go on.
+ */
+#include "model/engine.h"
+
+#include "base/rng.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { BATCH_DEFAULT = 64, CHUNK_DEFAULT = 256, BATCH_MAX = 4096 };
+
+struct agon_sequence {
+    struct agon_engine *engine;
+    struct agon_sequence *previous, *next; /* while generating, in the order of beginning */
+    int *ids;
+    int n, capacity, n_cached;
+    struct agon_page **pages; /* owned; each holds a reference */
+    int n_pages, page_capacity;
+    enum agon_sequence_state state;
+    struct agon_generation generation;
+    struct agon_drawn *drawn; /* owned; [n_drawn] */
+    int n_drawn, drawn_capacity;
+};
+
+/* A sequence's part of a step. */
+struct step_part {
+    struct agon_sequence *s;
+    int begin, end; /* positions */
+    int logits;     /* row of the logits, or -1 */
+    struct agon_sample sample;
+    bool good;
+};
+
+struct agon_engine {
+    const struct agon_checkpoint *checkpoint;
+    const struct agon_kernels *kernels;
+    struct agon_pool *pool;
+    struct agon_forward *forward;
+    struct agon_cache cache;
+    int n_batch_max, n_chunk_max;
+    struct agon_sequence *first, *last; /* those that generate */
+    int n_sequences;
+    struct agon_row *rows;    /* [n_chunk_max] */
+    struct step_part *parts;  /* [n_chunk_max] */
+    int n_rows, n_parts, n_logits;
+    void *sample_scratch; /* [threads][8 * n_vocab] */
+    uint64_t n_rows_total;
+};
+
+/* ---- engine ------------------------------------------------------------------------- */
+
+static size_t memory_half(void)
+{
+    long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
+    return pages > 0 && size > 0 ? (size_t)pages * (size_t)size / 2 : (size_t)1 << 30;
+}
+
+static int engine_options(struct agon_engine *e, const struct agon_engine_options *options,
+                          struct agon_err *err)
+{
+    e->n_batch_max = options->n_batch_max ? options->n_batch_max : BATCH_DEFAULT;
+    e->n_chunk_max = options->n_chunk_max ? options->n_chunk_max : CHUNK_DEFAULT;
+    if (e->n_batch_max < 1 || e->n_batch_max > BATCH_MAX || e->n_chunk_max < 1 ||
+        e->n_chunk_max > BATCH_MAX)
+        return agon_fail(err, AGON_EINPUT, "engine: batch %d and chunk %d are not from 1 to %d",
+                         e->n_batch_max, e->n_chunk_max, BATCH_MAX);
+    if (e->n_chunk_max < e->n_batch_max)
+        e->n_chunk_max = e->n_batch_max;
+    e->kernels = agon_kernels_for(options->cpu);
+    if (!e->kernels)
+        return agon_fail(err, AGON_EINPUT, "engine: this machine lacks the instruction set asked for");
+    return 0;
+}
+
+int agon_engine_new(struct agon_engine **ret, const struct agon_checkpoint *checkpoint,
+                    const struct agon_engine_options *options, struct agon_err *err)
+{
+    struct agon_engine *e AGON_AUTO(agon_engine_freep) = calloc(1, sizeof(*e));
+    if (!e)
+        return agon_fail(err, AGON_ENOMEM, "engine: out of memory");
+    e->checkpoint = checkpoint;
+    agon_cache_init(&e->cache, &checkpoint->config,
+                    options->cache_bytes_max ? options->cache_bytes_max : memory_half());
+    int r;
+    if ((r = engine_options(e, options, err)) ||
+        (r = agon_pool_new(&e->pool, options->n_threads, err)) ||
+        (r = agon_forward_new(&e->forward, checkpoint, e->kernels, e->pool, &e->cache,
+                              e->n_chunk_max, e->n_batch_max, err)))
+        return r;
+    e->rows = calloc((size_t)e->n_chunk_max, sizeof(*e->rows));
+    e->parts = calloc((size_t)e->n_chunk_max, sizeof(*e->parts));
+    e->sample_scratch =
+        malloc((size_t)agon_pool_threads(e->pool) * (size_t)checkpoint->config.n_vocab * 8);
+    if (!e->rows || !e->parts || !e->sample_scratch)
+        return agon_fail(err, AGON_ENOMEM, "engine: out of memory");
+    *ret = AGON_STEAL(e);
+    return 0;
+}
+
+void agon_engine_free(struct agon_engine *e)
+{
+    if (!e)
+        return;
+    assert(e->n_sequences == 0);
+    agon_forward_free(e->forward);
+    agon_pool_free(e->pool);
+    agon_cache_deinit(&e->cache);
+    free(e->rows);
+    free(e->parts);
+    free(e->sample_scratch);
+    free(e);
+}
+
+const struct agon_config *agon_engine_config(const struct agon_engine *e)
+{
+    return &e->checkpoint->config;
+}
+
+uint64_t agon_engine_rows(const struct agon_engine *e)
+{
+    return e->n_rows_total;
+}
+
+/* ---- sequences ---------------------------------------------------------------------- */
+
+int agon_sequence_new(struct agon_sequence **ret, struct agon_engine *e, struct agon_err *err)
+{
+    struct agon_sequence *s = calloc(1, sizeof(*s));
+    if (!s)
+        return agon_fail(err, AGON_ENOMEM, "sequence: out of memory");
+    s->engine = e;
+    e->n_sequences++;
+    *ret = s;
+    return 0;
+}
+
+static void sequence_unlink(struct agon_sequence *s, enum agon_sequence_state state)
+{
+    struct agon_engine *e = s->engine;
+    if (s->state == AGON_SEQUENCE_GENERATING) {
+        *(s->previous ? &s->previous->next : &e->first) = s->next;
+        *(s->next ? &s->next->previous : &e->last) = s->previous;
+        s->previous = s->next = NULL;
+    }
+    s->state = state;
+}
+
+void agon_sequence_free(struct agon_sequence *s)
+{
+    if (!s)
+        return;
+    sequence_unlink(s, AGON_SEQUENCE_IDLE);
+    for (int i = 0; i < s->n_pages; i++)
+        agon_page_unref(&s->engine->cache, s->pages[i]);
+    s->engine->n_sequences--;
+    free(s->ids);
+    free(s->pages);
+    free(s->drawn);
+    free(s);
+}
+
+static bool grow(void *array, int *capacity, int n, size_t item)
+{
+    if (n <= *capacity)
+        return true;
+    int wanted = *capacity ? *capacity : 64;
+    while (wanted < n)
+        wanted *= 2;
+    void **at = array, *grown = realloc(*at, (size_t)wanted * item);
+    if (!grown)
+        return false;
+    *at = grown;
+    *capacity = wanted;
+    return true;
+}
+
+int agon_sequence_append(struct agon_sequence *s, const int *ids, int n, struct agon_err *err)
+{
+    const struct agon_config *c = &s->engine->checkpoint->config;
+    for (int i = 0; i < n; i++)
+        if (ids[i] < 0 || ids[i] >= c->n_vocab)
+            return agon_fail(err, AGON_EINPUT, "token id %d is not from 0 to %d", ids[i],
+                             c->n_vocab - 1);
+    if (n > c->window - s->n)
+        return agon_fail(err, AGON_EINPUT, "%d tokens and %d more are over the window of %d", s->n,
+                         n, c->window);
+    if (!grow(&s->ids, &s->capacity, s->n + n, sizeof(*s->ids)))
+        return agon_fail(err, AGON_ENOMEM, "sequence: out of memory");
+    if (n > 0)
+        memcpy(s->ids + s->n, ids, (size_t)n * sizeof(*ids));
+    s->n += n;
+    return 0;
+}
+
+static int pages_for(int n)
+{
+    return (n + AGON_PAGE - 1) / AGON_PAGE;
+}
+
+void agon_sequence_truncate(struct agon_sequence *s, int n)
+{
+    assert(n >= 0 && n <= s->n);
+    s->n = n;
+    s->n_cached = s->n_cached < n ? s->n_cached : n;
+    while (s->n_pages > pages_for(s->n_cached))
+        agon_page_unref(&s->engine->cache, s->pages[--s->n_pages]);
+}
+
+int agon_sequence_length(const struct agon_sequence *s)
+{
+    return s->n;
+}
+
+const int *agon_sequence_ids(const struct agon_sequence *s)
+{
+    return s->ids;
+}
+
+enum agon_sequence_state agon_sequence_state(const struct agon_sequence *s)
+{
+    return s->state;
+}
+
+const struct agon_drawn *agon_sequence_drawn(const struct agon_sequence *s, int *ret_n)
+{
+    *ret_n = s->n_drawn;
+    return s->drawn;
+}
+
+/*
+ * Give s pages of its own for positions [n_cached, end): a page shared with others is copied.
+ * False where the cache has none left; what was taken stays.
+ */
+static bool sequence_reserve(struct agon_sequence *s, int end)
+{
+    struct agon_cache *cache = &s->engine->cache;
+    if (!grow(&s->pages, &s->page_capacity, pages_for(end), sizeof(struct agon_page *)))
+        return false;
+    int first = s->n_cached / AGON_PAGE;
+    if (end > s->n_cached && first < s->n_pages && s->pages[first]->n_refs > 1) {
+        struct agon_page *copy = agon_cache_take(cache);
+        if (!copy)
+            return false;
+        memcpy(copy->data, s->pages[first]->data, cache->page_floats * sizeof(*copy->data));
+        agon_page_unref(cache, s->pages[first]);
+        s->pages[first] = copy;
+    }
+    while (s->n_pages < pages_for(end)) {
+        struct agon_page *page = agon_cache_take(cache);
+        if (!page)
+            return false;
+        s->pages[s->n_pages++] = page;
+    }
+    return true;
+}
+
+/* ---- a step ------------------------------------------------------------------------- */
+
+static void step_begin(struct agon_engine *e)
+{
+    e->n_rows = e->n_parts = e->n_logits = 0;
+}
+
+/* Where the next computation of s begins: the last position again if all are cached, since its
+ * logits are wanted. */
+static int sequence_begin(const struct agon_sequence *s)
+{
+    return s->n_cached < s->n ? s->n_cached : s->n - 1;
+}
+
+/* Add positions [begin, end) of s to the step; false where the cache has no room. */
+static bool step_add(struct agon_engine *e, struct agon_sequence *s, int end, bool logits)
+{
+    if (!sequence_reserve(s, end))
+        return false;
+    struct step_part *part = &e->parts[e->n_parts++];
+    *part = (struct step_part){.s = s, .begin = sequence_begin(s), .end = end, .logits = -1};
+    for (int p = part->begin; p < end; p++)
+        e->rows[e->n_rows++] = (struct agon_row){.id = s->ids[p],
+                                                 .position = p,
+                                                 .store = p >= s->n_cached,
+                                                 .logits = -1,
+                                                 .pages = s->pages};
+    if (logits)
+        e->rows[e->n_rows - 1].logits = part->logits = e->n_logits++;
+    return true;
+}
+
+static void step_run(struct agon_engine *e, const struct agon_forward_trace *trace)
+{
+    agon_forward_run(e->forward, e->rows, e->n_rows, trace);
+    e->n_rows_total += (uint64_t)e->n_rows;
+    for (int i = 0; i < e->n_parts; i++)
+        if (e->parts[i].s->n_cached < e->parts[i].end)
+            e->parts[i].s->n_cached = e->parts[i].end;
+}
+
+/* Rows of those that generate: decoding ones first, then chunks of prompts. */
+static void step_fill(struct agon_engine *e)
+{
+    int n_chosen = 0;
+    for (struct agon_sequence *s = e->first; s && n_chosen < e->n_batch_max; s = s->next, n_chosen++)
+        if (s->n - sequence_begin(s) == 1)
+            (void)step_add(e, s, s->n, true); /* no room: it waits */
+    n_chosen = 0;
+    for (struct agon_sequence *s = e->first; s && n_chosen < e->n_batch_max; s = s->next, n_chosen++) {
+        int n_wanted = s->n - sequence_begin(s), n_room = e->n_chunk_max - e->n_rows;
+        if (n_wanted == 1 || n_room == 0)
+            continue;
+        int n = n_wanted < n_room ? n_wanted : n_room;
+        (void)step_add(e, s, sequence_begin(s) + n, n == n_wanted); /* no room: it waits */
+    }
+}
+
+static void sample_task(void *user, int task, int thread)
+{
+    struct agon_engine *e = user;
+    struct step_part *part = &e->parts[task];
+    if (part->logits < 0)
+        return;
+    const struct agon_generation *generation = &part->s->generation;
+    size_t n_vocab = (size_t)e->checkpoint->config.n_vocab;
+    struct agon_rng seed, at;
+    agon_rng_init(&seed, generation->seed);
+    at = agon_rng_split_int(&seed, (uint64_t)part->end); /* the position it will have */
+    part->good = e->kernels->sample(&part->sample, agon_forward_logits(e->forward, part->logits),
+                                    (int)n_vocab, &generation->sample, agon_rng_real(&at),
+                                    (char *)e->sample_scratch + (size_t)thread * n_vocab * 8);
+}
+
+static bool is_stop(const struct agon_generation *generation, int id)
+{
+    for (int i = 0; i < generation->n_stop; i++)
+        if (generation->stop[i] == id)
+            return true;
+    return false;
+}
+
+/* Append what was drawn, and say whether that ends it. */
+static void sequence_advance(struct agon_sequence *s, const struct step_part *part)
+{
+    const struct agon_sample *sample = &part->sample;
+    if (!part->good) {
+        sequence_unlink(s, AGON_SEQUENCE_NAN);
+        return;
+    }
+    /* Room for both was made in agon_sequence_generate(). */
+    s->ids[s->n++] = sample->id;
+    s->drawn[s->n_drawn++] = (struct agon_drawn){.logprob = (float)sample->logprob,
+                                                 .logprob_raw = (float)sample->logprob_raw,
+                                                 .n_kept = sample->n_kept};
+    if (is_stop(&s->generation, sample->id))
+        sequence_unlink(s, AGON_SEQUENCE_STOPPED);
+    else if (s->n_drawn == s->generation.tokens_max ||
+             s->n == s->engine->checkpoint->config.window)
+        sequence_unlink(s, AGON_SEQUENCE_LENGTH);
+}
+
+int agon_engine_step(struct agon_engine *e)
+{
+    if (!e->first)
+        return 0;
+    step_begin(e);
+    step_fill(e);
+    if (e->n_parts == 0) {
+        sequence_unlink(e->last, AGON_SEQUENCE_CACHE);
+    } else {
+        step_run(e, NULL);
+        agon_pool_run(e->pool, sample_task, e, e->n_parts);
+        for (int i = 0; i < e->n_parts; i++)
+            if (e->parts[i].logits >= 0)
+                sequence_advance(e->parts[i].s, &e->parts[i]);
+    }
+    int n = 0;
+    for (const struct agon_sequence *s = e->first; s; s = s->next)
+        n++;
+    return n;
+}
+
+/* ---- generation --------------------------------------------------------------------- */
+
+int agon_sequence_generate(struct agon_sequence *s, const struct agon_generation *generation,
+                           struct agon_err *err)
+{
+    const struct agon_config *c = &s->engine->checkpoint->config;
+    assert(s->state != AGON_SEQUENCE_GENERATING);
+    if (s->n == 0)
+        return agon_fail(err, AGON_EINPUT, "sequence: nothing to go on from");
+    if (generation->tokens_max < 1)
+        return agon_fail(err, AGON_EINPUT, "tokens_max: %d is below 1", generation->tokens_max);
+    s->n_drawn = 0;
+    s->state = AGON_SEQUENCE_IDLE;
+    if (s->n == c->window) {
+        s->state = AGON_SEQUENCE_LENGTH;
+        return 0;
+    }
+    int n = generation->tokens_max < c->window - s->n ? generation->tokens_max : c->window - s->n;
+    if (!grow(&s->ids, &s->capacity, s->n + n, sizeof(*s->ids)) ||
+        !grow(&s->drawn, &s->drawn_capacity, n, sizeof(*s->drawn)))
+        return agon_fail(err, AGON_ENOMEM, "sequence: out of memory");
+    s->generation = *generation;
+    s->state = AGON_SEQUENCE_GENERATING;
+    s->previous = s->engine->last;
+    *(s->previous ? &s->previous->next : &s->engine->first) = s;
+    s->engine->last = s;
+    return 0;
+}
+
+void agon_sequence_cancel(struct agon_sequence *s)
+{
+    sequence_unlink(s, AGON_SEQUENCE_IDLE);
+}
+
+/* Compute all ids of s, in chunks, without sampling. */
+static int sequence_prefill(struct agon_sequence *s, struct agon_err *err)
+{
+    struct agon_engine *e = s->engine;
+    while (s->n_cached < s->n) {
+        int n = s->n - s->n_cached;
+        step_begin(e);
+        if (!step_add(e, s, s->n_cached + (n < e->n_chunk_max ? n : e->n_chunk_max), false))
+            return agon_fail(err, AGON_ENOMEM, "the cache is full (%zu pages of %zu bytes)",
+                             e->cache.n_pages_max, e->cache.page_floats * sizeof(float));
+        step_run(e, NULL);
+    }
+    return 0;
+}
+
+int agon_sequence_fork(struct agon_sequence **ret, struct agon_sequence *parent,
+                       struct agon_err *err)
+{
+    assert(parent->state != AGON_SEQUENCE_GENERATING);
+    struct agon_sequence *s AGON_AUTO(agon_sequence_freep) = NULL;
+    int r = sequence_prefill(parent, err);
+    if (r || (r = agon_sequence_new(&s, parent->engine, err)) ||
+        (r = agon_sequence_append(s, parent->ids, parent->n, err)))
+        return r;
+    if (!grow(&s->pages, &s->page_capacity, parent->n_pages, sizeof(struct agon_page *)))
+        return agon_fail(err, AGON_ENOMEM, "sequence: out of memory");
+    for (; s->n_pages < parent->n_pages; s->n_pages++) {
+        s->pages[s->n_pages] = parent->pages[s->n_pages];
+        s->pages[s->n_pages]->n_refs++;
+    }
+    s->n_cached = parent->n_cached;
+    *ret = AGON_STEAL(s);
+    return 0;
+}
+
+/* ---- evaluation --------------------------------------------------------------------- */
+
+static void trace_free(struct agon_forward_trace *trace)
+{
+    free(trace->n_selected);
+    free(trace->selected);
+    free(trace->experts);
+}
+
+static int trace_alloc(struct agon_forward_trace *trace, const struct agon_engine *e,
+                       struct agon_err *err)
+{
+    const struct agon_config *c = &e->checkpoint->config;
+    size_t n = (size_t)c->n_layers * (size_t)e->n_chunk_max;
+    trace->n_selected = calloc(n, sizeof(int));
+    trace->selected = calloc(n * (size_t)c->index_topk, sizeof(int));
+    trace->experts = calloc(n * (size_t)c->router.top_k + 1, sizeof(int));
+    if (trace->n_selected && trace->selected && trace->experts)
+        return 0;
+    trace_free(trace);
+    return agon_fail(err, AGON_ENOMEM, "trace: out of memory");
+}
+
+/* Hand out row r of the step, gathering its selections by layer. */
+static void evaluated_call(struct agon_engine *e, const struct agon_forward_trace *trace, int r,
+                           int *n_selected, int *selected,
+                           void (*fn)(void *user, const struct agon_evaluated *row), void *user)
+{
+    const struct agon_config *c = &e->checkpoint->config;
+    size_t topk = (size_t)c->index_topk;
+    for (int i = 0; i < c->n_layers; i++) {
+        size_t at = (size_t)i * (size_t)e->n_chunk_max + (size_t)r;
+        n_selected[i] = trace->n_selected[at];
+        memcpy(selected + (size_t)i * topk, trace->selected + at * topk, topk * sizeof(int));
+    }
+    struct agon_evaluated row = {.position = e->rows[r].position,
+                                 .logits = agon_forward_logits(e->forward, e->rows[r].logits),
+                                 .n_selected = n_selected,
+                                 .selected = selected};
+    fn(user, &row);
+}
+
+int agon_sequence_evaluate(struct agon_sequence *s, int n_rows_max,
+                           void (*fn)(void *user, const struct agon_evaluated *row), void *user,
+                           struct agon_err *err)
+{
+    struct agon_engine *e = s->engine;
+    const struct agon_config *c = &e->checkpoint->config;
+    struct agon_forward_trace trace;
+    int n_most = n_rows_max < e->n_batch_max ? n_rows_max : e->n_batch_max;
+    int r = trace_alloc(&trace, e, err);
+    if (r)
+        return r;
+    int *n_selected = calloc((size_t)c->n_layers, sizeof(int));
+    int *selected = calloc((size_t)c->n_layers * (size_t)c->index_topk, sizeof(int));
+    if (!n_selected || !selected)
+        r = agon_fail(err, AGON_ENOMEM, "trace: out of memory");
+    while (r == 0 && s->n_cached < s->n) {
+        int n = s->n - s->n_cached;
+        step_begin(e);
+        if (!step_add(e, s, s->n_cached + (n < n_most ? n : n_most), false)) {
+            r = agon_fail(err, AGON_ENOMEM, "the cache is full");
+            break;
+        }
+        for (int i = 0; i < e->n_rows; i++)
+            e->rows[i].logits = i;
+        step_run(e, &trace);
+        for (int i = 0; i < e->n_rows; i++)
+            evaluated_call(e, &trace, i, n_selected, selected, fn, user);
+    }
+    trace_free(&trace);
+    free(n_selected);
+    free(selected);
+    return r;
+}

@@ -1,0 +1,105 @@
+#pragma once
+/*
+ * The local engine: sequences of token ids that generate together (continuous batching).
+ *
+ * A sequence is a list of ids and, behind it, cache pages for those already computed. Appended
+ * ids are computed in chunks beside the decoding of other sequences; a fork shares all pages
+ * with its parent and copies the last, partly filled one when it first writes. What a sequence
+ * samples depends on its ids, its sampling options, its seed and the position alone: not on the
+ * batch, the chunks, the number of threads, or whether its prefix was shared.
+ *
+ * One thread uses an engine; it owns the worker threads.
+ */
+#include "base/mem.h"
+#include "model/checkpoint.h"
+#include "model/forward.h"
+
+#include <stdint.h>
+
+struct agon_engine;
+struct agon_sequence;
+
+struct agon_engine_options {
+    enum agon_cpu cpu;      /* AGON_CPU_BEST unless a test wants another */
+    int n_threads;          /* 0: as many as the process may use */
+    int n_batch_max;        /* most sequences that generate in one step; 0: 64 */
+    int n_chunk_max;        /* most rows in one step; 0: 256 (at least n_batch_max) */
+    size_t cache_bytes_max; /* 0: half of the machine's memory */
+};
+#define AGON_ENGINE_OPTIONS {.cpu = AGON_CPU_BEST}
+
+/* checkpoint is borrowed and must outlive the engine. */
+int agon_engine_new(struct agon_engine **ret, const struct agon_checkpoint *checkpoint,
+                    const struct agon_engine_options *options, struct agon_err *err) AGON_MUST_USE;
+/* Every sequence must have been freed before. */
+void agon_engine_free(struct agon_engine *e);
+AGON_DEFINE_FREEP(struct agon_engine, agon_engine_free)
+const struct agon_config *agon_engine_config(const struct agon_engine *e);
+
+/* ---- sequences ---------------------------------------------------------------------- */
+
+int agon_sequence_new(struct agon_sequence **ret, struct agon_engine *e,
+                      struct agon_err *err) AGON_MUST_USE;
+/* The same past; parent may not be generating. Ids of the parent that are not computed yet are
+ * computed first, so that they are shared. */
+int agon_sequence_fork(struct agon_sequence **ret, struct agon_sequence *parent,
+                       struct agon_err *err) AGON_MUST_USE;
+void agon_sequence_free(struct agon_sequence *s); /* cancels; NULL is fine */
+AGON_DEFINE_FREEP(struct agon_sequence, agon_sequence_free)
+/* AGON_EINPUT where an id is out of range or the window too small; nothing is appended then. */
+int agon_sequence_append(struct agon_sequence *s, const int *ids, int n,
+                         struct agon_err *err) AGON_MUST_USE;
+/* Forget all but the first n ids. */
+void agon_sequence_truncate(struct agon_sequence *s, int n);
+int agon_sequence_length(const struct agon_sequence *s);
+const int *agon_sequence_ids(const struct agon_sequence *s); /* borrowed, until the next change */
+
+/* ---- generation --------------------------------------------------------------------- */
+
+struct agon_generation {
+    struct agon_sample_options sample;
+    uint64_t seed;
+    int tokens_max;
+    const int *stop; /* ids that end it (and stay in the sequence); borrowed until it ends */
+    int n_stop;
+};
+enum agon_sequence_state {
+    AGON_SEQUENCE_IDLE,
+    AGON_SEQUENCE_GENERATING,
+    AGON_SEQUENCE_STOPPED, /* the last id is a stop id */
+    AGON_SEQUENCE_LENGTH,  /* tokens_max or the window */
+    AGON_SEQUENCE_CACHE,   /* the cache is full and nobody else will make room */
+    AGON_SEQUENCE_NAN,     /* logits that are no numbers: a broken checkpoint */
+};
+/* For each generated id: log-probability under the distribution drawn from (temperature, top-k,
+ * top-p, renormalised) and under softmax(logits), and how many ids the cut left over. */
+struct agon_drawn {
+    float logprob, logprob_raw;
+    int n_kept;
+};
+
+/* Begin. The sequence must hold an id and not be generating. */
+int agon_sequence_generate(struct agon_sequence *s, const struct agon_generation *generation,
+                           struct agon_err *err) AGON_MUST_USE;
+void agon_sequence_cancel(struct agon_sequence *s); /* becomes idle; keeps what it generated */
+enum agon_sequence_state agon_sequence_state(const struct agon_sequence *s);
+/* What the last generation drew, for its ids in order; borrowed. */
+const struct agon_drawn *agon_sequence_drawn(const struct agon_sequence *s, int *ret_n);
+
+/* One forward pass for those that generate; returns how many still do. */
+int agon_engine_step(struct agon_engine *e);
+/* The most rows that one step has computed, and all rows so far: for measuring. */
+uint64_t agon_engine_rows(const struct agon_engine *e);
+
+/* ---- a window into the model -------------------------------------------------------- */
+
+struct agon_evaluated {
+    int position;
+    const float *logits; /* [n_vocab] */
+    /* By layer i: selected positions selected[i * index_topk ..], and experts. */
+    const int *n_selected, *selected;
+};
+/* Compute the ids not computed yet, at most n_rows_max together, and call fn for each. */
+int agon_sequence_evaluate(struct agon_sequence *s, int n_rows_max,
+                           void (*fn)(void *user, const struct agon_evaluated *row), void *user,
+                           struct agon_err *err) AGON_MUST_USE;
