@@ -6,12 +6,12 @@
  */
 #include "base/file.h"
 #include "base/json.h"
+#include "base/uthash.h"
 #include "model/backend.h"
 #include "model/jsontext.h"
 #include "model/record.h"
 
 #include <stdlib.h>
-#include <uthash.h>
 
 enum { RECORDING_BYTES_MAX = 1 << 30 };
 

@@ -24,7 +24,7 @@ local may = {
 local bare_headers = { ['base/err.h'] = true, ['base/mem.h'] = true, ['base/str.h'] = true }
 
 -- System headers that belong behind one file.
-local owned = { ['<curl/'] = { ['base/http.c'] = true } }
+local owned = { ['<curl/'] = { ['base/http.c'] = true }, ['<uthash.h'] = { ['base/uthash.h'] = true } }
 
 -- Why `file` may not have this #include line, or nil.
 local function broken(file, include, exists)
@@ -33,7 +33,7 @@ local function broken(file, include, exists)
   if system then
     for start, owners in pairs(owned) do
       if include:sub(1, #start) == start and folder ~= 'tests' and not owners[file] then
-        return include .. ' belongs behind base/http.h'
+        return include .. ' belongs behind ' .. next(owners)
       end
     end
     return nil
