@@ -293,8 +293,6 @@ static int http_start_waiting(struct http_model *h, int64_t *until_ms, int *ret_
     for (struct http_turn *turn = h->turns; turn; turn = turn->next)
         n_flying += turn->state == TURN_FLYING;
     for (struct http_turn *turn = h->turns; turn; turn = turn->next) {
-        if (turn->state == TURN_DONE)
-            *until_ms = 0; /* somebody can take it: do not wait */
         if (turn->state != TURN_WAITING || n_flying >= h->n_parallel)
             continue;
         if (turn->not_before_ms > agon_clock_ms()) {

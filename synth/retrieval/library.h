@@ -1,0 +1,18 @@
+#pragma once
+/* The library's insides, shared by library.c (building it) and retrieval.c (using it). */
+#include "synth/retrieval.h"
+#include "synth/retrieval/document.h"
+#include "synth/retrieval/fetcher.h"
+#include "synth/retrieval/index.h"
+
+struct agon_library {
+    struct agon_library_options options; /* borrowed texts; defaults filled in */
+    char *dir, *docs_dir; /* docs_dir/<sha256>: the bodies of crawled and fetched documents */
+    struct agon_index *index;
+    struct agon_fetcher *fetcher;
+    int n_documents;
+};
+
+/* Keep a body under its hash. */
+int agon_library_keep(struct agon_library *lib, struct agon_str body, char ret_sha256[65],
+                      struct agon_err *err) AGON_MUST_USE;
