@@ -29,8 +29,8 @@ void agon_fd_closep(int *fd)
     *fd = -1;
 }
 
-static int file_read_fd(struct agon_buf *b, int fd, const char *path, size_t size_max,
-                        struct agon_err *err)
+static int file_read_all(struct agon_buf *b, int fd, const char *path, size_t size_max,
+                         struct agon_err *err)
 {
     struct stat st;
     if (fstat(fd, &st))
@@ -52,6 +52,18 @@ static int file_read_fd(struct agon_buf *b, int fd, const char *path, size_t siz
         n_read += (size_t)n;
         agon_buf_add(b, chunk, (size_t)n);
     }
+}
+
+static int file_read_fd(struct agon_buf *b, int fd, const char *path, size_t size_max,
+                        struct agon_err *err)
+{
+    size_t start = b->size;
+    int r = file_read_all(b, fd, path, size_max, err);
+    if (r && b->data) { /* nothing half read stays */
+        b->size = start;
+        b->data[start] = '\0';
+    }
+    return r;
 }
 
 /* O_NONBLOCK, so that a FIFO in the place of a file cannot hold us. */
@@ -111,11 +123,13 @@ static int file_open_temporary(char **ret_name, const char *path, struct agon_er
             *ret_name = name;
             return fd;
         }
+        bool taken = errno == EEXIST;
+        int r = sys_fail(err, path);
         free(name);
-        if (errno != EEXIST)
-            break;
+        if (!taken)
+            return r;
     }
-    return sys_fail(err, path);
+    return agon_fail(err, AGON_ESYS, "%s: no free temporary name beside it", path);
 }
 
 static int file_sync_dir_of(const char *path, struct agon_err *err)

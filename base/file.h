@@ -7,8 +7,8 @@
 #include "base/err.h"
 #include "base/str.h"
 
-/* Read the whole of a regular file into b (appended). AGON_ESYS names the path;
- * AGON_EINPUT when it is over size_max or no regular file. */
+/* Read the whole of a regular file into b (appended; b is as before on failure). AGON_ESYS names
+ * the path; AGON_EINPUT when it is over size_max or no regular file. */
 int agon_file_read(struct agon_buf *b, const char *path, size_t size_max,
                    struct agon_err *err) AGON_MUST_USE;
 /* The same beneath dir_fd: openat2(RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV). */

@@ -10,8 +10,9 @@
 
 enum { REAL_TEXT_MAX = 40 };
 
-/* jansson's own limit is 2048, too deep for those who walk the value on a small stack. */
-static int json_check_depth(struct agon_str s, struct agon_err *err)
+/* What jansson lets through: its own limit of depth is 2048, too deep for those who walk the
+ * value on a small stack, and it reads over a NUL byte that follows a number. */
+static int json_check_text(struct agon_str s, struct agon_err *err)
 {
     int depth = 0, line = 1;
     size_t line_start = 0;
@@ -25,6 +26,9 @@ static int json_check_depth(struct agon_str s, struct agon_err *err)
             i++;
         } else if (c == '"') {
             quoted = !quoted;
+        } else if (c == '\0') {
+            return agon_fail(err, AGON_EINPUT, "line %d column %zu: a NUL byte", line,
+                             i - line_start + 1);
         } else if (!quoted && (c == '[' || c == '{') && ++depth > AGON_JSON_DEPTH_MAX) {
             return agon_fail(err, AGON_EINPUT, "line %d column %zu: nested over %d deep", line,
                              i - line_start + 1, AGON_JSON_DEPTH_MAX);
@@ -37,7 +41,7 @@ static int json_check_depth(struct agon_str s, struct agon_err *err)
 
 int agon_json_parse(json_t **ret, struct agon_str text, struct agon_err *err)
 {
-    int r = json_check_depth(text, err);
+    int r = json_check_text(text, err);
     if (r)
         return r;
     json_error_t at;

@@ -11,7 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { LOG_LINE_MAX = 4096, PROGRESS_NS = 200 * 1000 * 1000 };
+enum { LOG_LINE_MAX = 4096, LOG_BYTES_MAX = 2 * LOG_LINE_MAX, PROGRESS_NS = 200 * 1000 * 1000 };
 
 static pthread_mutex_t log_lock = PTHREAD_MUTEX_INITIALIZER;
 static enum agon_log_level log_most = AGON_LOG_INFO;
@@ -49,7 +49,7 @@ void agon_log(enum agon_log_level level, const char *area, const char *fmt, ...)
     vsnprintf(text, sizeof(text), fmt, ap); /* a longer line is cut */
     va_end(ap);
 
-    struct agon_buf b AGON_AUTO(agon_buf_deinit) = AGON_BUF(2 * LOG_LINE_MAX);
+    struct agon_buf b AGON_AUTO(agon_buf_deinit) = AGON_BUF(LOG_BYTES_MAX);
     pthread_mutex_lock(&log_lock);
     log_clear_progress(&b);
     agon_buf_addf(&b, "%s %s: ", names[level], area);
@@ -91,7 +91,7 @@ void agon_progress(bool force, const char *fmt, ...)
     vsnprintf(text, sizeof(text), fmt, ap);
     va_end(ap);
 
-    struct agon_buf b AGON_AUTO(agon_buf_deinit) = AGON_BUF(2 * LOG_LINE_MAX);
+    struct agon_buf b AGON_AUTO(agon_buf_deinit) = AGON_BUF(LOG_BYTES_MAX);
     pthread_mutex_lock(&log_lock);
     int64_t now = now_ns();
     if (force || now - progress_last_ns >= PROGRESS_NS) {

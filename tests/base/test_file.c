@@ -31,6 +31,7 @@ TEST(reading_stops_at_the_limit)
     EXPECT(agon_file_read(&b, path, sizeof(big), NULL) == 0 && b.size == sizeof(big));
     EXPECT(agon_file_read(&b, path, sizeof(big) - 1, &err) == AGON_EINPUT);
     EXPECT_HAS(err.text, "big: over 199999 bytes");
+    EXPECT(b.size == sizeof(big)); /* and nothing half read was left */
 }
 
 TEST(what_is_no_file_is_named_in_the_error)

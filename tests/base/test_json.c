@@ -121,6 +121,7 @@ TEST(a_nul_byte_ends_no_text)
 {
     json_t *value = NULL;
     EXPECT(agon_json_parse(&value, (struct agon_str){"1\0 2", 4}, NULL) == AGON_EINPUT);
+    EXPECT(agon_json_parse(&value, (struct agon_str){"1\0 ", 3}, NULL) == AGON_EINPUT);
     struct agon_buf b AGON_AUTO(agon_buf_deinit) = AGON_BUF(100);
     EXPECT(agon_json_rewrite(&b, (struct agon_str){"1\0 2", 4}, NULL) == AGON_EINPUT);
     EXPECT(agon_json_rewrite(&b, (struct agon_str){"[1]junk", 3}, NULL) == 0);
