@@ -1,0 +1,56 @@
+#pragma once
+/*
+ * What the verbs of `agon` share: exit codes by kind, one error line, options.
+ * A verb is one file, verb_<name>.c, with one function; argv[0] is the verb's name.
+ */
+#include "base/err.h"
+#include "base/opt.h"
+
+enum agon_exit {
+    AGON_EXIT_OK = 0,
+    AGON_EXIT_NO = 1,      /* the question that was asked has the answer no (verify: something is wrong) */
+    AGON_EXIT_INPUT = 2,   /* usage, or bytes from outside that break their format */
+    AGON_EXIT_SYSTEM = 3,  /* disk, memory, processes, no box, SQLite */
+    AGON_EXIT_LOCKED = 4,  /* another driver works on this corpus */
+    AGON_EXIT_MODEL = 5,   /* a model's server, program, recording or device failed */
+    AGON_EXIT_REFUSED = 6, /* this corpus was begun with other settings */
+};
+
+int agon_verb_synth(int argc, char **argv);
+int agon_verb_solve(int argc, char **argv);
+int agon_verb_verify(int argc, char **argv);
+int agon_verb_hash(int argc, char **argv);
+int agon_verb_log(int argc, char **argv);
+int agon_verb_ls(int argc, char **argv);
+int agon_verb_show(int argc, char **argv);
+int agon_verb_shell(int argc, char **argv);
+int agon_verb_model(int argc, char **argv);
+/* agon model ...: verb_model_<name>.c */
+int agon_verb_model_chat(int argc, char **argv);
+int agon_verb_model_info(int argc, char **argv);
+int agon_verb_model_bench(int argc, char **argv);
+int agon_verb_model_logits(int argc, char **argv);
+int agon_verb_model_encode(int argc, char **argv);
+int agon_verb_model_parse(int argc, char **argv);
+int agon_verb_model_tokenize(int argc, char **argv);
+
+/* A verb and, in a list that ends with {0}, its group. */
+struct agon_verb {
+    const char *name;
+    int (*run)(int argc, char **argv);
+    const char *about; /* one line of --help */
+};
+/* Run argv[1] of a group ("agon", "agon model"); prints the list for --help. */
+int agon_verb_run(const char *group, const struct agon_verb *verbs, const char *about, int argc,
+                  char **argv);
+
+/* The exit code of an error, which is printed as one line on stderr. */
+int agon_verb_fail(const char *verb, const struct agon_err *err);
+/*
+ * Parse options and demand n_min..n_max positional arguments (they are then argv[1..]).
+ * Returns 0 with *ret_n, or 1 when the verb is over and *ret_exit is its exit status
+ * (--help was printed, or usage was wrong).
+ */
+int agon_verb_options(const struct agon_opt *table, void *options, const char *usage,
+                      const char *about, int n_min, int n_max, int argc, char **argv, int *ret_n,
+                      int *ret_exit);

@@ -1,0 +1,65 @@
+/* Families: see family.h. Budgets: PROTOCOL.md, "Episodes". */
+#include "synth/family.h"
+
+#include "synth/draft.h"
+#include "synth/world.h"
+
+#include <string.h>
+
+enum { TOOLS_MIN = 3 };
+
+static const char *world_missing(const struct agon_draft *draft)
+{
+    int n = 0;
+    struct agon_err err;
+    if (!draft->world_path || agon_world_count(draft->world_path, &n, &err) || n < 1)
+        return "the stage ended and the world has no table";
+    return NULL;
+}
+
+static const char *tools_missing(const struct agon_draft *draft)
+{
+    return draft->tools.n < TOOLS_MIN ? "the stage ended with fewer than 3 tools" : NULL;
+}
+
+static const char *const retrieve_tools[] = {"search", "fetch", "bash", "import_table", NULL};
+static const char *const tools_tools[] = {"define_tool", "bash", NULL};
+static const char *const level_tools[] = {"propose_task", "define_tool", "bash", NULL};
+
+static const struct agon_stage retrieve = {
+    .name = "retrieve",
+    .prompt = "retrieve.md",
+    .tools = retrieve_tools,
+    .turns_max = 16,
+    .world = true,
+    .missing = world_missing,
+};
+static const struct agon_stage tools = {
+    .name = "tools",
+    .prompt = "tools.md",
+    .tools = tools_tools,
+    .turns_max = 24,
+    .missing = tools_missing,
+};
+static const struct agon_stage level = {
+    .name = "level",
+    .prompt = "level.md",
+    .tools = level_tools,
+    .turns_max = 6,
+    .proposals_max = 4,
+};
+
+const struct agon_family agon_family_general = {
+    .name = "general",
+    .retrieve = &retrieve,
+    .tools = &tools,
+    .level = &level,
+    .solver_system = "solver.md",
+    .solver_task = "task.md",
+    .solver_turns_max = 24,
+};
+
+const struct agon_family *agon_family_find(const char *name)
+{
+    return strcmp(name, agon_family_general.name) == 0 ? &agon_family_general : NULL;
+}
