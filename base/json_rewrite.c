@@ -325,11 +325,11 @@ static size_t members_fold(struct member *m, size_t n, const char *out)
 
 static int rw_drop_duplicates(struct rewriter *w, size_t first, size_t object_start)
 {
-    struct member *m = w->members + first;
     size_t n = w->n_members - first;
     w->n_members = first;
     if (n < 2 || w->out->failed)
         return 0; /* a failed buffer holds less than the notes say; it is reported at the end */
+    struct member *m = w->members + first;
     qsort_r(m, n, sizeof(*m), member_order, w->out->data);
     size_t kept = members_fold(m, n, w->out->data);
     if (kept == n)
