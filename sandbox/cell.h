@@ -17,8 +17,9 @@ struct agon_sandbox; /* the launcher process and what the start-up probe found *
 struct agon_cell;
 
 struct agon_sandbox_options {
-    const char *cell_program; /* path of agon-cell; NULL: beside the running program */
-    size_t cell_bytes_max;    /* address space of a cell; 0: 512 MiB */
+    const char
+        *cell_program; /* path of agon-cell; NULL: $AGON_CELL, else beside the running program */
+    size_t cell_bytes_max; /* address space of a cell; 0: 512 MiB */
 };
 
 /*
@@ -42,13 +43,19 @@ enum { AGON_CELL_LOST = 1 };
  * Send one request and wait for its reply. op: at most 31 bytes. request: any
  * bytes, at most 64 MiB. reply is emptied first and owned by the caller. Returns 0,
  * AGON_CELL_LOST (ret_reason says why: "no heartbeat for 1000 ms", "killed by
- * signal 9"; the cell can only be freed), or <0 for the driver's own failures.
+ * signal 9", what the op that failed said; the cell can only be freed), or <0 for the
+ * driver's own failures. A hang is 1 s of the cell's own CPU time, or 10 s of wall
+ * time, without a beat: a machine that is merely busy loses no cell.
  */
 int agon_cell_call(struct agon_cell *c, const char *op, struct agon_str request,
                    struct agon_buf *reply, char ret_reason[128],
                    struct agon_err *err) AGON_MUST_USE;
-/* The two halves of agon_cell_call, to keep several cells busy: start, then wait
- * on agon_cell_fd() for reading, then take (1 done, 0 not yet, AGON_CELL_LOST+1 lost). */
+/* The two halves of agon_cell_call, to keep several cells busy: start, then wait on
+ * agon_cell_fd() for reading (at most 250 ms, so that a hang is seen), then take. */
 int agon_cell_start(struct agon_cell *c, const char *op, struct agon_str request,
                     struct agon_err *err) AGON_MUST_USE;
 int agon_cell_fd(const struct agon_cell *c);
+enum { AGON_CELL_TAKE_WAIT = 0, AGON_CELL_TAKE_DONE = 1, AGON_CELL_TAKE_LOST = 2 };
+/* What has come of the reply: AGON_CELL_TAKE_*, or <0. Never blocks. */
+int agon_cell_take(struct agon_cell *c, struct agon_buf *reply, char ret_reason[128],
+                   struct agon_err *err) AGON_MUST_USE;

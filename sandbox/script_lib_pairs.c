@@ -146,10 +146,10 @@ static void keys_push_sorted(lua_State *L, size_t n, size_t bytes)
     }
     for (size_t m = n; m > 1; m /= 2)
         log++;
-    if (!sorted) {
-        script_charge(L, (int64_t)((n + bytes / 32) * log));
+    /* Charged whether it is sorted already or not: that depends on Lua's hash seed. */
+    script_charge(L, (int64_t)((n + bytes / 32) * log));
+    if (!sorted)
         keys_sort(keys, n);
-    }
     lua_createtable(L, (int)n, 0);
     for (i = 0; i < n; i++) {
         key_push(L, &keys[i]);

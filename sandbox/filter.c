@@ -1,0 +1,187 @@
+/* System call filters: see filter.h. Other architectures than the native one are killed. */
+#include "sandbox/filter.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <seccomp.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* Ways to the kernel's inside, to other processes, or out of the namespaces. */
+static const int refused[] = {
+    SCMP_SYS(acct),
+    SCMP_SYS(add_key),
+    SCMP_SYS(adjtimex),
+    SCMP_SYS(bpf),
+    SCMP_SYS(chroot),
+    SCMP_SYS(clock_adjtime),
+    SCMP_SYS(clock_settime),
+    SCMP_SYS(create_module),
+    SCMP_SYS(delete_module),
+    SCMP_SYS(fanotify_init),
+    SCMP_SYS(fanotify_mark),
+    SCMP_SYS(finit_module),
+    SCMP_SYS(fsconfig),
+    SCMP_SYS(fsmount),
+    SCMP_SYS(fsopen),
+    SCMP_SYS(fspick),
+    SCMP_SYS(get_kernel_syms),
+    SCMP_SYS(get_mempolicy),
+    SCMP_SYS(init_module),
+    SCMP_SYS(io_uring_enter),
+    SCMP_SYS(io_uring_register),
+    SCMP_SYS(io_uring_setup),
+    SCMP_SYS(ioperm),
+    SCMP_SYS(iopl),
+    SCMP_SYS(kcmp),
+    SCMP_SYS(kexec_file_load),
+    SCMP_SYS(kexec_load),
+    SCMP_SYS(keyctl),
+    SCMP_SYS(lookup_dcookie),
+    SCMP_SYS(mbind),
+    SCMP_SYS(memfd_secret),
+    SCMP_SYS(migrate_pages),
+    SCMP_SYS(modify_ldt),
+    SCMP_SYS(mount),
+    SCMP_SYS(mount_setattr),
+    SCMP_SYS(move_mount),
+    SCMP_SYS(move_pages),
+    SCMP_SYS(name_to_handle_at),
+    SCMP_SYS(nfsservctl),
+    SCMP_SYS(open_by_handle_at),
+    SCMP_SYS(open_tree),
+    SCMP_SYS(perf_event_open),
+    SCMP_SYS(personality),
+    SCMP_SYS(pidfd_getfd),
+    SCMP_SYS(pivot_root),
+    SCMP_SYS(process_madvise),
+    SCMP_SYS(process_vm_readv),
+    SCMP_SYS(process_vm_writev),
+    SCMP_SYS(ptrace),
+    SCMP_SYS(query_module),
+    SCMP_SYS(quotactl),
+    SCMP_SYS(quotactl_fd),
+    SCMP_SYS(reboot),
+    SCMP_SYS(request_key),
+    SCMP_SYS(set_mempolicy),
+    SCMP_SYS(setdomainname),
+    SCMP_SYS(sethostname),
+    SCMP_SYS(setns),
+    SCMP_SYS(settimeofday),
+    SCMP_SYS(stime),
+    SCMP_SYS(swapoff),
+    SCMP_SYS(swapon),
+    SCMP_SYS(_sysctl),
+    SCMP_SYS(sysfs),
+    SCMP_SYS(syslog),
+    SCMP_SYS(umount2),
+    SCMP_SYS(unshare),
+    SCMP_SYS(uselib),
+    SCMP_SYS(userfaultfd),
+    SCMP_SYS(ustat),
+    SCMP_SYS(vhangup),
+    SCMP_SYS(vmsplice),
+};
+
+/* What a worker does between two requests and nothing else: its channel, memory, the
+ * clock of its own use, and an end. mmap is added without PROT_EXEC. */
+static const int cell_allowed[] = {
+    SCMP_SYS(read),           SCMP_SYS(write),        SCMP_SYS(munmap),     SCMP_SYS(mremap),
+    SCMP_SYS(madvise),        SCMP_SYS(brk),          SCMP_SYS(futex),      SCMP_SYS(clock_gettime),
+    SCMP_SYS(rt_sigprocmask), SCMP_SYS(rt_sigreturn), SCMP_SYS(getpid),     SCMP_SYS(gettid),
+    SCMP_SYS(tgkill),         SCMP_SYS(exit),         SCMP_SYS(exit_group),
+};
+
+static int filter_fail(int r, struct agon_err *err)
+{
+    return agon_fail(err, AGON_ESYS, "seccomp filter: %s", strerror(-r));
+}
+
+/* A call that this libseccomp or architecture does not know is no rule. */
+static int rule_add(scmp_filter_ctx ctx, uint32_t action, int call)
+{
+    int r = call < 0 ? 0 : seccomp_rule_add(ctx, action, call, 0);
+    return r == -EDOM ? 0 : r;
+}
+
+static int box_rules(scmp_filter_ctx ctx)
+{
+    const uint32_t no = SCMP_ACT_ERRNO(EPERM);
+    const uint64_t spaces = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWPID |
+                            CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP;
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < sizeof(refused) / sizeof(*refused); i++)
+        r = rule_add(ctx, no, refused[i]);
+    /* clone3's flags lie in memory, where no filter sees them; the C library falls back to clone.
+     */
+    if (r == 0)
+        r = rule_add(ctx, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3));
+    for (uint64_t bit = 1; r == 0 && bit <= spaces; bit <<= 1)
+        if (spaces & bit)
+            r = seccomp_rule_add(ctx, no, SCMP_SYS(clone), 1,
+                                 SCMP_A0(SCMP_CMP_MASKED_EQ, bit, bit));
+    /* Typing into a terminal that someone shares. */
+    static const uint64_t terminal[] = {TIOCSTI, TIOCLINUX};
+    for (int i = 0; r == 0 && i < 2; i++)
+        r = seccomp_rule_add(ctx, no, SCMP_SYS(ioctl), 1,
+                             SCMP_A1(SCMP_CMP_MASKED_EQ, UINT64_C(0xffffffff), terminal[i]));
+    for (uint64_t family = 3; r == 0 && family < AF_INET6; family++)
+        r = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EAFNOSUPPORT), SCMP_SYS(socket), 1,
+                             SCMP_A0(SCMP_CMP_EQ, family));
+    return r ? r
+             : seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EAFNOSUPPORT), SCMP_SYS(socket), 1,
+                                SCMP_A0(SCMP_CMP_GT, AF_INET6));
+}
+
+static int cell_rules(scmp_filter_ctx ctx)
+{
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < sizeof(cell_allowed) / sizeof(*cell_allowed); i++)
+        r = rule_add(ctx, SCMP_ACT_ALLOW, cell_allowed[i]);
+    return r ? r
+             : seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 1,
+                                SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
+}
+
+/* seccomp_export_bpf() writes to a descriptor only. */
+static int filter_export(scmp_filter_ctx ctx, struct agon_buf *b, struct agon_err *err)
+{
+    int fd = memfd_create("filter", MFD_CLOEXEC);
+    if (fd < 0)
+        return agon_fail(err, AGON_ESYS, "seccomp filter: memfd_create: %s", strerror(errno));
+    int r = seccomp_export_bpf(ctx, fd);
+    if (r < 0) {
+        (void)close(fd); /* nothing is kept in it */
+        return filter_fail(r, err);
+    }
+    off_t size = lseek(fd, 0, SEEK_END);
+    char *at = agon_buf_extend(b, (size_t)size);
+    bool whole = at && pread(fd, at, (size_t)size, 0) == size;
+    (void)close(fd); /* nothing is kept in it */
+    return whole ? 0 : agon_fail(err, AGON_ESYS, "seccomp filter: reading it back failed");
+}
+
+int agon_filter_box(struct agon_buf *b, struct agon_err *err)
+{
+    scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_ALLOW);
+    if (!ctx)
+        return agon_fail(err, AGON_ENOMEM, "seccomp filter: out of memory");
+    int r = box_rules(ctx);
+    r = r ? filter_fail(r, err) : filter_export(ctx, b, err);
+    seccomp_release(ctx);
+    return r;
+}
+
+int agon_filter_cell_load(struct agon_err *err)
+{
+    scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_ERRNO(EPERM));
+    if (!ctx)
+        return agon_fail(err, AGON_ENOMEM, "seccomp filter: out of memory");
+    int r = cell_rules(ctx);
+    r = r ? r : seccomp_load(ctx);
+    seccomp_release(ctx);
+    return r ? filter_fail(r, err) : 0;
+}

@@ -1,0 +1,89 @@
+/* Cells: round trips, and every way in which one can be lost. */
+#include "sandbox/cell.h"
+#include "tests/test.h"
+
+#include <poll.h>
+#include <stdlib.h>
+
+static char reason[128];
+static struct agon_err err;
+
+static struct agon_sandbox *open_sandbox(void)
+{
+    struct agon_sandbox *sb = NULL;
+    if (!EXPECT(agon_sandbox_open(&sb, NULL, &err) == 0)) /* never a skip */
+        printf("# %s\n", err.text);
+    return sb;
+}
+
+TEST(echoes_requests_of_all_sizes)
+{
+    struct agon_sandbox *sb AGON_AUTO(agon_sandbox_closep) = open_sandbox();
+    struct agon_cell *c AGON_AUTO(agon_cell_freep) = NULL;
+    struct agon_buf reply AGON_AUTO(agon_buf_deinit) = AGON_BUF(64 << 20);
+    REQUIRE(sb && agon_cell_new(&c, sb, &err) == 0);
+    static char big[(64 << 20) + 1];
+    for (size_t i = 0; i < sizeof(big); i++)
+        big[i] = (char)(i * 31);
+    static const size_t sizes[] = {0, 1, 4048, 4096, 4097, 65488, 65536, 300000, 5000000, 64 << 20};
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
+        struct agon_str request = {big, sizes[i]};
+        int r = agon_cell_call(c, "echo", request, &reply, reason, &err);
+        EXPECT(r == 0 && agon_str_equal(agon_buf_str(&reply), request));
+    }
+    EXPECT(agon_cell_call(c, "echo", (struct agon_str){big, sizeof(big)}, &reply, reason, &err) ==
+           AGON_EINPUT);
+    EXPECT_HAS(err.text, "at most");
+    EXPECT(agon_cell_call(c, "echo", agon_str("still there"), &reply, reason, &err) == 0);
+}
+
+TEST(several_cells_work_at_once)
+{
+    struct agon_sandbox *sb AGON_AUTO(agon_sandbox_closep) = open_sandbox();
+    struct agon_cell *c[3] = {0};
+    struct agon_buf reply AGON_AUTO(agon_buf_deinit) = AGON_BUF(64);
+    REQUIRE(sb);
+    for (int i = 0; i < 3; i++)
+        REQUIRE(agon_cell_new(&c[i], sb, &err) == 0);
+    for (int i = 0; i < 3; i++)
+        EXPECT(agon_cell_start(c[i], "echo", agon_str((const char *[]){"a", "b", "c"}[i]), &err) ==
+               0);
+    EXPECT(agon_cell_start(c[0], "echo", agon_str("again"), &err) == AGON_EINPUT);
+    for (int i = 2; i >= 0; i--) {
+        int r;
+        while ((r = agon_cell_take(c[i], &reply, reason, &err)) == AGON_CELL_TAKE_WAIT)
+            poll(&(struct pollfd){.fd = agon_cell_fd(c[i]), .events = POLLIN}, 1, 250);
+        EXPECT(r == AGON_CELL_TAKE_DONE && agon_buf_text(&reply)[0] == "abc"[i]);
+    }
+    for (int i = 0; i < 3; i++)
+        agon_cell_free(c[i]);
+}
+
+TEST(an_op_that_fails_loses_the_cell_with_its_words)
+{
+    struct agon_sandbox *sb AGON_AUTO(agon_sandbox_closep) = open_sandbox();
+    struct agon_cell *c AGON_AUTO(agon_cell_freep) = NULL;
+    struct agon_buf reply AGON_AUTO(agon_buf_deinit) = AGON_BUF(64);
+    REQUIRE(sb && agon_cell_new(&c, sb, &err) == 0);
+    EXPECT(agon_cell_call(c, "nonsense", agon_str(""), &reply, reason, &err) == AGON_CELL_LOST);
+    EXPECT_HAS(reason, "no operation 'nonsense'");
+    EXPECT(agon_cell_call(c, "echo", agon_str(""), &reply, reason, &err) == AGON_CELL_LOST);
+    EXPECT_HAS(reason, "no operation 'nonsense'");
+}
+
+TEST(a_missing_program_is_named)
+{
+    struct agon_sandbox *sb AGON_AUTO(agon_sandbox_closep) = NULL;
+    struct agon_sandbox_options o = {.cell_program = "/nowhere/agon-cell"};
+    EXPECT(agon_sandbox_open(&sb, &o, &err) == AGON_ESYS);
+    EXPECT_HAS(err.text, "sandbox: /nowhere/agon-cell: No such file");
+}
+
+TEST(a_program_that_is_no_cell_is_refused)
+{
+    struct agon_sandbox *sb AGON_AUTO(agon_sandbox_closep) = NULL;
+    struct agon_sandbox_options o = {.cell_program = "/bin/false"};
+    EXPECT(agon_sandbox_open(&sb, &o, &err) == AGON_ESYS);
+    EXPECT_HAS(err.text, "nothing is run");
+    EXPECT_HAS(err.text, "ended with status 1");
+}
