@@ -1,0 +1,68 @@
+check{ name = "exams", text = "'Civil Law', 'Drawing' and 'Ecology', in this order", run = function(world, answer)
+    for i, exam in ipairs{"Civil Law", "Drawing", "Ecology"} do
+        if answer[i].exam ~= exam then return false end
+    end
+    return true
+end }
+
+check{ name = "listed", text = "Use slots and rooms that the tools list.", run = function(world, answer)
+    for _, one in ipairs(answer) do
+        if not world:row("SELECT slot FROM slots WHERE slot = ?", one.slot)
+            or not world:row("SELECT room FROM rooms WHERE room = ?", one.room) then
+            return false
+        end
+    end
+    return true
+end }
+
+check{ name = "seats", text = "Each room has a seat for every student of its exam.", run = function(world, answer)
+    for _, one in ipairs(answer) do
+        local seats = world:value("SELECT seats FROM rooms WHERE room = ?", one.room)
+        local students = world:value("SELECT count(*) FROM enrolments WHERE exam = ?", one.exam)
+        if seats and seats < students then return false end
+    end
+    return true
+end }
+
+check{ name = "teacher_there", text = "The teacher of each exam is not absent in its slot.", run = function(world, answer)
+    for _, one in ipairs(answer) do
+        if world:row("SELECT slot FROM absences JOIN exams USING (teacher) WHERE exam = ? AND slot = ?", one.exam, one.slot)
+        then
+            return false
+        end
+    end
+    return true
+end }
+
+check{ name = "room_free", text = "No exam is put in a room that is already booked in its slot.",
+    run = function(world, answer)
+        for _, one in ipairs(answer) do
+            if world:row("SELECT slot FROM bookings WHERE room = ? AND slot = ?", one.room, one.slot) then return false end
+        end
+        return true
+    end }
+
+check{ name = "own_room", text = "No room holds more than one of these exams in a slot.", run = function(world, answer)
+    local seen = {}
+    for _, one in ipairs(answer) do
+        local key = one.slot .. "/" .. one.room
+        if seen[key] then return false end
+        seen[key] = true
+    end
+    return true
+end }
+
+-- Two exams that some student sits both of; an exam named twice is the first check's matter.
+local function shared(world, a, b)
+    return a.exam ~= b.exam and world:row([[SELECT x.student FROM enrolments AS x JOIN enrolments AS y USING (student)
+        WHERE x.exam = ? AND y.exam = ?]], a.exam, b.exam)
+end
+
+check{ name = "no_clash", text = "No student sits more than one of these exams in a slot.", run = function(world, answer)
+    for i, a in ipairs(answer) do
+        for j = 1, i - 1 do
+            if a.slot == answer[j].slot and shared(world, a, answer[j]) then return false end
+        end
+    end
+    return true
+end }

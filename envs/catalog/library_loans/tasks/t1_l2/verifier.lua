@@ -1,0 +1,59 @@
+local function member_id(world)
+    return world:value("SELECT member_id FROM members WHERE member_name = 'Mei Okafor'")
+end
+
+-- The rows that lending the book to her has added (any copy of it), claimed.
+local function lent(world, changes)
+    local of_book = {}
+    for _, row in ipairs(changes:inserted("loans",
+        {member_id = member_id(world), lent_on = "2025-03-10", due_on = "2025-03-31"})) do
+        local title = world:value("SELECT title FROM books JOIN copies USING (book_id) WHERE copy_id = ?", row.copy_id)
+        if title == "The Salt Road" then of_book[#of_book + 1] = row end
+    end
+    return of_book
+end
+
+check{ name = "lent_once", text = "lend her a copy of 'The Salt Road' on 2025-03-10, due on 2025-03-31.",
+    run = function(world, answer, changes)
+        local rows = lent(world, changes)
+        return #rows == 1
+            and world:value("SELECT count(*) FROM loans WHERE loan_id = ? AND returned_on IS NULL", rows[1].loan_id) == 1
+    end }
+
+-- What is lent on the day itself does not count as taken: the world is seen as the rollout left it.
+check{ name = "lowest_free_copy",
+    text = "Of the copies of the book that are not on loan then take the one with the lowest copy_id.",
+    run = function(world, answer, changes)
+        local row = lent(world, changes)[1]
+        return not row or row.copy_id == world:value([[SELECT min(copy_id) FROM copies JOIN books USING (book_id)
+            WHERE title = 'The Salt Road' AND copy_id NOT IN
+            (SELECT copy_id FROM loans WHERE returned_on IS NULL AND lent_on <> '2025-03-10')]])
+    end }
+
+check{ name = "names_copy", text = "Submit that copy_id as `lent`", run = function(world, answer, changes)
+    local row = lent(world, changes)[1]
+    return not row or answer.lent == row.copy_id
+end }
+
+-- Her loans that were open and overdue in the morning; what was taken back on the day itself was open then.
+local function overdue(world)
+    return world:rows([[SELECT loan_id, copy_id, returned_on FROM loans WHERE member_id = ? AND lent_on < '2025-03-10'
+        AND due_on < '2025-03-10' AND (returned_on IS NULL OR returned_on = '2025-03-10') ORDER BY copy_id, loan_id]],
+        member_id(world))
+end
+
+check{ name = "taken_back",
+    text = "First take back every copy that she has on loan and that was due before 2025-03-10",
+    run = function(world, answer, changes)
+        for _, loan in ipairs(overdue(world)) do
+            if #changes:updated("loans", {loan_id = loan.loan_id, returned_on = "2025-03-10"}) ~= 1 then return false end
+        end
+        return true
+    end }
+
+check{ name = "names_returned", text = "submit their copy_ids, lowest first, as `returned`",
+    run = function(world, answer)
+        local copies = {}
+        for i, loan in ipairs(overdue(world)) do copies[i] = loan.copy_id end
+        return same(answer.returned, copies)
+    end }
