@@ -1,0 +1,29 @@
+#pragma once
+/*
+ * Answers and writes near the golden ones: gate 4's mutants, which are part of gate 5's
+ * pool, and the writes that gate 6 will ask about.
+ */
+#include "base/rng.h"
+#include "verifiers/leaves.h"
+
+/* Where mutants go: answer is JSON text, writes borrowed for the call. Non-zero ends the making. */
+typedef int (*agon_mutant_fn)(void *user, const char *what, struct agon_str answer,
+                              const json_t *writes, struct agon_err *err);
+struct agon_mutant_options {
+    int one_leaf_max; /* mutants of a single leaf; values are thinned out evenly beyond */
+    int two_leaf;     /* draws with two leaves changed */
+};
+/*
+ * Gate 4's mutants of an answer: each leaf replaced by other values of its domain (computed
+ * numbers: one more, one less, doubled, negated), elements of lists dropped, doubled and
+ * swapped with the next, then pairs of leaves drawn anew. Each differs from the golden
+ * answer; all come with the golden writes.
+ */
+int agon_mutants_answer(const json_t *answer, const struct agon_template *t, const json_t *writes,
+                        const struct agon_mutant_options *options, struct agon_rng *rng,
+                        agon_mutant_fn fn, void *user, struct agon_err *err) AGON_MUST_USE;
+/* The golden writes with each one dropped, each one doubled, all dropped, and each argument leaf
+ * replaced by other values of its domain (at most args_max in all); the answer stays. */
+int agon_mutants_writes(const json_t *answer, const json_t *writes,
+                        const struct agon_columns *columns, int args_max, agon_mutant_fn fn,
+                        void *user, struct agon_err *err) AGON_MUST_USE;
