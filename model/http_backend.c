@@ -476,7 +476,7 @@ static int ask_models(struct http_model *h, struct agon_err *err)
         return r;
     wipe_answer(h, &a);
     if (a.end != AGON_HTTP_OK)
-        return agon_fail(err, AGON_ESYS, "can't be reached: %s", a.reason);
+        return agon_fail(err, AGON_EMODEL, "can't be reached: %s", a.reason);
     if (a.status == 401 || a.status == 403)
         return agon_fail(err, AGON_EINPUT, "HTTP %ld: %s", a.status,
                          h->authorization ? "the key in AGON_API_KEY is not accepted"

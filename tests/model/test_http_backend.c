@@ -256,7 +256,7 @@ TEST(an_unreachable_endpoint_is_one_line)
 {
     struct agon_model *m = NULL;
     struct agon_err err = {0};
-    EXPECT(agon_model_open(&m, "http://127.0.0.1:1/v1", NULL, &err) == AGON_ESYS);
+    EXPECT(agon_model_open(&m, "http://127.0.0.1:1/v1", NULL, &err) == AGON_EMODEL);
     EXPECT_HAS(err.text, "model at http://127.0.0.1:1/v1: can't be reached: ");
     EXPECT(!strchr(err.text, '\n'));
 }
