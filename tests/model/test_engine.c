@@ -3,8 +3,10 @@
  * ../shared/spec/engine_vectors (see engine.md 12). And what must not depend on anything:
  * chunks, batches, threads, forks.
  */
+#include "base/file.h"
 #include "base/json.h"
 #include "model/engine.h"
+#include "tests/model/random_checkpoint.h"
 #include "tests/test.h"
 
 #include <math.h>
@@ -179,4 +181,256 @@ TEST(incremental_decoding_equals_the_full_pass_bit_for_bit)
         EXPECT(memcmp(full.selected, other.selected, sizeof(full.selected)) == 0);
     }
     oracle_close(&o);
+}
+
+/* ---- generation, on a random checkpoint with odd dimensions --------------------------- */
+
+static const struct random_checkpoint odd = {
+    .seed = 3, .n_vocab = 301, .hidden = 72, .n_layers = 3, .n_heads = 5, .q_lora = 40,
+    .kv_lora = 28, .nope = 12, .rope = 10, .v = 18, .index_heads = 3, .index_dim = 22,
+    .index_topk = 12, .window = 200, .dense = 90, .n_dense = 1, .expert = 26, .n_experts = 8,
+    .top_k = 3, .n_shared = 2, .n_group = 4, .topk_group = 2, .dtype = AGON_E4M3, .tied = true,
+    .yarn = true, .n_shards = 2};
+
+static struct agon_checkpoint *odd_checkpoint(void)
+{
+    static struct agon_checkpoint *made; /* loaded once for all cases */
+    char dir[] = "/tmp/agon-test-XXXXXX";
+    struct agon_err err;
+    if (made)
+        return made;
+    if (!mkdtemp(dir) || random_checkpoint_write(dir, &odd, &err) ||
+        agon_checkpoint_load(&made, dir, &err)) {
+        printf("# %s\n", err.text);
+        test_failures++;
+        return NULL;
+    }
+    EXPECT(agon_dir_remove(dir, &err) == 0);
+    return made;
+}
+
+enum { N_GENERATED = 40, N_SEQUENCES = 9 };
+
+static void prompt_of(int i, int *ids, int *ret_n)
+{
+    *ret_n = 5 + 13 * i % 60;
+    for (int k = 0; k < *ret_n; k++)
+        ids[k] = 3 + (k * k * 7 + i * 31) % 290;
+}
+
+static struct agon_generation generation_of(int i)
+{
+    return (struct agon_generation){
+        .sample = {.temperature = i % 3 ? 1 : 0.7, .top_p = i % 2 ? 0.95 : 1, .top_k = i % 4 ? 0 : 50},
+        .seed = (uint64_t)i + 100,
+        .tokens_max = N_GENERATED};
+}
+
+static struct agon_engine *engine_of(struct agon_engine_options options)
+{
+    struct agon_engine *e = NULL;
+    struct agon_err err;
+    if (!odd_checkpoint() || agon_engine_new(&e, odd_checkpoint(), &options, &err)) {
+        printf("# %s\n", err.text);
+        test_failures++;
+    }
+    return e;
+}
+
+/* Generate from the prompts [first, first + n) together; ids [n][N_GENERATED]. */
+static void generate(struct agon_engine *e, int first, int n, int *ids, float *logprobs)
+{
+    struct agon_sequence *s[N_SEQUENCES] = {0};
+    struct agon_err err;
+    int prompt[128], n_prompt;
+    for (int i = 0; i < n; i++) {
+        struct agon_generation generation = generation_of(first + i);
+        prompt_of(first + i, prompt, &n_prompt);
+        REQUIRE(agon_sequence_new(&s[i], e, &err) == 0);
+        REQUIRE(agon_sequence_append(s[i], prompt, n_prompt, &err) == 0);
+        REQUIRE(agon_sequence_generate(s[i], &generation, &err) == 0);
+        if (i == n / 2) /* the others join while some are under way */
+            (void)agon_engine_step(e);
+    }
+    while (agon_engine_step(e) > 0)
+        ;
+    for (int i = 0; i < n; i++) {
+        int n_drawn;
+        const struct agon_drawn *drawn = agon_sequence_drawn(s[i], &n_drawn);
+        EXPECT(agon_sequence_state(s[i]) == AGON_SEQUENCE_LENGTH && n_drawn == N_GENERATED);
+        for (int k = 0; k < n_drawn; k++)
+            logprobs[i * N_GENERATED + k] = drawn[k].logprob;
+        memcpy(ids + i * N_GENERATED,
+               agon_sequence_ids(s[i]) + agon_sequence_length(s[i]) - N_GENERATED,
+               N_GENERATED * sizeof(*ids));
+        agon_sequence_free(s[i]);
+    }
+}
+
+TEST(what_is_generated_does_not_depend_on_batch_chunk_or_threads)
+{
+    static int alone[N_SEQUENCES][N_GENERATED], together[N_SEQUENCES][N_GENERATED];
+    static float logprobs[N_SEQUENCES][N_GENERATED], others[N_SEQUENCES][N_GENERATED];
+    struct agon_engine *one = engine_of(
+        (struct agon_engine_options){.cpu = AGON_CPU_BEST, .n_threads = 1, .n_batch_max = 1});
+    REQUIRE(one);
+    for (int i = 0; i < N_SEQUENCES; i++)
+        generate(one, i, 1, alone[i], logprobs[i]);
+    agon_engine_free(one);
+    static const int sizes[][3] = {/* threads, batch, chunk */ {1, 9, 256}, {2, 4, 7}, {4, 64, 64}};
+    for (int i = 0; i < 3; i++) {
+        struct agon_engine *e = engine_of((struct agon_engine_options){.cpu = AGON_CPU_BEST,
+                                                                       .n_threads = sizes[i][0],
+                                                                       .n_batch_max = sizes[i][1],
+                                                                       .n_chunk_max = sizes[i][2]});
+        REQUIRE(e);
+        generate(e, 0, N_SEQUENCES, together[0], others[0]);
+        EXPECT(memcmp(alone, together, sizeof(alone)) == 0);
+        EXPECT(memcmp(logprobs, others, sizeof(logprobs)) == 0);
+        agon_engine_free(e);
+    }
+}
+
+/* Generate n ids from s, alone in the engine. */
+static void go_on(struct agon_engine *e, struct agon_sequence *s, uint64_t seed, int n)
+{
+    struct agon_generation generation = {
+        .sample = {.temperature = 1, .top_p = 1}, .seed = seed, .tokens_max = n};
+    struct agon_err err;
+    REQUIRE(agon_sequence_generate(s, &generation, &err) == 0);
+    while (agon_engine_step(e) > 0)
+        ;
+}
+
+static bool same_ids(const struct agon_sequence *a, const struct agon_sequence *b)
+{
+    int n = agon_sequence_length(a);
+    return n == agon_sequence_length(b) &&
+           memcmp(agon_sequence_ids(a), agon_sequence_ids(b), (size_t)n * sizeof(int)) == 0;
+}
+
+TEST(a_fork_goes_on_as_its_parent_would_and_leaves_it_alone)
+{
+    struct agon_engine *e = engine_of((struct agon_engine_options){.cpu = AGON_CPU_BEST, .n_threads = 2});
+    struct agon_sequence *parent, *child, *fresh;
+    struct agon_err err;
+    int prompt[128], n;
+    REQUIRE(e);
+    prompt_of(4, prompt, &n);
+    REQUIRE(agon_sequence_new(&parent, e, &err) == 0 && agon_sequence_new(&fresh, e, &err) == 0);
+    REQUIRE(agon_sequence_append(parent, prompt, n, &err) == 0);
+    REQUIRE(agon_sequence_append(fresh, prompt, n, &err) == 0);
+    REQUIRE(agon_sequence_fork(&child, parent, &err) == 0);
+    uint64_t rows = agon_engine_rows(e);
+    go_on(e, child, 1, 30);
+    EXPECT(agon_engine_rows(e) - rows == 30); /* nothing of the prompt but its last row again */
+    go_on(e, parent, 2, 30);
+    go_on(e, fresh, 2, 30);
+    EXPECT(same_ids(parent, fresh)); /* the child's writes did not reach the parent's page */
+    agon_sequence_truncate(fresh, n);
+    go_on(e, fresh, 1, 30);
+    EXPECT(same_ids(child, fresh)); /* nor does the past that was cut off show */
+    agon_sequence_free(parent);
+    go_on(e, child, 3, 20); /* outlives its parent */
+    EXPECT(agon_sequence_length(child) == n + 50);
+    agon_sequence_free(child);
+    agon_sequence_free(fresh);
+    agon_engine_free(e);
+}
+
+TEST(turns_in_tokens_equal_one_prompt_with_the_same_ids)
+{
+    struct agon_engine *e = engine_of((struct agon_engine_options){.cpu = AGON_CPU_BEST, .n_threads = 1});
+    struct agon_sequence *turns, *whole;
+    struct agon_err err;
+    int prompt[128], n;
+    REQUIRE(e);
+    prompt_of(2, prompt, &n);
+    REQUIRE(agon_sequence_new(&turns, e, &err) == 0 && agon_sequence_new(&whole, e, &err) == 0);
+    REQUIRE(agon_sequence_append(turns, prompt, n, &err) == 0);
+    go_on(e, turns, 5, 17);
+    REQUIRE(agon_sequence_append(turns, prompt, n, &err) == 0);
+    REQUIRE(agon_sequence_append(whole, agon_sequence_ids(turns), agon_sequence_length(turns), &err) == 0);
+    go_on(e, turns, 6, 20);
+    go_on(e, whole, 6, 20);
+    EXPECT(same_ids(turns, whole));
+    agon_sequence_free(turns);
+    agon_sequence_free(whole);
+    agon_engine_free(e);
+}
+
+TEST(generation_ends_at_stop_ids_budget_window_and_cancel)
+{
+    struct agon_engine *e = engine_of((struct agon_engine_options){.cpu = AGON_CPU_BEST, .n_threads = 1});
+    struct agon_sequence *s;
+    struct agon_err err;
+    int prompt[128], n, n_drawn;
+    REQUIRE(e);
+    prompt_of(1, prompt, &n);
+    REQUIRE(agon_sequence_new(&s, e, &err) == 0 && agon_sequence_append(s, prompt, n, &err) == 0);
+    go_on(e, s, 9, 10);
+    EXPECT(agon_sequence_state(s) == AGON_SEQUENCE_LENGTH && agon_sequence_length(s) == n + 10);
+    int stop = agon_sequence_ids(s)[n + 4], first = 0;
+    while (agon_sequence_ids(s)[n + first] != stop)
+        first++;
+    agon_sequence_truncate(s, n);
+    struct agon_generation generation = {
+        .sample = {.temperature = 1, .top_p = 1}, .seed = 9, .tokens_max = 10, .stop = &stop, .n_stop = 1};
+    REQUIRE(agon_sequence_generate(s, &generation, &err) == 0);
+    while (agon_engine_step(e) > 0)
+        ;
+    EXPECT(agon_sequence_state(s) == AGON_SEQUENCE_STOPPED);
+    (void)agon_sequence_drawn(s, &n_drawn);
+    EXPECT(n_drawn == first + 1 && agon_sequence_ids(s)[n + first] == stop);
+
+    REQUIRE(agon_sequence_generate(s, &generation, &err) == 0);
+    (void)agon_engine_step(e);
+    agon_sequence_cancel(s);
+    EXPECT(agon_sequence_state(s) == AGON_SEQUENCE_IDLE && agon_engine_step(e) == 0);
+
+    go_on(e, s, 10, 1000);
+    EXPECT(agon_sequence_state(s) == AGON_SEQUENCE_LENGTH && agon_sequence_length(s) == odd.window);
+    EXPECT(agon_sequence_append(s, prompt, 1, &err) == AGON_EINPUT);
+    EXPECT_HAS(err.text, "window of 200");
+    int bad = odd.n_vocab;
+    agon_sequence_truncate(s, 3);
+    EXPECT(agon_sequence_append(s, &bad, 1, &err) == AGON_EINPUT);
+    EXPECT_HAS(err.text, "token id 301");
+    agon_sequence_free(s);
+    agon_engine_free(e);
+}
+
+TEST(a_full_cache_ends_the_youngest_and_the_others_go_on)
+{
+    static int alone[2][N_GENERATED];
+    static float logprobs[2][N_GENERATED];
+    struct agon_engine *e = engine_of((struct agon_engine_options){.cpu = AGON_CPU_BEST, .n_threads = 1});
+    REQUIRE(e);
+    generate(e, 0, 1, alone[0], logprobs[0]);
+    agon_engine_free(e);
+    /* 5 + 40 ids are 3 pages; so 4 pages do for one and not for two. */
+    struct agon_cache cache;
+    agon_cache_init(&cache, &odd_checkpoint()->config, 0);
+    e = engine_of((struct agon_engine_options){.cpu = AGON_CPU_BEST, .n_threads = 1,
+                                               .cache_bytes_max = 4 * cache.page_floats * sizeof(float)});
+    struct agon_sequence *s[2];
+    struct agon_err err;
+    int prompt[128], n;
+    struct agon_generation generation = generation_of(0);
+    prompt_of(0, prompt, &n);
+    for (int i = 0; i < 2; i++) {
+        REQUIRE(agon_sequence_new(&s[i], e, &err) == 0);
+        REQUIRE(agon_sequence_append(s[i], prompt, n, &err) == 0);
+        REQUIRE(agon_sequence_generate(s[i], &generation, &err) == 0);
+    }
+    while (agon_sequence_state(s[1]) == AGON_SEQUENCE_GENERATING)
+        (void)agon_engine_step(e);
+    EXPECT(agon_sequence_state(s[1]) == AGON_SEQUENCE_CACHE);
+    agon_sequence_free(s[1]);
+    while (agon_engine_step(e) > 0)
+        ;
+    EXPECT(agon_sequence_state(s[0]) == AGON_SEQUENCE_LENGTH);
+    EXPECT(memcmp(agon_sequence_ids(s[0]) + n, alone[0], sizeof(alone[0])) == 0);
+    agon_sequence_free(s[0]);
+    agon_engine_free(e);
 }

@@ -1,0 +1,46 @@
+#pragma once
+/*
+ * Writes a checkpoint folder with random weights in the Hugging Face layout: any dimensions,
+ * any dtype, single or sharded, with a tokenizer. For tests and for measuring speed; what such
+ * a model says is noise.
+ */
+#include "base/buf.h"
+#include "base/err.h"
+#include "kernels/kernels.h"
+
+struct random_checkpoint {
+    uint64_t seed;
+    int n_vocab, hidden, n_layers, n_heads, q_lora, kv_lora, nope, rope, v;
+    int index_heads, index_dim, index_topk, window;
+    int dense, n_dense, expert, n_experts, top_k, n_shared, n_group, topk_group;
+    enum agon_dtype dtype; /* F32, BF16 or E4M3 (128 x 128 blocks); norms and router stay F32 */
+    bool tied, yarn, hub_spelling; /* rope_scaling + torch_dtype instead of rope_parameters */
+    int n_shards;                  /* 1: model.safetensors */
+};
+
+/* The dimensions planned for the embedded model. */
+#define RANDOM_CHECKPOINT_EMBEDDED                                                               \
+    {                                                                                            \
+        .seed = 1, .n_vocab = 2048, .hidden = 384, .n_layers = 8, .n_heads = 6, .q_lora = 192,   \
+        .kv_lora = 128, .nope = 48, .rope = 16, .v = 64, .index_heads = 4, .index_dim = 32,      \
+        .index_topk = 256, .window = 4096, .dense = 1024, .n_dense = 1, .expert = 224,           \
+        .n_experts = 8, .top_k = 2, .n_shared = 1, .n_group = 1, .topk_group = 1,                \
+        .dtype = AGON_E4M3, .tied = true, .n_shards = 1,                                         \
+    }
+
+/* dir is made where it is missing. */
+int random_checkpoint_write(const char *dir, const struct random_checkpoint *r,
+                            struct agon_err *err) AGON_MUST_USE;
+
+/* ---- tokenizer.json, also by itself ------------------------------------------------- */
+
+/* V3.2's pre-tokenizer, as its tokenizer.json writes it. */
+extern const char v32_pre_tokenizer[];
+/* The byte written in the byte alphabet, as a JSON string's content. */
+void byte_alphabet_add(struct agon_buf *b, unsigned char byte);
+/*
+ * A tokenizer.json: ids 0, 1, 2 are BOS, EOS and pad; then the 256 bytes; then the tokens that
+ * the merges make; then the chat's control tokens. n_merges pairs are drawn at random over
+ * printable ASCII; arrays chooses the spelling ["a","b"].
+ */
+void tokenizer_json_add(struct agon_buf *b, int n_merges, bool arrays, uint64_t seed);
