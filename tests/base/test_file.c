@@ -154,11 +154,12 @@ TEST(make_and_remove_whole_folders)
     EXPECT_HAS(err.text, "x/file: Not a directory");
 
     REQUIRE(agon_dir_make(test_path("precious"), NULL) == 0);
+    REQUIRE(agon_file_write(test_path("precious/file"), agon_str("x"), false, NULL) == 0);
     REQUIRE(symlink(test_path("precious"), test_path("x/y/link")) == 0);
     EXPECT(agon_dir_remove(test_path("x/y/link"), NULL) == AGON_ESYS); /* follows no link */
     EXPECT(agon_dir_remove(test_path("x"), NULL) == 0);
     EXPECT(access(test_path("x"), F_OK) == -1 && errno == ENOENT);
-    EXPECT(access(test_path("precious"), F_OK) == 0);
+    EXPECT(access(test_path("precious/file"), F_OK) == 0);
     EXPECT(agon_dir_remove(test_path("x"), NULL) == 0); /* missing is fine */
 }
 

@@ -3,7 +3,9 @@
 #include "base/http.h"
 #include "tests/test.h"
 
+#include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -193,16 +195,13 @@ TEST(a_body_that_breaks_off_is_a_failure)
 
 TEST(bad_addresses_fail_with_a_reason)
 {
-    static const char *const urls[] = {"file:///etc/passwd",
-                                       "ftp://127.0.0.1/",
-                                       "gopher://x/",
-                                       "",
-                                       "http://",
-                                       "http://user:secret@127.0.0.1/",
-                                       "http://127.0.0.1:1/",
-                                       "http://name.invalid/"};
-    for (size_t i = 0; i < sizeof(urls) / sizeof(urls[0]); i++) {
-        GET(.url = urls[i]);
+    static const char *const urls[] = {
+        "file:///etc/passwd",  "ftp://127.0.0.1/",    "gopher://x/", "", "http://",
+        "http://127.0.0.1:1/", "http://name.invalid/"};
+    char with_name[100];
+    snprintf(with_name, sizeof(with_name), "http://user:secret@127.0.0.1:%d/ok", port());
+    for (size_t i = 0; i <= sizeof(urls) / sizeof(urls[0]); i++) {
+        GET(.url = i < sizeof(urls) / sizeof(urls[0]) ? urls[i] : with_name);
         EXPECT(r.end == AGON_HTTP_FAILED && r.reason[0] && r.body.size == 0);
         EXPECT(!strstr(r.reason, "secret"));
     }
@@ -223,7 +222,24 @@ static int rule_ask(void *user, const char *ip, int asked_port)
     return rule->refuse;
 }
 
+/* A socket of our own, where a connection would wait to be accepted. */
 TEST(a_refused_address_gets_no_packet)
+{
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof(at);
+    REQUIRE(fd >= 0 && bind(fd, (struct sockaddr *)&at, size) == 0 && listen(fd, 5) == 0 &&
+            getsockname(fd, (struct sockaddr *)&at, &size) == 0);
+    char text[100];
+    snprintf(text, sizeof(text), "http://127.0.0.1:%d/", ntohs(at.sin_port));
+    struct rule rule = {.refuse = true};
+    GET(.url = text, .allow_address = rule_ask, .user = &rule);
+    EXPECT(r.end == AGON_HTTP_REFUSED);
+    EXPECT(accept(fd, NULL, NULL) == -1 && errno == EAGAIN);
+    close(fd);
+}
+
+TEST(a_rule_hears_address_and_port)
 {
     struct rule rule = {.refuse = true};
     GET(.url = url("ok"), .allow_address = rule_ask, .user = &rule);

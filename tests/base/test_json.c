@@ -158,6 +158,20 @@ TEST(depth_ends_at_its_limit)
     }
 }
 
+TEST(depth_counts_what_is_open_and_not_what_was)
+{
+    struct agon_buf in AGON_AUTO(agon_buf_deinit) = AGON_BUF(1000);
+    struct agon_buf out AGON_AUTO(agon_buf_deinit) = AGON_BUF(1000);
+    agon_buf_adds(&in, "[");
+    for (int i = 0; i < 2 * AGON_JSON_DEPTH_MAX; i++)
+        agon_buf_adds(&in, i % 2 ? "{}, " : "[], ");
+    agon_buf_adds(&in, "0]");
+    json_auto_t *value = NULL;
+    EXPECT(agon_json_parse(&value, agon_buf_str(&in), NULL) == 0);
+    EXPECT(agon_json_rewrite(&out, agon_buf_str(&in), NULL) == 0);
+    EXPECT_TEXT(agon_buf_text(&out), agon_buf_text(&in));
+}
+
 TEST(rewrite_reports_a_full_buffer)
 {
     struct agon_buf b AGON_AUTO(agon_buf_deinit) = AGON_BUF(12);
