@@ -1,13 +1,13 @@
 /*
  * The author's bash. One box for a stage, opened on the first command. In a stage that
  * may change the world, what a command left in /work/world.db is copied by a cell
- * into a new world file (world.h), and the box gets that one back, so that box and
+ * into a new world file (worldfile.h), and the box gets that one back, so that box and
  * driver always agree; what is no world is refused and undone.
  */
 #include "base/file.h"
 #include "base/sha256.h"
 #include "synth/stage_internal.h"
-#include "synth/world.h"
+#include "synth/worldfile.h"
 
 #include <stdio.h>
 #include <unistd.h>
@@ -60,7 +60,7 @@ static int world_take(struct agon_stage_run *run, struct agon_str content, struc
     if ((r = agon_stage_world_path(run, from, err)) || (r = agon_stage_world_path(run, to, err)) ||
         (r = agon_file_write(from, content, false, err)))
         return r;
-    r = agon_world_adopt(run->shop.sandbox, from, to, reason, err);
+    r = agon_worldfile_adopt(run->shop.sandbox, from, to, reason, err);
     (void)unlink(from); /* what is left there is scratch */
     if (r)
         return r;

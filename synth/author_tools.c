@@ -22,7 +22,7 @@ static int source_name(struct agon_stage_run *run, struct agon_str source, char 
                        struct agon_buf *reason, struct agon_err *err)
 {
     struct agon_runtime *alone AGON_AUTO(agon_runtime_freep) = NULL;
-    if (source.size > AGON_TOOL_SOURCE_MAX || agon_toolset_has_mark(source)) {
+    if (source.size > AGON_TOOL_SOURCE_MAX || agon_toolbox_has_mark(source)) {
         agon_buf_addf(reason, "a source has at most %d bytes, no NUL and no line that begins with "
                               "\"-- ==== \"",
                       AGON_TOOL_SOURCE_MAX);
@@ -64,12 +64,12 @@ static int task_holds(struct agon_runtime *rt, const struct agon_task *task,
     return AGON_REJECTED;
 }
 
-static int toolset_try(struct agon_stage_run *run, const struct agon_toolset *tools,
+static int toolset_try(struct agon_stage_run *run, const struct agon_toolbox *tools,
                        struct agon_runtime **ret, struct agon_buf *reason, struct agon_err *err)
 {
     struct agon_runtime *rt AGON_AUTO(agon_runtime_freep) = NULL;
     struct agon_buf text AGON_AUTO(agon_buf_deinit) = AGON_BUF(TOOLS_TEXT_MAX);
-    agon_toolset_text(tools, &text);
+    agon_toolbox_text(tools, &text);
     int r = agon_buf_check(&text, "tools.lua", err);
     if (r || (r = agon_runtime_open(&rt, run->shop.sandbox, run->draft->world_path,
                                     agon_buf_str(&text), reason, err)))
@@ -85,10 +85,10 @@ static int toolset_try(struct agon_stage_run *run, const struct agon_toolset *to
 static int toolset_take(struct agon_stage_run *run, const char *name, struct agon_str source,
                         struct agon_runtime *rt, struct agon_buf *result, struct agon_err *err)
 {
-    bool replaced = agon_toolset_find(&run->draft->tools, name) >= 0;
+    bool replaced = agon_toolbox_find(&run->draft->tools, name) >= 0;
     agon_runtime_free(run->rt);
     run->rt = rt;
-    int r = agon_toolset_put(&run->draft->tools, name, source, err);
+    int r = agon_toolbox_put(&run->draft->tools, name, source, err);
     if (r)
         return r;
     agon_buf_adds(result, "ok: ");
@@ -103,7 +103,7 @@ int agon_author_define_tool(void *user, const char *name, const json_t *argument
                             struct agon_buf *result, struct agon_err *err)
 {
     struct agon_stage_run *run = user;
-    struct agon_toolset tools AGON_AUTO(agon_toolset_deinit) = {0};
+    struct agon_toolbox tools AGON_AUTO(agon_toolbox_deinit) = {0};
     struct agon_runtime *rt AGON_AUTO(agon_runtime_freep) = NULL;
     const json_t *text = json_object_get(arguments, "source");
     struct agon_str source = {json_string_value(text), json_string_length(text)};
@@ -112,8 +112,8 @@ int agon_author_define_tool(void *user, const char *name, const json_t *argument
     int r = source_name(run, source, tool, result, err);
     if (r)
         return r < 0 ? r : refuse(run, result, err);
-    if ((r = agon_toolset_copy(&tools, &run->draft->tools, err)) ||
-        (r = agon_toolset_put(&tools, tool, source, err)))
+    if ((r = agon_toolbox_copy(&tools, &run->draft->tools, err)) ||
+        (r = agon_toolbox_put(&tools, tool, source, err)))
         return r;
     if (tools.n > AGON_TOOLS_MAX) {
         agon_buf_addf(result, "an environment has at most %d tools", AGON_TOOLS_MAX);

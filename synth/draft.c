@@ -38,7 +38,7 @@ void agon_draft_free(struct agon_draft *d)
     for (int i = 0; i < d->n_tasks; i++)
         agon_task_deinit(&d->tasks[i]);
     free(d->tasks);
-    agon_toolset_deinit(&d->tools);
+    agon_toolbox_deinit(&d->tools);
     json_decref(d->sources);
     free(d->id);
     free(d->family);
@@ -51,7 +51,7 @@ int agon_draft_copy(struct agon_draft **ret, const struct agon_draft *from, stru
 {
     struct agon_draft *d AGON_AUTO(agon_draft_freep) = NULL;
     int r = agon_draft_new(&d, from->id, from->family, from->category, err);
-    if (r || (r = agon_toolset_copy(&d->tools, &from->tools, err)) ||
+    if (r || (r = agon_toolbox_copy(&d->tools, &from->tools, err)) ||
         (from->world_path && (r = agon_draft_set_world(d, from->world_path, err))))
         return r;
     if (json_array_extend(d->sources, from->sources))
@@ -157,7 +157,7 @@ int agon_draft_store(const struct agon_draft *d, const char *dir,
     for (int i = 0; !r && i < d->n_tasks; i++)
         if (!keep || keep(&d->tasks[i], user))
             tasks[n++] = d->tasks[i];
-    agon_toolset_text(&d->tools, &tools);
+    agon_toolbox_text(&d->tools, &tools);
     if (!r && !(r = agon_buf_check(&tools, "tools.lua", err))) {
         struct agon_env env = {.id = d->id, .family = d->family, .category = d->category,
                                .format_version = FORMAT_VERSION, .sources = sources,
@@ -179,7 +179,7 @@ int agon_draft_load(struct agon_draft **ret, const char *dir, struct agon_err *e
     int r = agon_env_load(&env, dir, err);
     if (r || (r = agon_draft_new(&d, env->id, env->family, env->category, err)) ||
         (r = agon_draft_set_world(d, env->world_path, err)) ||
-        (r = agon_toolset_parse(&d->tools, agon_str(env->tools), err)))
+        (r = agon_toolbox_parse(&d->tools, agon_str(env->tools), err)))
         return agon_err_in(err, r, "%s", dir);
     for (int i = 0; i < env->n_sources; i++)
         if (json_array_append_new(d->sources, json_pack("{s:s, s:s, s:s, s:s}", "url",

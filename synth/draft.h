@@ -7,12 +7,12 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "envs/env.h"
-#include "synth/toolset.h"
+#include "synth/toolbox.h"
 
 struct agon_draft {
     char *id, *family, *category; /* category: the description, as the model reads it */
     char *world_path;             /* NULL: no world yet */
-    struct agon_toolset tools;
+    struct agon_toolbox tools;
     struct agon_task *tasks; /* accepted, in the order of acceptance; golden filled in */
     int n_tasks;
     json_t *sources; /* [{"url","sha256","title","licence"}] */

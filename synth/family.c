@@ -2,7 +2,7 @@
 #include "synth/family.h"
 
 #include "synth/draft.h"
-#include "synth/world.h"
+#include "synth/worldfile.h"
 
 #include <string.h>
 
@@ -12,7 +12,7 @@ static const char *world_missing(const struct agon_draft *draft)
 {
     int n = 0;
     struct agon_err err;
-    if (!draft->world_path || agon_world_count(draft->world_path, &n, &err) || n < 1)
+    if (!draft->world_path || agon_worldfile_count(draft->world_path, &n, &err) || n < 1)
         return "the stage ended and the world has no table";
     return NULL;
 }

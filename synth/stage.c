@@ -4,7 +4,7 @@
 #include "base/json.h"
 #include "synth/render.h"
 #include "synth/stage_internal.h"
-#include "synth/world.h"
+#include "synth/worldfile.h"
 
 #include <stdlib.h>
 
@@ -63,7 +63,7 @@ static int stage_open_runtime(struct agon_stage_run *run, struct agon_err *err)
 {
     struct agon_buf tools AGON_AUTO(agon_buf_deinit) = AGON_BUF(PROMPT_BYTES_MAX);
     struct agon_buf reason AGON_AUTO(agon_buf_deinit) = AGON_BUF(4096);
-    agon_toolset_text(&run->draft->tools, &tools);
+    agon_toolbox_text(&run->draft->tools, &tools);
     int r = agon_buf_check(&tools, "tools.lua", err);
     if (r || (r = agon_runtime_open(&run->rt, run->shop.sandbox, run->draft->world_path,
                                     agon_buf_str(&tools), &reason, err)) <= 0)
@@ -78,7 +78,7 @@ static int stage_prepare_world(struct agon_stage_run *run, struct agon_err *err)
     int r;
     if (!run->place.stage->world)
         return stage_open_runtime(run, err);
-    if ((r = agon_stage_world_path(run, path, err)) || (r = agon_world_create(path, err)))
+    if ((r = agon_stage_world_path(run, path, err)) || (r = agon_worldfile_create(path, err)))
         return r;
     return agon_draft_set_world(run->draft, path, err);
 }

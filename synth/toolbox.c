@@ -1,5 +1,5 @@
-/* Toolsets: see toolset.h. */
-#include "synth/toolset.h"
+/* Toolsets: see toolbox.h. */
+#include "synth/toolbox.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,17 +7,17 @@
 static const char mark[] = "-- ==== ";
 static const char mark_end[] = " ====\n";
 
-void agon_toolset_deinit(struct agon_toolset *t)
+void agon_toolbox_deinit(struct agon_toolbox *t)
 {
     for (int i = 0; i < t->n; i++) {
         free(t->items[i].name);
         free(t->items[i].source);
     }
     free(t->items);
-    *t = (struct agon_toolset){0};
+    *t = (struct agon_toolbox){0};
 }
 
-int agon_toolset_find(const struct agon_toolset *t, const char *name)
+int agon_toolbox_find(const struct agon_toolbox *t, const char *name)
 {
     for (int i = 0; i < t->n; i++)
         if (strcmp(t->items[i].name, name) == 0)
@@ -25,39 +25,39 @@ int agon_toolset_find(const struct agon_toolset *t, const char *name)
     return -1;
 }
 
-int agon_toolset_put(struct agon_toolset *t, const char *name, struct agon_str source,
+int agon_toolbox_put(struct agon_toolbox *t, const char *name, struct agon_str source,
                      struct agon_err *err)
 {
     char *text = strndup(source.data, source.size);
-    int i = agon_toolset_find(t, name);
+    int i = agon_toolbox_find(t, name);
     if (text && i >= 0) {
         free(t->items[i].source);
         t->items[i].source = text;
         return 0;
     }
-    struct agon_toolset_item *items = realloc(t->items, ((size_t)t->n + 1) * sizeof(*items));
+    struct agon_toolbox_item *items = realloc(t->items, ((size_t)t->n + 1) * sizeof(*items));
     char *name_copy = strdup(name);
     if (items)
         t->items = items;
     if (!text || !items || !name_copy) {
         free(text);
         free(name_copy);
-        return agon_fail(err, AGON_ENOMEM, "toolset: out of memory");
+        return agon_fail(err, AGON_ENOMEM, "toolbox: out of memory");
     }
-    items[t->n++] = (struct agon_toolset_item){name_copy, text};
+    items[t->n++] = (struct agon_toolbox_item){name_copy, text};
     return 0;
 }
 
-int agon_toolset_copy(struct agon_toolset *to, const struct agon_toolset *from,
+int agon_toolbox_copy(struct agon_toolbox *to, const struct agon_toolbox *from,
                       struct agon_err *err)
 {
     for (int i = 0, r; i < from->n; i++)
-        if ((r = agon_toolset_put(to, from->items[i].name, agon_str(from->items[i].source), err)))
+        if ((r = agon_toolbox_put(to, from->items[i].name, agon_str(from->items[i].source), err)))
             return r;
     return 0;
 }
 
-void agon_toolset_text(const struct agon_toolset *t, struct agon_buf *b)
+void agon_toolbox_text(const struct agon_toolbox *t, struct agon_buf *b)
 {
     for (int i = 0; i < t->n; i++) {
         const char *source = t->items[i].source;
@@ -76,7 +76,7 @@ static const char *mark_find(const char *at, const char *text)
     return NULL;
 }
 
-bool agon_toolset_has_mark(struct agon_str source)
+bool agon_toolbox_has_mark(struct agon_str source)
 {
     char *text = strndup(source.data, source.size);
     bool has = !text || mark_find(text, text) || strlen(text) != source.size;
@@ -84,7 +84,7 @@ bool agon_toolset_has_mark(struct agon_str source)
     return has;
 }
 
-static int toolset_parse_text(struct agon_toolset *t, const char *text, struct agon_err *err)
+static int toolbox_parse_text(struct agon_toolbox *t, const char *text, struct agon_err *err)
 {
     const char *at = mark_find(text, text);
     if (*text && at != text)
@@ -101,19 +101,19 @@ static int toolset_parse_text(struct agon_toolset *t, const char *text, struct a
         size_t n = at ? (size_t)(at - source) : strlen(source);
         while (n > 0 && source[n - 1] == '\n')
             n--;
-        int r = agon_toolset_put(t, name, (struct agon_str){source, n}, err);
+        int r = agon_toolbox_put(t, name, (struct agon_str){source, n}, err);
         if (r)
             return r;
     }
     return 0;
 }
 
-int agon_toolset_parse(struct agon_toolset *t, struct agon_str text, struct agon_err *err)
+int agon_toolbox_parse(struct agon_toolbox *t, struct agon_str text, struct agon_err *err)
 {
     char *copy = strndup(text.data, text.size);
     if (!copy)
-        return agon_fail(err, AGON_ENOMEM, "toolset: out of memory");
-    int r = toolset_parse_text(t, copy, err);
+        return agon_fail(err, AGON_ENOMEM, "toolbox: out of memory");
+    int r = toolbox_parse_text(t, copy, err);
     free(copy);
     return r;
 }

@@ -1,5 +1,5 @@
-/* World files: see world.h. */
-#include "synth/world.h"
+/* World files: see worldfile.h. */
+#include "synth/worldfile.h"
 
 #include "base/file.h"
 #include "base/json.h"
@@ -12,7 +12,7 @@
 
 enum { SQL_BYTES_MAX = 64 << 10, ROWS_AT_ONCE = 500, COLUMNS_MAX = 64, ROWS_MAX = 200000 };
 
-int agon_world_create(const char *path, struct agon_err *err)
+int agon_worldfile_create(const char *path, struct agon_err *err)
 {
     struct sqlite3 *db AGON_AUTO(agon_store_closep) = NULL;
     if (unlink(path) && errno != ENOENT)
@@ -22,7 +22,7 @@ int agon_world_create(const char *path, struct agon_err *err)
     return r ? r : agon_store_exec(db, "PRAGMA user_version = 1", err);
 }
 
-int agon_world_count(const char *path, int *ret_n, struct agon_err *err)
+int agon_worldfile_count(const char *path, int *ret_n, struct agon_err *err)
 {
     struct sqlite3 *db AGON_AUTO(agon_store_closep) = NULL;
     struct agon_query *q AGON_AUTO(agon_query_freep) = NULL;
@@ -227,7 +227,7 @@ static int adopt_all(struct adoption *a, struct agon_err *err)
     return 0;
 }
 
-int agon_world_adopt(struct agon_sandbox *sb, const char *from, const char *to,
+int agon_worldfile_adopt(struct agon_sandbox *sb, const char *from, const char *to,
                      struct agon_buf *reason, struct agon_err *err)
 {
     struct agon_runtime *rt AGON_AUTO(agon_runtime_freep) = NULL;
@@ -235,7 +235,7 @@ int agon_world_adopt(struct agon_sandbox *sb, const char *from, const char *to,
     struct sqlite3 *out AGON_AUTO(agon_store_closep) = NULL;
     struct agon_txn txn AGON_AUTO(agon_txn_end) = {0};
     int r = agon_runtime_open(&rt, sb, from, agon_str(""), reason, err);
-    if (r || (r = agon_instance_new(&in, rt, err)) || (r = agon_world_create(to, err)) ||
+    if (r || (r = agon_instance_new(&in, rt, err)) || (r = agon_worldfile_create(to, err)) ||
         (r = agon_store_open(&out, to, AGON_STORE_WRITE, err)) ||
         (r = agon_txn_begin(&txn, out, err)))
         return r;

@@ -1,0 +1,28 @@
+/* agon: the command. One file a verb; see verb.h. */
+#include "base/log.h"
+#include "pipelines/verb.h"
+
+#include <signal.h>
+
+static const struct agon_verb verbs[] = {
+    {"synth", agon_verb_synth, "make environments and tasks from categories: the main job"},
+    {"solve", agon_verb_solve, "run a solver on the tasks of an environment or a corpus"},
+    {"verify", agon_verb_verify, "check a corpus or an environment: goldens pass, negatives fail"},
+    {"ls", agon_verb_ls, "list environments and tasks with their rates"},
+    {"show", agon_verb_show, "show an environment, a task, a stage or a rollout"},
+    {"log", agon_verb_log, "print what happened in a run"},
+    {"hash", agon_verb_hash, "digest a corpus: equal for equal seed, inputs and build"},
+    {"shell", agon_verb_shell, "run the tools, SQL and checks of an environment by hand"},
+    {"model", agon_verb_model, "talk to a model, measure it, hold it against others"},
+    {0},
+};
+
+int main(int argc, char **argv)
+{
+    agon_log_init(AGON_LOG_INFO);
+    signal(SIGPIPE, SIG_IGN); /* a model's program that ends is an error, no end of ours */
+    return agon_verb_run("agon", verbs,
+                         "Makes environments that agents can be trained in: a world of real data, "
+                         "tools over it,\nand tasks that are hard to solve and easy to verify.",
+                         argc, argv);
+}
