@@ -113,5 +113,5 @@ int agon_completion_parse(json_t **ret, const struct agon_completion *completion
 int agon_turn_text_parse(json_t **ret, struct agon_str text, enum agon_thinking thinking,
                          char reason[AGON_REASON_SIZE], struct agon_err *err) AGON_MUST_USE;
 /* Can this assistant message stand in a history: are all its arguments JSON objects?
- * 0, or AGON_PARSE_MALFORMED with the reason. */
+ * 0, AGON_PARSE_MALFORMED with the reason, or AGON_ENOMEM. */
 int agon_message_check(const json_t *message, char reason[AGON_REASON_SIZE]) AGON_MUST_USE;

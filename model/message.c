@@ -112,10 +112,13 @@ int agon_message_check(const json_t *message, char reason[AGON_REASON_SIZE])
         const char *name = agon_json_text(function, "name", "");
         const char *arguments = agon_json_text(function, "arguments", "");
         struct agon_err why = {0};
-        if (agon_json_rewrite(&b, agon_str(arguments), &why))
+        int r = agon_json_rewrite(&b, agon_str(arguments), &why);
+        if (r == AGON_ENOMEM || b.failed)
+            return AGON_ENOMEM;
+        if (r)
             return malformed(reason, "the arguments of call %zu (%.40s) are no JSON: %.120s", i,
                              name, why.text);
-        if (b.failed || agon_buf_text(&b)[0] != '{')
+        if (agon_buf_text(&b)[0] != '{')
             return malformed(reason, "the arguments of call %zu (%.40s) are no JSON object", i,
                              name);
     }
@@ -194,8 +197,10 @@ static int check_message(const json_t *list, json_t *message, int *n_calls, stru
                          roles[known], n_results, json_array_size(calls));
     if (!role_is(message, "assistant"))
         return 0;
-    if (agon_message_check(message, reason))
-        return agon_fail(err, AGON_EINPUT, "assistant: %s", reason);
+    int r = agon_message_check(message, reason);
+    if (r)
+        return r < 0 ? agon_fail(err, r, "out of memory")
+                     : agon_fail(err, AGON_EINPUT, "assistant: %s", reason);
     return agon_message_number(message, n_calls, err);
 }
 

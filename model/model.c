@@ -253,15 +253,19 @@ void agon_turn_fail(struct agon_turn *turn, const char *fmt, ...)
 }
 
 /* r is what a parse returned; message is taken. */
-static int turn_settle(struct agon_turn *turn, int r, json_t *message, struct agon_str text)
+static int turn_settle(struct agon_turn *turn, int r, json_t *message, struct agon_str text,
+                       struct agon_err *err)
 {
     if (r < 0)
         return r;
-    turn->text = strndup(text.size ? text.data : "", text.size);
-    if (r == 0 && agon_message_check(message, turn->reason)) {
+    if (r == 0)
+        r = agon_message_check(message, turn->reason);
+    if (r >= 0)
+        turn->text = strndup(text.size ? text.data : "", text.size);
+    if (r || !turn->text)
         json_decref(message);
-        r = AGON_PARSE_MALFORMED;
-    }
+    if (r < 0 || !turn->text)
+        return agon_fail(err, AGON_ENOMEM, "turn: out of memory");
     turn->end = r ? AGON_TURN_MALFORMED : AGON_TURN_OK;
     turn->message = r ? NULL : message;
     return 0;
@@ -272,8 +276,7 @@ int agon_turn_fill(struct agon_turn *turn, const struct agon_completion *complet
 {
     json_t *message = NULL;
     int r = agon_completion_parse(&message, completion, thinking, turn->reason, err);
-    r = turn_settle(turn, r, message, completion->text);
-    return r || turn->text ? r : agon_fail(err, AGON_ENOMEM, "turn: out of memory");
+    return turn_settle(turn, r, message, completion->text, err);
 }
 
 int agon_turn_fill_text(struct agon_turn *turn, struct agon_str text, enum agon_thinking thinking,
@@ -281,6 +284,5 @@ int agon_turn_fill_text(struct agon_turn *turn, struct agon_str text, enum agon_
 {
     json_t *message = NULL;
     int r = agon_turn_text_parse(&message, text, thinking, turn->reason, err);
-    r = turn_settle(turn, r, message, text);
-    return r || turn->text ? r : agon_fail(err, AGON_ENOMEM, "turn: out of memory");
+    return turn_settle(turn, r, message, text, err);
 }

@@ -76,6 +76,11 @@ static struct entry *replay_entry(struct replay *replay, const char *key)
         return NULL;
     }
     HASH_ADD_KEYPTR(hh, replay->entries, entry->key, strlen(entry->key), entry);
+    if (!entry->hh.tbl) {
+        free(entry->key);
+        free(entry);
+        return NULL;
+    }
     return entry;
 }
 
@@ -88,6 +93,10 @@ static int replay_add_count(struct replay *replay, const char *sha, const json_t
             return AGON_ENOMEM;
         memcpy(count->sha, sha, AGON_SHA256_HEX);
         HASH_ADD_STR(replay->counts, sha, count);
+        if (!count->hh.tbl) {
+            free(count);
+            return AGON_ENOMEM;
+        }
     }
     count->n_tokens = (int)json_integer_value(json_object_get(record, "n_prompt_tokens"));
     return 0;
