@@ -3,6 +3,8 @@
  * verifiers/ registered, or the runner of a bash box. agon starts it; it is of no
  * use by hand.
  */
+#include "envs/cell_state.h"
+#include "envs/ops.h"
 #include "sandbox/worker.h"
 
 #include <stdio.h>
@@ -21,10 +23,11 @@ time_t time(time_t *ret)
 
 int main(int argc, char **argv)
 {
-    static const struct agon_worker_op *const tables[] = {NULL};
-    if (argc == 2 && strncmp(argv[1], "--cell=", 7) == 0) {
+    static const struct agon_worker_op *const tables[] = {agon_env_ops, NULL};
+    struct agon_env_cell *cell AGON_AUTO(agon_env_cell_freep) = agon_env_cell_new();
+    if (cell && argc == 2 && strncmp(argv[1], "--cell=", 7) == 0) {
         struct agon_worker_options o = {
-            .tables = tables, .bytes_max = strtoull(argv[1] + 7, NULL, 10), .filter = true};
+            .tables = tables, .state = cell, .bytes_max = strtoull(argv[1] + 7, NULL, 10), .filter = true};
         return agon_worker_main(&o);
     }
     fprintf(stderr, "agon-cell: started by agon, inside a box\n");

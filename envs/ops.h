@@ -1,0 +1,15 @@
+#pragma once
+/*
+ * What a cell can do with an environment (wire.h): env.open, env.call, env.solve,
+ * env.sql. The state of the worker is a struct agon_env_cell (cell_state.h).
+ *
+ *   env.open   world, tools                       -> status [reason | tools as JSON]
+ *   env.call   writes, tool, arguments            -> status, result, wrote [arguments]
+ *   env.solve  solution, has schema, schema       -> status, reason, answer, calls, writes, reads, fuel
+ *   env.sql    writes, sql                        -> status, reason | rows as JSON
+ *
+ * status 0 is success, 1 the model's code is at fault.
+ */
+#include "sandbox/worker.h"
+
+extern const struct agon_worker_op agon_env_ops[]; /* ends with a zero entry */

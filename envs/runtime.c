@@ -1,0 +1,402 @@
+/* The driver's handle on an open environment: see runtime.h. */
+#include "envs/runtime.h"
+
+#include "base/file.h"
+#include "base/json.h"
+#include "envs/runtime_wire.h"
+#include "sandbox/cell.h"
+
+#include <stdlib.h>
+
+enum { WORLD_BYTES_MAX = 48 << 20, MESSAGE_BYTES_MAX = 64 << 20, CELLS_MAX = 3 };
+
+struct agon_runtime {
+    struct agon_sandbox *sandbox; /* borrowed */
+    struct agon_cell *cell;       /* owned; NULL: none open */
+    struct agon_buf open;         /* the request env.open */
+    struct agon_buf request, reply;
+    json_t *signatures;           /* owned; what env.open answered */
+    struct agon_tool *tools;      /* owned; borrow from signatures */
+    int n_tools;
+};
+
+struct agon_instance {
+    struct agon_runtime *rt; /* borrowed */
+    json_t *writes;          /* owned array */
+};
+
+/* ---- cells that come and go ---- */
+
+static void runtime_drop_cell(struct agon_runtime *rt)
+{
+    agon_cell_free(rt->cell);
+    rt->cell = NULL;
+}
+
+void agon_runtime_renew(struct agon_runtime *rt)
+{
+    runtime_drop_cell(rt);
+}
+
+/* One request to the cell at hand, with env.open before it where there is none. AGON_CELL_LOST: try again. */
+static int runtime_try(struct agon_runtime *rt, const char *op, struct agon_str request,
+                       struct agon_buf *reply, char ret_lost[128], struct agon_err *err)
+{
+    int r = 0;
+    if (!rt->cell) {
+        r = agon_cell_new(&rt->cell, rt->sandbox, err);
+        if (r)
+            return r;
+        r = agon_cell_call(rt->cell, "env.open", agon_buf_str(&rt->open), reply, ret_lost, err);
+    }
+    if (!r && strcmp(op, "env.open") != 0)
+        r = agon_cell_call(rt->cell, op, request, reply, ret_lost, err);
+    return r;
+}
+
+int agon_runtime_request(struct agon_runtime *rt, const char *op, struct agon_str request,
+                         struct agon_buf *reply, struct agon_err *err)
+{
+    char lost[128] = "";
+    for (int i = 0; i < CELLS_MAX; i++) {
+        int r = runtime_try(rt, op, request, reply, lost, err);
+        if (r <= 0)
+            return r;
+        runtime_drop_cell(rt);
+    }
+    return agon_fail(err, AGON_ESYS, "refused: %s ended %d cells, the last: %s", op, CELLS_MAX, lost);
+}
+
+/* ---- opening ---- */
+
+static int runtime_read_tools(struct agon_runtime *rt, struct agon_str text, struct agon_err *err)
+{
+    int r = agon_json_parse(&rt->signatures, text, err);
+    if (r)
+        return r;
+    size_t n = json_array_size(rt->signatures);
+    rt->tools = calloc(n + 1, sizeof(*rt->tools));
+    if (!rt->tools)
+        return agon_fail(err, AGON_ENOMEM, "runtime: out of memory");
+    for (size_t i = 0; i < n; i++) {
+        struct agon_tool *t = &rt->tools[i];
+        json_t *params, *returns;
+        int writes;
+        if (json_unpack(json_array_get(rt->signatures, i), "{s:s, s:s, s:o, s:o, s:b}", "name", &t->name,
+                        "description", &t->description, "params", &params, "returns", &returns, "writes",
+                        &writes))
+            return agon_fail(err, AGON_EINPUT, "runtime: the cell described its tools badly");
+        t->params = params;
+        t->returns = returns;
+        t->writes = writes;
+        rt->n_tools++;
+    }
+    return 0;
+}
+
+static int runtime_fill_open(struct agon_runtime *rt, const char *world_path, struct agon_str tools,
+                             struct agon_err *err)
+{
+    struct agon_buf world AGON_AUTO(agon_buf_deinit) = AGON_BUF(WORLD_BYTES_MAX);
+    int r = world_path ? agon_file_read(&world, world_path, WORLD_BYTES_MAX, err) : 0;
+    if (r)
+        return r;
+    agon_wire_add_str(&rt->open, agon_buf_str(&world));
+    agon_wire_add_str(&rt->open, tools);
+    return agon_buf_check(&rt->open, "environment", err);
+}
+
+int agon_runtime_open(struct agon_runtime **ret, struct agon_sandbox *sb, const char *world_path,
+                      struct agon_str tools, struct agon_buf *reason, struct agon_err *err)
+{
+    struct agon_runtime *rt AGON_AUTO(agon_runtime_freep) = calloc(1, sizeof(*rt));
+    if (!rt)
+        return agon_fail(err, AGON_ENOMEM, "runtime: out of memory");
+    rt->sandbox = sb;
+    rt->open = (struct agon_buf)AGON_BUF(MESSAGE_BYTES_MAX);
+    rt->request = (struct agon_buf)AGON_BUF(MESSAGE_BYTES_MAX);
+    rt->reply = (struct agon_buf)AGON_BUF(MESSAGE_BYTES_MAX);
+    int r = runtime_fill_open(rt, world_path, tools, err);
+    if (!r)
+        r = agon_runtime_request(rt, "env.open", agon_str(""), &rt->reply, err);
+    if (r)
+        return r;
+    struct agon_wire wire = agon_wire_of(agon_buf_str(&rt->reply));
+    int64_t status = agon_wire_int(&wire);
+    struct agon_str text = agon_wire_str(&wire);
+    r = agon_wire_end(&wire, "env.open", err);
+    if (r)
+        return r;
+    if (status) {
+        agon_buf_add_str(reason, text);
+        return AGON_REJECTED;
+    }
+    r = runtime_read_tools(rt, text, err);
+    if (!r)
+        *ret = AGON_STEAL(rt);
+    return r;
+}
+
+void agon_runtime_free(struct agon_runtime *rt)
+{
+    if (!rt)
+        return;
+    runtime_drop_cell(rt);
+    agon_buf_deinit(&rt->open);
+    agon_buf_deinit(&rt->request);
+    agon_buf_deinit(&rt->reply);
+    json_decref(rt->signatures);
+    free(rt->tools);
+    free(rt);
+}
+
+int agon_runtime_n_tools(const struct agon_runtime *rt)
+{
+    return rt->n_tools;
+}
+
+const struct agon_tool *agon_runtime_tool(const struct agon_runtime *rt, int i)
+{
+    return &rt->tools[i];
+}
+
+json_t *agon_runtime_tools_json(const struct agon_runtime *rt)
+{
+    json_t *all = json_array();
+    for (int i = 0; all && i < rt->n_tools; i++) {
+        const struct agon_tool *t = &rt->tools[i];
+        json_t *one = json_pack("{s:s, s:{s:s, s:s, s:O}}", "type", "function", "function", "name", t->name,
+                                "description", t->description, "parameters", t->params);
+        if (json_array_append_new(all, one)) {
+            json_decref(all);
+            return NULL;
+        }
+    }
+    return all;
+}
+
+/* ---- the wire ---- */
+
+json_t *agon_wire_json(struct agon_wire *wire)
+{
+    json_t *value = NULL;
+    if (agon_json_parse(&value, agon_wire_str(wire), NULL))
+        wire->bad = true;
+    return value;
+}
+
+void agon_wire_reason(struct agon_wire *wire, struct agon_buf *reason)
+{
+    struct agon_str text = agon_wire_str(wire);
+    if (reason)
+        agon_buf_add_str(reason, text);
+}
+
+int agon_wire_add_writes(struct agon_buf *b, const json_t *writes, struct agon_err *err)
+{
+    struct agon_buf arguments AGON_AUTO(agon_buf_deinit) = AGON_BUF(1 << 20);
+    if (writes && !json_is_array(writes) && !json_is_null(writes))
+        return agon_fail(err, AGON_EINPUT, "writes: not an array");
+    size_t n = json_array_size(writes);
+    agon_wire_add_int(b, (int64_t)n);
+    for (size_t i = 0; i < n; i++) {
+        const json_t *write = json_array_get(writes, i);
+        const char *tool = agon_json_text(write, "tool", NULL);
+        const json_t *value = json_object_get(write, "arguments");
+        if (!tool || !json_is_object(value))
+            return agon_fail(err, AGON_EINPUT, "writes[%zu]: needs \"tool\" and \"arguments\"", i);
+        agon_buf_reset(&arguments);
+        agon_json_dump(&arguments, value);
+        agon_wire_add_text(b, tool);
+        agon_wire_add_str(b, agon_buf_str(&arguments));
+    }
+    return agon_buf_check(&arguments, "writes", err);
+}
+
+static json_t *wire_writes(struct agon_wire *wire)
+{
+    json_t *writes = json_array();
+    int n = agon_wire_count(wire);
+    for (int i = 0; writes && i < n; i++) {
+        struct agon_str tool = agon_wire_str(wire);
+        json_t *arguments = agon_wire_json(wire);
+        json_t *write = json_pack("{s:s%, s:o}", "tool", tool.data, tool.size, "arguments", arguments);
+        if (!write || json_array_append_new(writes, write))
+            wire->bad = true;
+    }
+    return writes;
+}
+
+int agon_wire_solved(struct agon_wire *wire, struct agon_solved *ret, struct agon_err *err)
+{
+    ret->calls = agon_wire_json(wire);
+    ret->writes = wire_writes(wire);
+    ret->columns = json_array();
+    int n = agon_wire_count(wire);
+    for (int i = 0; i < n && !wire->bad; i++) {
+        struct agon_str name = agon_wire_str(wire);
+        wire->bad |= json_array_append_new(ret->columns, json_stringn(name.data, name.size)) != 0;
+    }
+    ret->fuel = agon_wire_int(wire);
+    return wire->bad ? agon_fail(err, AGON_EINPUT, "the cell described a run badly") : 0;
+}
+
+/* ---- instances ---- */
+
+int agon_instance_new(struct agon_instance **ret, struct agon_runtime *rt, struct agon_err *err)
+{
+    struct agon_instance *in AGON_AUTO(agon_instance_freep) = calloc(1, sizeof(*in));
+    if (!in || !(in->writes = json_array()))
+        return agon_fail(err, AGON_ENOMEM, "instance: out of memory");
+    in->rt = rt;
+    *ret = AGON_STEAL(in);
+    return 0;
+}
+
+int agon_instance_fork(struct agon_instance **ret, const struct agon_instance *in, struct agon_err *err)
+{
+    struct agon_instance *fork AGON_AUTO(agon_instance_freep) = NULL;
+    int r = agon_instance_new(&fork, in->rt, err);
+    if (!r && json_array_extend(fork->writes, in->writes)) /* a call noted never changes: share them */
+        r = agon_fail(err, AGON_ENOMEM, "instance: out of memory");
+    if (!r)
+        *ret = AGON_STEAL(fork);
+    return r;
+}
+
+void agon_instance_free(struct agon_instance *in)
+{
+    if (!in)
+        return;
+    json_decref(in->writes);
+    free(in);
+}
+
+const json_t *agon_instance_writes(const struct agon_instance *in)
+{
+    return in->writes;
+}
+
+int agon_instance_set_writes(struct agon_instance *in, const json_t *writes, struct agon_err *err)
+{
+    struct agon_buf check AGON_AUTO(agon_buf_deinit) = AGON_BUF(MESSAGE_BYTES_MAX);
+    int r = agon_wire_add_writes(&check, writes, err);
+    if (r)
+        return r;
+    json_t *copy = json_is_array(writes) ? json_deep_copy(writes) : json_array();
+    if (!copy)
+        return agon_fail(err, AGON_ENOMEM, "instance: out of memory");
+    json_decref(in->writes);
+    in->writes = copy;
+    return 0;
+}
+
+static int instance_note(struct agon_instance *in, const char *tool, struct agon_str arguments,
+                         struct agon_err *err)
+{
+    json_t *value = NULL;
+    int r = agon_json_parse(&value, arguments, err);
+    if (r)
+        return r;
+    if (json_array_append_new(in->writes, json_pack("{s:s, s:o}", "tool", tool, "arguments", value)))
+        return agon_fail(err, AGON_ENOMEM, "instance: out of memory");
+    return 0;
+}
+
+/* rt->request: the instance's state, then a and b. */
+static int instance_request(struct agon_instance *in, const char *op, struct agon_str a,
+                            const struct agon_str *b, struct agon_err *err)
+{
+    struct agon_buf *request = &in->rt->request;
+    agon_buf_reset(request);
+    int r = agon_wire_add_writes(request, in->writes, err);
+    agon_wire_add_str(request, a);
+    if (b)
+        agon_wire_add_str(request, *b);
+    if (!r)
+        r = agon_buf_check(request, op, err);
+    return r ? r : agon_runtime_request(in->rt, op, agon_buf_str(request), &in->rt->reply, err);
+}
+
+int agon_instance_call(struct agon_instance *in, const char *tool, struct agon_str arguments,
+                       struct agon_buf *result, struct agon_err *err)
+{
+    agon_buf_reset(result);
+    int r = instance_request(in, "env.call", agon_str(tool), &arguments, err);
+    if (r)
+        return r;
+    struct agon_wire wire = agon_wire_of(agon_buf_str(&in->rt->reply));
+    int64_t status = agon_wire_int(&wire);
+    agon_wire_reason(&wire, result);
+    bool wrote = agon_wire_int(&wire) != 0;
+    struct agon_str canonical = agon_wire_str(&wire);
+    r = agon_wire_end(&wire, "env.call", err);
+    if (!r)
+        r = agon_buf_check(result, tool, err);
+    if (!r && wrote)
+        r = instance_note(in, tool, canonical, err);
+    return r ? r : status ? AGON_TOOL_ERROR : 0;
+}
+
+int agon_instance_sql(struct agon_instance *in, struct agon_str sql, json_t **ret_rows,
+                      struct agon_buf *reason, struct agon_err *err)
+{
+    int r = instance_request(in, "env.sql", sql, NULL, err);
+    if (r)
+        return r;
+    struct agon_wire wire = agon_wire_of(agon_buf_str(&in->rt->reply));
+    int64_t status = agon_wire_int(&wire);
+    struct agon_str text = agon_wire_str(&wire);
+    r = agon_wire_end(&wire, "env.sql", err);
+    if (r)
+        return r;
+    if (status) {
+        agon_buf_add_str(reason, text);
+        return AGON_REJECTED;
+    }
+    return agon_json_parse(ret_rows, text, err);
+}
+
+/* ---- solutions ---- */
+
+void agon_solved_deinit(struct agon_solved *s)
+{
+    json_decref(s->answer);
+    json_decref(s->writes);
+    json_decref(s->calls);
+    json_decref(s->columns);
+    *s = (struct agon_solved){0};
+}
+
+int agon_runtime_solve(struct agon_runtime *rt, struct agon_str solution, const json_t *answer_schema,
+                       struct agon_solved *ret, struct agon_buf *reason, struct agon_err *err)
+{
+    struct agon_buf schema AGON_AUTO(agon_buf_deinit) = AGON_BUF(1 << 20);
+    if (answer_schema)
+        agon_json_dump(&schema, answer_schema);
+    agon_buf_reset(&rt->request);
+    agon_wire_add_str(&rt->request, solution);
+    agon_wire_add_str(&rt->request, agon_buf_str(&schema));
+    int r = agon_buf_check(&rt->request, "solution", err);
+    if (!r)
+        r = agon_runtime_request(rt, "env.solve", agon_buf_str(&rt->request), &rt->reply, err);
+    if (r)
+        return r;
+    struct agon_wire wire = agon_wire_of(agon_buf_str(&rt->reply));
+    int64_t status = agon_wire_int(&wire);
+    struct agon_str why = agon_wire_str(&wire);
+    if (status) {
+        agon_buf_add_str(reason, why);
+        return AGON_REJECTED;
+    }
+    struct agon_solved solved AGON_AUTO(agon_solved_deinit) = {0};
+    solved.answer = agon_wire_json(&wire);
+    r = agon_wire_solved(&wire, &solved, err);
+    if (!r)
+        r = agon_wire_end(&wire, "env.solve", err);
+    if (!r) {
+        *ret = solved;
+        solved = (struct agon_solved){0};
+    }
+    return r;
+}

@@ -1,0 +1,36 @@
+#pragma once
+/*
+ * The solution's principal inside a cell: a Lua state that holds the restricted
+ * libraries, null, near, same and nothing else; the solution gets `tools`, a table
+ * of functions, as its argument. It never sees the world.
+ */
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/mem.h"
+
+#include <jansson.h>
+#include <stdint.h>
+
+struct agon_env_cell;
+struct agon_solver;
+
+int agon_solver_new(struct agon_solver **ret, struct agon_env_cell *cell, struct agon_err *err) AGON_MUST_USE;
+void agon_solver_free(struct agon_solver *s);
+AGON_DEFINE_FREEP(struct agon_solver, agon_solver_free)
+
+enum agon_solve_end {
+    AGON_SOLVE_OK,
+    AGON_SOLVE_FAILED,  /* it raised, hit a limit, or its answer does not fit: sentence in err */
+    AGON_SOLVE_NO_LOAD, /* it does not compile, or returns no function: sentence in err */
+};
+struct agon_solve_result {
+    struct agon_buf answer; /* JSON text */
+    struct agon_buf calls;  /* JSON text: [{"tool","arguments","result"|"error"}] */
+    int n_calls;
+    int64_t fuel;
+};
+/* Run a solution from the session's present state; it leaves the state that it made. Returns an
+ * agon_solve_end or <0. schema may be NULL. */
+int agon_solver_run(struct agon_solver *s, struct agon_str text, const json_t *schema,
+                    struct agon_solve_result *ret, struct agon_err *err) AGON_MUST_USE;
+void agon_solve_result_deinit(struct agon_solve_result *r);

@@ -1,0 +1,232 @@
+/* Statements of the world's principals (world.h): prepared once, checked, run on a budget. */
+#include "envs/world_internal.h"
+
+#include <ctype.h>
+#include <stdlib.h>
+
+static void statement_free(struct agon_statement *st)
+{
+    if (!st)
+        return;
+    sqlite3_finalize(st->stmt);
+    for (int i = 0; st->names && i < st->n_columns; i++)
+        free((char *)(uintptr_t)st->names[i]);
+    free((void *)(uintptr_t)st->names);
+    free(st->reads);
+    free(st->sql);
+    free(st);
+}
+AGON_DEFINE_FREEP(struct agon_statement, statement_free)
+
+void world_flush_statements(struct agon_world *w)
+{
+    w->current = NULL;
+    for (int writes = 0; writes < 2; writes++)
+        for (int by = 0; by < AGON_N_PRINCIPALS; by++) {
+            struct agon_statement *st, *next;
+            HASH_ITER(hh, w->cached[writes][by], st, next)
+            {
+                HASH_DEL(w->cached[writes][by], st);
+                statement_free(st);
+            }
+        }
+}
+
+static int refuse(struct agon_err *err, const char *why)
+{
+    agon_fail(err, AGON_WORLD_REFUSED, "SQL: %s", why);
+    return AGON_WORLD_REFUSED;
+}
+
+/* Only space, comments and semicolons may follow the statement. */
+static bool tail_is_empty(const char *tail)
+{
+    while (*tail) {
+        if (isspace((unsigned char)*tail) || *tail == ';') {
+            tail++;
+        } else if (tail[0] == '-' && tail[1] == '-') {
+            while (*tail && *tail != '\n')
+                tail++;
+        } else if (tail[0] == '/' && tail[1] == '*') {
+            const char *end = strstr(tail + 2, "*/");
+            tail = end ? end + 2 : tail + strlen(tail);
+        } else {
+            return false;
+        }
+    }
+    return true;
+}
+
+static int statement_check(struct agon_statement *st, const char *tail, struct agon_err *err)
+{
+    if (!st->stmt)
+        return refuse(err, "the statement is empty");
+    if (!tail_is_empty(tail))
+        return refuse(err, "one statement only");
+    if (sqlite3_stmt_isexplain(st->stmt))
+        return refuse(err, "EXPLAIN is not available");
+    if (!st->writes && !sqlite3_stmt_readonly(st->stmt))
+        return refuse(err, "this statement writes; only SELECT is possible here");
+    if (st->writes && sqlite3_stmt_readonly(st->stmt))
+        return refuse(err, "exec is for INSERT, UPDATE and DELETE; use rows, row or value to read");
+    for (int i = 1; i <= sqlite3_bind_parameter_count(st->stmt); i++)
+        if (sqlite3_bind_parameter_name(st->stmt, i))
+            return refuse(err, "write parameters as plain ?");
+    return 0;
+}
+
+static int statement_name_columns(struct agon_statement *st, struct agon_err *err)
+{
+    int n = sqlite3_column_count(st->stmt);
+    st->names = calloc((size_t)n + 1, sizeof(*st->names));
+    if (!st->names)
+        return agon_fail(err, AGON_ENOMEM, "SQL: out of memory");
+    for (int i = 0; i < n; i++) {
+        const char *name = sqlite3_column_name(st->stmt, i);
+        st->names[i] = strdup(name ? name : "?");
+        st->n_columns = i + 1;
+        if (!st->names[i])
+            return agon_fail(err, AGON_ENOMEM, "SQL: out of memory");
+        for (int k = 0; k < i; k++)
+            if (!strcmp(st->names[k], st->names[i])) {
+                agon_fail(err, AGON_WORLD_REFUSED, "SQL: two columns are named '%.60s': give one a name with AS",
+                          st->names[i]);
+                return AGON_WORLD_REFUSED;
+            }
+    }
+    return 0;
+}
+
+/* What SQLite says, with a hint where its words leave a writer helpless. */
+static int statement_refused(struct agon_world *w, int rc, struct agon_err *err)
+{
+    const char *text = sqlite3_errmsg(w->db), *hint = "";
+    if (rc == SQLITE_AUTH && !strncmp(text, "not authorized to use function", 30))
+        hint = " (it is not available here)";
+    else if (rc == SQLITE_AUTH)
+        text = "not allowed here: only SELECT, and INSERT, UPDATE, DELETE in a tool that writes";
+    agon_fail(err, AGON_WORLD_REFUSED, "SQL: %.400s%s", text, hint);
+    return AGON_WORLD_REFUSED;
+}
+
+static int statement_prepare(struct agon_statement **ret, struct agon_world *w, enum agon_principal by,
+                             bool writes, struct agon_str sql, struct agon_err *err)
+{
+    struct agon_statement *st AGON_AUTO(statement_freep) = calloc(1, sizeof(*st));
+    if (!st || !(st->sql = strndup(sql.data, sql.size)) ||
+        !(st->reads = calloc((size_t)w->n_columns + 1, 1)))
+        return agon_fail(err, AGON_ENOMEM, "SQL: out of memory");
+    if (strlen(st->sql) != sql.size)
+        return refuse(err, "the statement holds a NUL character");
+    st->world = w;
+    st->by = by;
+    st->writes = writes;
+    const char *tail = "";
+    w->current = st;
+    w->statement_ops = 0;
+    int rc = sqlite3_prepare_v3(w->db, st->sql, (int)sql.size + 1, SQLITE_PREPARE_PERSISTENT, &st->stmt, &tail);
+    w->current = NULL;
+    int r = rc == SQLITE_OK ? statement_check(st, tail, err) : statement_refused(w, rc, err);
+    if (!r)
+        r = statement_name_columns(st, err);
+    if (!r)
+        *ret = AGON_STEAL(st);
+    return r;
+}
+
+int agon_statement_get(struct agon_statement **ret, struct agon_world *w, enum agon_principal by,
+                       bool writes, struct agon_str sql, struct agon_err *err)
+{
+    agon_world_settle(w);
+    struct agon_statement *st, **cache = &w->cached[writes][by];
+    HASH_FIND(hh, *cache, sql.data, sql.size, st);
+    if (!st) {
+        int r = statement_prepare(&st, w, by, writes, sql, err);
+        if (r)
+            return r;
+        if (HASH_COUNT(*cache) >= STATEMENTS_MAX) /* a generator of SQL text; simple beats clever */
+            world_flush_statements(w);
+        HASH_ADD_KEYPTR(hh, *cache, st->sql, sql.size, st);
+    }
+    *ret = st;
+    return 0;
+}
+
+static enum agon_step step_failed(struct agon_world *w, int rc, struct agon_err *err)
+{
+    int code = rc & 0xff;
+    if (code == SQLITE_INTERRUPT) {
+        bool run = w->run_ops + w->statement_ops > AGON_WORLD_RUN_OPS_MAX;
+        agon_fail(err, AGON_STEP_LIMIT, "SQL ran over %d operations in %s",
+                  run ? (int)AGON_WORLD_RUN_OPS_MAX : (int)AGON_WORLD_OPS_MAX, run ? "all" : "one statement");
+        return AGON_STEP_LIMIT;
+    }
+    if (code == SQLITE_NOMEM || code == SQLITE_FULL) {
+        agon_fail(err, AGON_STEP_LIMIT, code == SQLITE_FULL ? "the world grew over its size limit"
+                                                            : "SQL ran out of memory");
+        return AGON_STEP_LIMIT;
+    }
+    (void)statement_refused(w, rc, err); /* an outcome: fills err */
+    return AGON_STEP_ERROR;
+}
+
+enum agon_step agon_statement_step(struct agon_statement *st, struct agon_err *err)
+{
+    struct agon_world *w = st->world;
+    if (agon_world_lost(w)) {
+        agon_fail(err, AGON_STEP_LIMIT, "SQL went over a limit before");
+        return AGON_STEP_LIMIT;
+    }
+    if (!st->busy) {
+        w->statement_ops = 0;
+        for (int i = 0; st->by == AGON_BY_TOOLS && i < w->n_columns; i++)
+            w->reads[i] |= st->reads[i];
+    }
+    w->current = st;
+    st->busy = true;
+    if (st->writes)
+        w->clean = false;
+    int rc = sqlite3_step(st->stmt);
+    if (rc == SQLITE_ROW)
+        return AGON_STEP_ROW;
+    if (rc == SQLITE_DONE && !w->log.over)
+        return AGON_STEP_END;
+    if (rc != SQLITE_DONE)
+        return step_failed(w, rc, err);
+    agon_fail(err, AGON_STEP_LIMIT, "over %d rows were changed", AGON_WORLD_CHANGES_MAX);
+    return AGON_STEP_LIMIT;
+}
+
+int64_t agon_statement_end(struct agon_statement *st)
+{
+    struct agon_world *w = st->world;
+    (void)sqlite3_reset(st->stmt); /* repeats the error of the step, which was handled */
+    (void)sqlite3_clear_bindings(st->stmt);
+    /* Counted from zero each time: where the progress handler looks must not depend on history. */
+    int64_t ops = sqlite3_stmt_status(st->stmt, SQLITE_STMTSTATUS_VM_STEP, 1);
+    w->run_ops += ops;
+    st->busy = false;
+    w->current = NULL;
+    return ops;
+}
+
+void agon_world_settle(struct agon_world *w)
+{
+    if (w->current)
+        (void)agon_statement_end(w->current); /* nobody is left to be charged */
+}
+
+sqlite3_stmt *agon_statement_sqlite(struct agon_statement *st)
+{
+    return st->stmt;
+}
+
+int agon_statement_n_columns(const struct agon_statement *st)
+{
+    return st->n_columns;
+}
+
+const char *const *agon_statement_names(const struct agon_statement *st)
+{
+    return (const char *const *)st->names;
+}

@@ -1,0 +1,105 @@
+#pragma once
+/*
+ * The world inside a cell: an SQLite database in memory under one transaction that
+ * is never committed. Statements come from model-written code, so each belongs to a
+ * principal, is prepared under an authorizer, and runs on a budget of operations.
+ *
+ * Invariants: 1. no statement writes but through agon_world_exec's flag; 2. after
+ * every error the transaction is looked for: when SQLite rolled all of it back
+ * (an interrupted write does), the world is `lost` until the next reset; 3. our own
+ * statements run with the authorizer told so, since setting any pragma prepares
+ * them again under whatever policy stands then.
+ */
+#include "base/err.h"
+#include "base/mem.h"
+#include "base/str.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct agon_world;
+struct agon_statement; /* cached, owned by the world */
+struct sqlite3_value;
+
+enum {
+    AGON_WORLD_OPS_MAX = 200000,        /* of the virtual machine, a statement */
+    AGON_WORLD_RUN_OPS_MAX = 10000000,  /* a run of several calls */
+    AGON_WORLD_ROWS_MAX = 10000,        /* that one statement hands out */
+    AGON_WORLD_CHANGES_MAX = 20000,     /* rows touched since the reset */
+    AGON_WORLD_BYTES_MAX = 48 << 20,
+    AGON_WORLD_REFUSED = 1,
+};
+
+enum agon_principal {
+    AGON_BY_TOOLS,
+    AGON_BY_VERIFIER,
+    AGON_BY_PEOPLE, /* trusted queries: may look at the schema, too */
+    AGON_N_PRINCIPALS,
+};
+
+struct agon_column {
+    char *name;
+    int key;        /* position in the PRIMARY KEY from 1, or 0 */
+    bool real;      /* declared REAL: whole numbers are floats all the same */
+    bool unique;    /* alone a key or UNIQUE */
+    bool composite; /* part of a key or UNIQUE of several columns, or of such a reference */
+};
+struct agon_table {
+    char *name;
+    struct agon_column *columns;
+    int n_columns, n_keys;
+    int first;  /* number of the first column among all columns of the world */
+    bool rowid; /* not WITHOUT ROWID */
+};
+
+/* bytes: an SQLite database file, or empty. AGON_WORLD_REFUSED with a sentence in err when it is
+ * damaged or not a world of agon (STRICT tables with keys, no views or triggers, plain names). */
+int agon_world_open(struct agon_world **ret, struct agon_str bytes, struct agon_err *err) AGON_MUST_USE;
+void agon_world_free(struct agon_world *w);
+AGON_DEFINE_FREEP(struct agon_world, agon_world_free)
+int agon_world_n_tables(const struct agon_world *w);
+const struct agon_table *agon_world_table(const struct agon_world *w, int i);
+/* -1 where there is none. */
+int agon_world_find_table(const struct agon_world *w, struct agon_str name);
+int agon_world_find_column(const struct agon_table *t, struct agon_str name);
+
+/* Back to the initial (or perturbed) state; starts a new run for budgets. */
+int agon_world_reset(struct agon_world *w, struct agon_err *err) AGON_MUST_USE;
+/* Operations counted against AGON_WORLD_RUN_OPS_MAX so far. */
+int64_t agon_world_run_ops(const struct agon_world *w);
+void agon_world_set_run_ops(struct agon_world *w, int64_t ops);
+bool agon_world_lost(const struct agon_world *w);
+/* A savepoint around one writing call. */
+int agon_world_begin_call(struct agon_world *w, struct agon_err *err) AGON_MUST_USE;
+/* keep: false takes back what the call did. A lost world is left as it is. */
+int agon_world_end_call(struct agon_world *w, bool keep, struct agon_err *err) AGON_MUST_USE;
+/* Both flush statements, and do nothing when the world is so already. */
+int agon_world_set_query_only(struct agon_world *w, bool on, struct agon_err *err) AGON_MUST_USE;
+int agon_world_set_reverse(struct agon_world *w, bool on, struct agon_err *err) AGON_MUST_USE;
+/* Columns ("table.column") of agon_perturb's plan (verifiers/trial.h); n 0: none. Takes effect at once:
+ * the world is reset to its perturbed state. */
+int agon_world_perturb(struct agon_world *w, uint64_t seed, int draw, const struct agon_str *columns,
+                       int n, struct agon_err *err) AGON_MUST_USE;
+
+/* ---- statements ---- */
+
+enum agon_step {
+    AGON_STEP_END = 0,
+    AGON_STEP_ROW = 1,
+    AGON_STEP_ERROR = 2, /* the statement is at fault: sentence in err */
+    AGON_STEP_LIMIT = 3, /* a budget ran out: sentence in err */
+};
+/* 0 with a statement that is reset, or AGON_WORLD_REFUSED with a sentence. */
+int agon_statement_get(struct agon_statement **ret, struct agon_world *w, enum agon_principal by,
+                       bool writes, struct agon_str sql, struct agon_err *err) AGON_MUST_USE;
+enum agon_step agon_statement_step(struct agon_statement *st, struct agon_err *err);
+/* Reset it and count what it used; also done for the last one by agon_world_settle(). */
+int64_t agon_statement_end(struct agon_statement *st);
+/* After code that may have been thrown out of the middle of a statement. */
+void agon_world_settle(struct agon_world *w);
+struct sqlite3_stmt *agon_statement_sqlite(struct agon_statement *st);
+int agon_statement_n_columns(const struct agon_statement *st);
+const char *const *agon_statement_names(const struct agon_statement *st);
+/* Columns that tools have read since agon_world_forget_reads(): a byte for each column of the world. */
+const uint8_t *agon_world_reads(const struct agon_world *w, int *ret_n);
+void agon_world_forget_reads(struct agon_world *w);

@@ -1,0 +1,247 @@
+/*
+ * What keeps SQL in its place (world.h): the clock, limits, the authorizer with its
+ * list of functions, the budget of operations. Found by running (limits.md, facts
+ * 11 to 13): printf() ignores every limit, datetime('now') passes any list, and
+ * EXPLAIN shows bytecode, hence each of the rules below.
+ */
+#include "envs/world_internal.h"
+
+#include "sandbox/worker.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+enum {
+    PROGRESS_STEPS = 1000,
+    HEAP_BYTES_MAX = 384 << 20,
+    EPOCH_DAY_MS = 86400000,
+};
+/* The world's clock: 2025-01-01 00:00:00 UTC as a Julian day number in milliseconds. */
+static const sqlite3_int64 CLOCK_JULIAN_MS = (sqlite3_int64)(2460676.5 * EPOCH_DAY_MS);
+
+static int clock_now64(sqlite3_vfs *vfs, sqlite3_int64 *ret)
+{
+    (void)vfs;
+    *ret = CLOCK_JULIAN_MS;
+    return SQLITE_OK;
+}
+
+static int clock_now(sqlite3_vfs *vfs, double *ret)
+{
+    (void)vfs;
+    *ret = (double)CLOCK_JULIAN_MS / EPOCH_DAY_MS;
+    return SQLITE_OK;
+}
+
+static int clock_randomness(sqlite3_vfs *vfs, int n, char *ret)
+{
+    (void)vfs;
+    memset(ret, 7, (size_t)n);
+    return n;
+}
+
+/* Worlds live in memory: nothing is opened by this VFS. */
+static int clock_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int flags, int *ret_flags)
+{
+    (void)vfs, (void)name, (void)flags, (void)ret_flags;
+    file->pMethods = NULL;
+    return SQLITE_CANTOPEN;
+}
+
+static int clock_register(void)
+{
+    static sqlite3_vfs clock;
+    if (clock.zName)
+        return SQLITE_OK;
+    sqlite3_vfs *stock = sqlite3_vfs_find(NULL);
+    if (!stock)
+        return SQLITE_ERROR;
+    clock = *stock;
+    clock.zName = "agon";
+    clock.pNext = NULL;
+    clock.xOpen = clock_open;
+    clock.xCurrentTime = clock_now;
+    clock.xCurrentTimeInt64 = clock_now64;
+    clock.xRandomness = clock_randomness;
+    /* 'localtime' would read the machine's time zone. */
+    sqlite3_test_control(SQLITE_TESTCTRL_LOCALTIME_FAULT, 1);
+    sqlite3_hard_heap_limit64(HEAP_BYTES_MAX);
+    return sqlite3_vfs_register(&clock, 0);
+}
+
+int world_open_memory(sqlite3 **ret, struct agon_err *err)
+{
+    if (clock_register() != SQLITE_OK)
+        return agon_fail(err, AGON_ESTORE, "world: no VFS");
+    sqlite3 *db = NULL;
+    if (sqlite3_open_v2(":memory:", &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, "agon") != SQLITE_OK) {
+        agon_fail(err, AGON_ESTORE, "world: %s", db ? sqlite3_errmsg(db) : "out of memory");
+        sqlite3_close(db);
+        return AGON_ESTORE;
+    }
+    *ret = db;
+    return 0;
+}
+
+/* Sorted. Deterministic, bounded by their arguments, and without a view on anything else. */
+static const char *const functions[] = {
+    "->",          "->>",         "abs",          "acos",         "asin",          "atan",
+    "atan2",       "avg",         "ceil",         "ceiling",      "char",          "coalesce",
+    "cos",         "count",       "cume_dist",    "date",         "datetime",      "degrees",
+    "dense_rank",  "exp",         "first_value",  "floor",        "glob",          "group_concat",
+    "hex",         "ifnull",      "iif",          "instr",        "json",          "json_array",
+    "json_array_length", "json_each", "json_extract", "json_group_array", "json_group_object",
+    "json_object", "json_type",   "json_valid",   "julianday",    "lag",           "last_value",
+    "lead",        "length",      "like",         "likelihood",   "likely",        "ln",
+    "log",         "log10",       "log2",         "lower",        "ltrim",         "max",
+    "min",         "mod",         "nth_value",    "ntile",        "nullif",        "percent_rank",
+    "pi",          "pow",         "power",        "quote",        "radians",       "rank",
+    "replace",     "round",       "row_number",   "rtrim",        "sign",          "sin",
+    "sqrt",        "strftime",    "substr",       "substring",    "sum",           "tan",
+    "time",        "total",       "trim",         "trunc",        "typeof",        "unicode",
+    "unixepoch",   "unlikely",    "upper",
+};
+
+static int text_order(const void *a, const void *b)
+{
+    return strcmp(a, *(const char *const *)b);
+}
+
+static bool function_allowed(const char *name)
+{
+    return name && bsearch(name, functions, sizeof(functions) / sizeof(*functions), sizeof(*functions),
+                           text_order);
+}
+
+/* Tables that are no part of the world: a list of JSON values, and the schema for people. */
+static bool extra_table(const struct agon_statement *st, const char *table)
+{
+    static const char *const schema[] = {"sqlite_master", "sqlite_schema", "pragma_table_info",
+                                         "pragma_table_xinfo", "pragma_foreign_key_list",
+                                         "pragma_index_list", "pragma_index_info"};
+    if (!strcmp(table, "json_each"))
+        return true;
+    for (size_t i = 0; st->by == AGON_BY_PEOPLE && i < sizeof(schema) / sizeof(*schema); i++)
+        if (!strcmp(table, schema[i]))
+            return true;
+    return false;
+}
+
+/* A common table expression of which no column is used is announced like a table, without a column. */
+static bool may_be_expression(const char *table, const char *column)
+{
+    static const char *const virtual_tables[] = {"bytecode", "dbstat", "tables_used"};
+    bool is = !*column && strncmp(table, "sqlite_", 7) != 0 && strncmp(table, "pragma_", 7) != 0;
+    for (size_t i = 0; i < sizeof(virtual_tables) / sizeof(*virtual_tables); i++)
+        is = is && sqlite3_stricmp(table, virtual_tables[i]) != 0;
+    return is;
+}
+
+static int guard_read(struct agon_statement *st, const char *table, const char *column)
+{
+    const struct agon_world *w = st->world;
+    if (!table || !column)
+        return SQLITE_DENY;
+    int t = agon_world_find_table(w, agon_str(table));
+    if (t < 0)
+        return extra_table(st, table) || may_be_expression(table, column) ? SQLITE_OK : SQLITE_DENY;
+    int c = agon_world_find_column(&w->tables[t], agon_str(column));
+    if (c >= 0)
+        st->reads[w->tables[t].first + c] = 1;
+    return SQLITE_OK;
+}
+
+static int guard(void *user, int action, const char *a, const char *b, const char *schema,
+                 const char *trigger)
+{
+    (void)trigger;
+    struct agon_world *w = user;
+    struct agon_statement *st = w->current;
+    if (w->trusted > 0)
+        return SQLITE_OK;
+    if (!st || (schema && strcmp(schema, "main") != 0))
+        return SQLITE_DENY;
+    switch (action) {
+    case SQLITE_SELECT:
+    case SQLITE_RECURSIVE:
+        return SQLITE_OK;
+    case SQLITE_READ:
+        return guard_read(st, a, b);
+    case SQLITE_FUNCTION:
+        return function_allowed(b) ? SQLITE_OK : SQLITE_DENY;
+    case SQLITE_INSERT:
+    case SQLITE_UPDATE:
+    case SQLITE_DELETE:
+        return st->writes && agon_world_find_table(w, agon_str(a)) >= 0 ? SQLITE_OK : SQLITE_DENY;
+    case SQLITE_PRAGMA: /* the functions pragma_...() of the schema, which read only */
+        return st->by == AGON_BY_PEOPLE && a && extra_table(st, "sqlite_schema") &&
+                       (!strcmp(a, "table_info") || !strcmp(a, "table_xinfo") || !strcmp(a, "index_list") ||
+                        !strcmp(a, "index_info") || !strcmp(a, "foreign_key_list"))
+                   ? SQLITE_OK
+                   : SQLITE_DENY;
+    default:
+        return SQLITE_DENY;
+    }
+}
+
+static int guard_progress(void *user)
+{
+    struct agon_world *w = user;
+    agon_worker_beat();
+    if (w->trusted > 0)
+        return 0;
+    w->statement_ops += PROGRESS_STEPS;
+    return w->statement_ops > AGON_WORLD_OPS_MAX ||
+           w->run_ops + w->statement_ops > AGON_WORLD_RUN_OPS_MAX;
+}
+
+static void guard_limits(sqlite3 *db)
+{
+    static const struct {
+        int id, most;
+    } limits[] = {
+        {SQLITE_LIMIT_LENGTH, 4 << 20},        {SQLITE_LIMIT_SQL_LENGTH, 64 << 10},
+        {SQLITE_LIMIT_COLUMN, 256},            {SQLITE_LIMIT_EXPR_DEPTH, 100},
+        {SQLITE_LIMIT_COMPOUND_SELECT, 30},    {SQLITE_LIMIT_VDBE_OP, 25000},
+        {SQLITE_LIMIT_FUNCTION_ARG, 32},       {SQLITE_LIMIT_ATTACHED, 0},
+        {SQLITE_LIMIT_LIKE_PATTERN_LENGTH, 100}, {SQLITE_LIMIT_VARIABLE_NUMBER, 250},
+        {SQLITE_LIMIT_TRIGGER_DEPTH, 8},       {SQLITE_LIMIT_WORKER_THREADS, 0},
+    };
+    for (size_t i = 0; i < sizeof(limits) / sizeof(*limits); i++)
+        sqlite3_limit(db, limits[i].id, limits[i].most);
+}
+
+int world_guard(struct agon_world *w, struct agon_err *err)
+{
+    static const struct {
+        int id, on;
+    } config[] = {
+        {SQLITE_DBCONFIG_DEFENSIVE, 1},      {SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0},
+        {SQLITE_DBCONFIG_ENABLE_TRIGGER, 0}, {SQLITE_DBCONFIG_ENABLE_VIEW, 0},
+        {SQLITE_DBCONFIG_DQS_DML, 0},        {SQLITE_DBCONFIG_DQS_DDL, 0},
+        {SQLITE_DBCONFIG_WRITABLE_SCHEMA, 0}, {SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, 0},
+        {SQLITE_DBCONFIG_ENABLE_FKEY, 1},
+    };
+    for (size_t i = 0; i < sizeof(config) / sizeof(*config); i++)
+        if (sqlite3_db_config(w->db, config[i].id, config[i].on, NULL) != SQLITE_OK)
+            return world_fail(w, "world", err);
+    /* The world may double and grow by 4 MiB of pages. */
+    int64_t pages = 0;
+    sqlite3_stmt *q = NULL;
+    if (sqlite3_prepare_v2(w->db, "PRAGMA page_count", -1, &q, NULL) == SQLITE_OK &&
+        sqlite3_step(q) == SQLITE_ROW)
+        pages = sqlite3_column_int64(q, 0);
+    sqlite3_finalize(q);
+    char sql[160];
+    snprintf(sql, sizeof(sql), "PRAGMA max_page_count=%lld; PRAGMA temp_store=MEMORY; PRAGMA cell_size_check=ON",
+             (long long)(2 * pages + 1024));
+    int r = world_exec(w, sql, err);
+    if (r)
+        return r;
+    guard_limits(w->db);
+    changes_hook(w);
+    sqlite3_progress_handler(w->db, PROGRESS_STEPS, guard_progress, w);
+    if (sqlite3_set_authorizer(w->db, guard, w) != SQLITE_OK)
+        return world_fail(w, "world", err);
+    return 0;
+}

@@ -1,0 +1,66 @@
+#pragma once
+/* What the files of the world share: world.c, world_guard.c, world_schema.c, statement.c, changes.c, perturb.c. */
+#define SQLITE_ENABLE_PREUPDATE_HOOK 1
+#include "base/uthash.h"
+#include "envs/changes.h"
+#include "envs/world.h"
+
+#include <sqlite3.h>
+
+enum { STATEMENTS_MAX = 128 }; /* cached for each principal */
+
+struct agon_statement {
+    char *sql;             /* owned, the key */
+    struct agon_world *world;
+    sqlite3_stmt *stmt;    /* owned */
+    enum agon_principal by;
+    bool writes;
+    int n_columns;
+    const char **names;    /* owned array of owned names */
+    uint8_t *reads;        /* a byte for each column of the world */
+    bool busy;             /* stepped and not ended */
+    UT_hash_handle hh;
+};
+
+struct plan { /* of a perturbation */
+    uint64_t seed;
+    int draw;
+    uint8_t *columns; /* a byte for each column of the world; NULL: not perturbed */
+};
+
+enum control { CONTROL_BEGIN, CONTROL_ROLLBACK, CONTROL_BASE, CONTROL_TO_BASE, CONTROL_CALL,
+               CONTROL_KEEP, CONTROL_UNDO, N_CONTROLS };
+
+struct agon_world {
+    sqlite3 *db;
+    struct agon_table *tables;
+    int n_tables, n_columns;
+    sqlite3_stmt *control[N_CONTROLS];
+    struct agon_statement *cached[2][AGON_N_PRINCIPALS]; /* [writes][by]: hash tables by text */
+    struct agon_statement *current; /* being prepared or stepped: what the authorizer goes by */
+    int trusted;            /* > 0: our own statements */
+    int64_t statement_ops;  /* of the statement that runs, in steps of the progress handler */
+    int64_t run_ops;        /* of the run, up to now */
+    bool query_only, reverse;
+    bool in_call;           /* the savepoint of a call stands */
+    bool clean;             /* nothing was written since the reset */
+    struct plan plan;
+    bool based;             /* the savepoint under which a perturbation lies stands */
+    uint8_t *reads;         /* what tools read */
+    struct change_log log;
+};
+
+/* world_guard.c: limits, authorizer, clock, budgets. */
+int world_guard(struct agon_world *w, struct agon_err *err);
+int world_open_memory(sqlite3 **ret, struct agon_err *err);
+/* world_schema.c: fills tables; AGON_WORLD_REFUSED with a sentence. */
+int world_read_schema(struct agon_world *w, struct agon_err *err);
+void world_tables_free(struct agon_world *w);
+/* statement.c */
+void world_flush_statements(struct agon_world *w);
+/* perturb.c: applies w->plan inside the open transaction. */
+int world_apply_plan(struct agon_world *w, struct agon_err *err);
+/* Trusted SQL without results. */
+int world_exec(struct agon_world *w, const char *sql, struct agon_err *err);
+/* AGON_ESTORE with SQLite's words. */
+int world_fail(struct agon_world *w, const char *what, struct agon_err *err);

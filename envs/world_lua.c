@@ -1,0 +1,238 @@
+/* world:rows and its kin: see world_lua.h. */
+#include "envs/world_lua.h"
+
+#include "base/text.h"
+#include "sandbox/script.h"
+
+#include <lauxlib.h>
+#include <lua.h>
+#include <math.h>
+#include <sqlite3.h>
+
+enum { FUEL_STATEMENT = 20, FUEL_OPS = 8 }; /* a statement; so many operations for one unit */
+
+static struct agon_host *host_of(lua_State *L)
+{
+    return agon_script_user(L);
+}
+
+static void bind_text(lua_State *L, sqlite3_stmt *q, int param, int index)
+{
+    size_t size;
+    const char *text = lua_tolstring(L, index, &size);
+    if (memchr(text, '\0', size))
+        luaL_error(L, "parameter %d: the text holds a NUL character", param);
+    if (!agon_utf8_valid((struct agon_str){text, size}))
+        luaL_error(L, "parameter %d: the text is not valid UTF-8", param);
+    agon_script_charge(L, (int64_t)(size / 32));
+    if (sqlite3_bind_text(q, param, text, (int)size, SQLITE_TRANSIENT) != SQLITE_OK)
+        luaL_error(L, "parameter %d: the text is too long", param);
+}
+
+static void bind_one(lua_State *L, sqlite3_stmt *q, int param, int index)
+{
+    int rc = SQLITE_OK;
+    switch (lua_type(L, index)) {
+    case LUA_TNIL:
+        rc = sqlite3_bind_null(q, param);
+        break;
+    case LUA_TBOOLEAN:
+        rc = sqlite3_bind_int(q, param, lua_toboolean(L, index));
+        break;
+    case LUA_TNUMBER:
+        if (!lua_isinteger(L, index) && !isfinite(lua_tonumber(L, index)))
+            luaL_error(L, "parameter %d: the number is infinite or not a number", param);
+        rc = lua_isinteger(L, index) ? sqlite3_bind_int64(q, param, lua_tointeger(L, index))
+                                     : sqlite3_bind_double(q, param, lua_tonumber(L, index));
+        break;
+    case LUA_TSTRING:
+        bind_text(L, q, param, index);
+        break;
+    default:
+        if (!agon_codec_is_null(L, index))
+            luaL_error(L, "parameter %d is a %s; use text, numbers, booleans or null", param,
+                       luaL_typename(L, index));
+        rc = sqlite3_bind_null(q, param);
+    }
+    if (rc != SQLITE_OK)
+        luaL_error(L, "parameter %d cannot be bound", param);
+}
+
+/* (world, sql, ...) on the stack: the statement, its parameters bound. */
+static struct agon_statement *statement_start(lua_State *L, bool writes, const char *name)
+{
+    struct agon_host *h = host_of(L);
+    if (!lua_istable(L, 1) || lua_type(L, 2) != LUA_TSTRING)
+        luaL_error(L, "call it as world:%s(sql, ...)", name);
+    struct agon_str sql;
+    sql.data = lua_tolstring(L, 2, &sql.size);
+    agon_script_charge(L, FUEL_STATEMENT);
+    struct agon_err err;
+    struct agon_statement *st = NULL;
+    int r = agon_statement_get(&st, h->world, h->by, writes, sql, &err);
+    if (r < 0)
+        agon_script_abort(L, err.text);
+    if (r)
+        luaL_error(L, "%s", err.text);
+    sqlite3_stmt *q = agon_statement_sqlite(st);
+    int wanted = sqlite3_bind_parameter_count(q), given = lua_gettop(L) - 2;
+    if (wanted != given)
+        luaL_error(L, "SQL: the statement has %d parameters, %d given", wanted, given);
+    for (int i = 1; i <= wanted; i++)
+        bind_one(L, q, i, i + 2);
+    return st;
+}
+
+static void statement_finish(lua_State *L, struct agon_statement *st)
+{
+    agon_script_charge(L, agon_statement_end(st) / FUEL_OPS);
+}
+
+/* Whether there is a row; raises on an error. */
+static bool statement_next(lua_State *L, struct agon_statement *st)
+{
+    struct agon_err err;
+    enum agon_step step = agon_statement_step(st, &err);
+    if (step == AGON_STEP_LIMIT)
+        agon_script_abort(L, err.text);
+    if (step == AGON_STEP_ERROR)
+        luaL_error(L, "%s", err.text);
+    return step == AGON_STEP_ROW;
+}
+
+void agon_world_push_value(lua_State *L, sqlite3_value *value, const struct agon_column *c)
+{
+    switch (sqlite3_value_type(value)) {
+    case SQLITE_INTEGER:
+        if (c && c->real)
+            lua_pushnumber(L, sqlite3_value_double(value));
+        else
+            lua_pushinteger(L, sqlite3_value_int64(value));
+        break;
+    case SQLITE_FLOAT:
+        lua_pushnumber(L, sqlite3_value_double(value));
+        break;
+    case SQLITE_TEXT:
+        lua_pushlstring(L, (const char *)sqlite3_value_text(value), (size_t)sqlite3_value_bytes(value));
+        break;
+    case SQLITE_NULL:
+        agon_codec_push_null(L);
+        break;
+    default:
+        luaL_error(L, "SQL: a column holds a BLOB; read it with hex()");
+    }
+}
+
+static void push_column(lua_State *L, sqlite3_stmt *q, int i)
+{
+    switch (sqlite3_column_type(q, i)) {
+    case SQLITE_INTEGER:
+        lua_pushinteger(L, sqlite3_column_int64(q, i));
+        break;
+    case SQLITE_FLOAT:
+        lua_pushnumber(L, sqlite3_column_double(q, i));
+        break;
+    case SQLITE_TEXT: {
+        const char *text = (const char *)sqlite3_column_text(q, i);
+        lua_pushlstring(L, text, (size_t)sqlite3_column_bytes(q, i));
+        agon_script_charge(L, (int64_t)(lua_rawlen(L, -1) / 32));
+        break;
+    }
+    case SQLITE_NULL:
+        agon_codec_push_null(L);
+        break;
+    default:
+        luaL_error(L, "SQL: column '%s' holds a BLOB; read it with hex()", sqlite3_column_name(q, i));
+    }
+}
+
+/* Push the row that the statement stands on, with the shape at index. */
+static void push_row(lua_State *L, struct agon_statement *st, int shape)
+{
+    int n = agon_statement_n_columns(st);
+    const char *const *names = agon_statement_names(st);
+    agon_script_charge(L, 1 + n);
+    lua_createtable(L, 0, n);
+    for (int i = 0; i < n; i++) {
+        push_column(L, agon_statement_sqlite(st), i);
+        lua_setfield(L, -2, names[i]);
+    }
+    lua_pushvalue(L, shape);
+    lua_setmetatable(L, -2);
+}
+
+static void push_shape(lua_State *L, struct agon_statement *st)
+{
+    agon_codec_push_shape(L, agon_statement_names(st), agon_statement_n_columns(st));
+}
+
+static int world_rows(lua_State *L)
+{
+    struct agon_statement *st = statement_start(L, false, "rows");
+    lua_settop(L, 0);
+    lua_newtable(L);
+    push_shape(L, st);
+    lua_Integer n = 0;
+    while (statement_next(L, st)) {
+        if (n == AGON_WORLD_ROWS_MAX)
+            luaL_error(L, "SQL: over %d rows; narrow it with WHERE or LIMIT", AGON_WORLD_ROWS_MAX);
+        push_row(L, st, 2);
+        lua_rawseti(L, 1, ++n);
+    }
+    statement_finish(L, st);
+    lua_settop(L, 1);
+    if (n == 0)
+        agon_codec_mark_list(L);
+    return 1;
+}
+
+static int world_row(lua_State *L)
+{
+    struct agon_statement *st = statement_start(L, false, "row");
+    lua_settop(L, 0);
+    if (statement_next(L, st)) {
+        push_shape(L, st);
+        push_row(L, st, 1);
+    } else {
+        lua_pushnil(L);
+    }
+    statement_finish(L, st);
+    return 1;
+}
+
+/* NULL is nil here: `world:value(...) or 0` says what it means. */
+static int world_value(lua_State *L)
+{
+    struct agon_statement *st = statement_start(L, false, "value");
+    lua_settop(L, 0);
+    if (statement_next(L, st) && sqlite3_column_type(agon_statement_sqlite(st), 0) != SQLITE_NULL)
+        push_column(L, agon_statement_sqlite(st), 0);
+    else
+        lua_pushnil(L);
+    statement_finish(L, st);
+    return 1;
+}
+
+static int world_exec_lua(lua_State *L)
+{
+    struct agon_host *h = host_of(L);
+    if (!h->may_write)
+        return luaL_error(L, h->by == AGON_BY_VERIFIER ? "a verifier only reads"
+                                                       : "world:exec needs a tool with writes=true");
+    struct agon_statement *st = statement_start(L, true, "exec");
+    while (statement_next(L, st))
+        continue; /* rows of RETURNING; read what was written with a SELECT */
+    int64_t changes = sqlite3_changes64(sqlite3_db_handle(agon_statement_sqlite(st)));
+    statement_finish(L, st);
+    lua_pushinteger(L, changes);
+    return 1;
+}
+
+void agon_world_push(lua_State *L)
+{
+    static const luaL_Reg methods[] = {
+        {"rows", world_rows},       {"row", world_row}, {"value", world_value},
+        {"exec", world_exec_lua}, {NULL, NULL},
+    };
+    luaL_newlib(L, methods);
+}

@@ -1,0 +1,195 @@
+/*
+ * The world's tables (world.h). Only what DESIGN.md allows is accepted: STRICT
+ * tables with a primary key and plain names. Views, triggers and virtual tables
+ * would run SQL that nobody called.
+ */
+#include "envs/schema.h"
+#include "envs/world_internal.h"
+
+#include <stdlib.h>
+
+enum { TABLES_MAX = 100, COLUMNS_MAX = 1000 };
+
+void world_tables_free(struct agon_world *w)
+{
+    for (int i = 0; i < w->n_tables; i++) {
+        for (int k = 0; k < w->tables[i].n_columns; k++)
+            free(w->tables[i].columns[k].name);
+        free(w->tables[i].columns);
+        free(w->tables[i].name);
+    }
+    free(w->tables);
+    w->tables = NULL;
+    w->n_tables = 0;
+}
+
+int agon_world_find_table(const struct agon_world *w, struct agon_str name)
+{
+    for (int i = 0; i < w->n_tables; i++)
+        if (agon_str_is(name, w->tables[i].name))
+            return i;
+    return -1;
+}
+
+int agon_world_find_column(const struct agon_table *t, struct agon_str name)
+{
+    for (int i = 0; i < t->n_columns; i++)
+        if (agon_str_is(name, t->columns[i].name))
+            return i;
+    return -1;
+}
+
+/* One row of a query about the schema; name is the first column, borrowed. */
+typedef int row_fn(void *user, sqlite3_stmt *q, struct agon_err *err);
+
+static int schema_query(struct agon_world *w, const char *sql, const char *name, row_fn *fn, void *user,
+                        struct agon_err *err)
+{
+    sqlite3_stmt *q = NULL;
+    if (sqlite3_prepare_v2(w->db, sql, -1, &q, NULL) != SQLITE_OK) {
+        agon_fail(err, AGON_WORLD_REFUSED, "world: the schema cannot be read: %s", sqlite3_errmsg(w->db));
+        return AGON_WORLD_REFUSED;
+    }
+    if (name)
+        (void)sqlite3_bind_text(q, 1, name, -1, SQLITE_TRANSIENT); /* an unbound one finds nothing */
+    int rc, r = 0;
+    while (!r && (rc = sqlite3_step(q)) == SQLITE_ROW)
+        r = fn(user, q, err);
+    sqlite3_finalize(q);
+    return r;
+}
+
+static const char *text_at(sqlite3_stmt *q, int i)
+{
+    const char *text = (const char *)sqlite3_column_text(q, i);
+    return text ? text : "";
+}
+
+static int add_column(void *user, sqlite3_stmt *q, struct agon_err *err)
+{
+    struct agon_table *t = user;
+    struct agon_column *columns = realloc(t->columns, (size_t)(t->n_columns + 1) * sizeof(*columns));
+    if (!columns)
+        return agon_fail(err, AGON_ENOMEM, "world: out of memory");
+    t->columns = columns;
+    struct agon_column *c = &columns[t->n_columns];
+    *c = (struct agon_column){.name = strdup(text_at(q, 0))};
+    if (!c->name)
+        return agon_fail(err, AGON_ENOMEM, "world: out of memory");
+    t->n_columns++;
+    c->real = sqlite3_stricmp(text_at(q, 1), "REAL") == 0;
+    c->key = sqlite3_column_int(q, 2);
+    t->n_keys += c->key > 0;
+    if (sqlite3_column_int(q, 3) > 0) { /* the preupdate hook does not see them */
+        agon_fail(err, AGON_WORLD_REFUSED, "world: table '%s': column '%.60s' is generated; store its values",
+                  t->name, c->name);
+        return AGON_WORLD_REFUSED;
+    }
+    if (agon_name_check(c->name, err)) {
+        agon_err_in(err, 0, "world: table '%s': column", t->name);
+        return AGON_WORLD_REFUSED;
+    }
+    return 0;
+}
+
+static int add_table(void *user, sqlite3_stmt *q, struct agon_err *err)
+{
+    struct agon_world *w = user;
+    const char *name = text_at(q, 0), *type = text_at(q, 1), *why = NULL;
+    if (!strncmp(name, "sqlite_", 7))
+        return 0;
+    if (agon_name_check(name, err)) {
+        agon_err_in(err, 0, "world: table");
+        return AGON_WORLD_REFUSED;
+    }
+    if (strcmp(type, "table") != 0)
+        why = "is no plain table (views and virtual tables are not possible)";
+    else if (!sqlite3_column_int(q, 2))
+        why = "is not STRICT";
+    else if (w->n_tables == TABLES_MAX)
+        why = "is one table too many (at most 100)";
+    if (why) {
+        agon_fail(err, AGON_WORLD_REFUSED, "world: '%s' %s", name, why);
+        return AGON_WORLD_REFUSED;
+    }
+    struct agon_table *tables = realloc(w->tables, (size_t)(w->n_tables + 1) * sizeof(*tables));
+    if (!tables)
+        return agon_fail(err, AGON_ENOMEM, "world: out of memory");
+    w->tables = tables;
+    struct agon_table *t = &tables[w->n_tables];
+    *t = (struct agon_table){.name = strdup(name), .rowid = !sqlite3_column_int(q, 3)};
+    if (!t->name)
+        return agon_fail(err, AGON_ENOMEM, "world: out of memory");
+    w->n_tables++;
+    return 0;
+}
+
+/* A UNIQUE index or a reference: alone or with others. */
+static int mark_index(void *user, sqlite3_stmt *q, struct agon_err *err)
+{
+    struct agon_table *t = user;
+    if (sqlite3_column_type(q, 0) == SQLITE_NULL) {
+        agon_fail(err, AGON_WORLD_REFUSED, "world: table '%s': a UNIQUE index over an expression is not possible",
+                  t->name);
+        return AGON_WORLD_REFUSED;
+    }
+    int c = agon_world_find_column(t, agon_str(text_at(q, 0)));
+    if (c >= 0 && sqlite3_column_int(q, 1) > 1)
+        t->columns[c].composite = true;
+    else if (c >= 0 && sqlite3_column_int(q, 2))
+        t->columns[c].unique = true;
+    return 0;
+}
+
+static int read_table(struct agon_world *w, struct agon_table *t, struct agon_err *err)
+{
+    int r = schema_query(w, "SELECT name, type, pk, hidden FROM pragma_table_xinfo(?)", t->name, add_column, t, err);
+    if (!r && t->n_keys == 0) {
+        agon_fail(err, AGON_WORLD_REFUSED, "world: table '%s' has no PRIMARY KEY", t->name);
+        return AGON_WORLD_REFUSED;
+    }
+    for (int i = 0; !r && i < t->n_columns; i++) {
+        t->columns[i].unique = t->columns[i].key && t->n_keys == 1;
+        t->columns[i].composite = t->columns[i].key && t->n_keys > 1;
+    }
+    if (!r)
+        r = schema_query(w,
+                         "SELECT i.name, (SELECT count(*) FROM pragma_index_info(l.name)), 1"
+                         " FROM pragma_index_list(?) l, pragma_index_info(l.name) i WHERE l.\"unique\"",
+                         t->name, mark_index, t, err);
+    if (!r)
+        r = schema_query(w,
+                         "SELECT f.\"from\", (SELECT count(*) FROM pragma_foreign_key_list(?1) g WHERE g.id = f.id), 0"
+                         " FROM pragma_foreign_key_list(?1) f",
+                         t->name, mark_index, t, err);
+    return r;
+}
+
+static int refuse_trigger(void *user, sqlite3_stmt *q, struct agon_err *err)
+{
+    (void)user;
+    agon_fail(err, AGON_WORLD_REFUSED, "world: '%.60s' is a %.20s, which is not possible", text_at(q, 0),
+              text_at(q, 1));
+    return AGON_WORLD_REFUSED;
+}
+
+int world_read_schema(struct agon_world *w, struct agon_err *err)
+{
+    int r = schema_query(w, "SELECT name, type FROM sqlite_schema WHERE type NOT IN ('table', 'index')",
+                         NULL, refuse_trigger, w, err);
+    if (!r)
+        r = schema_query(w,
+                         "SELECT name, type, strict, wr FROM pragma_table_list WHERE schema = 'main'"
+                         " ORDER BY name",
+                         NULL, add_table, w, err);
+    for (int i = 0; !r && i < w->n_tables; i++) {
+        r = read_table(w, &w->tables[i], err);
+        w->tables[i].first = w->n_columns;
+        w->n_columns += w->tables[i].n_columns;
+    }
+    if (!r && w->n_columns > COLUMNS_MAX) {
+        agon_fail(err, AGON_WORLD_REFUSED, "world: over %d columns", COLUMNS_MAX);
+        return AGON_WORLD_REFUSED;
+    }
+    return r;
+}
