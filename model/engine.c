@@ -122,6 +122,14 @@ const struct agon_config *agon_engine_config(const struct agon_engine *e)
     return &e->checkpoint->config;
 }
 
+int agon_engine_generating(const struct agon_engine *e)
+{
+    int n = 0;
+    for (const struct agon_sequence *s = e->first; s; s = s->next)
+        n++;
+    return n;
+}
+
 uint64_t agon_engine_rows(const struct agon_engine *e)
 {
     return e->n_rows_total;
@@ -377,10 +385,7 @@ int agon_engine_step(struct agon_engine *e)
             if (e->parts[i].logits >= 0)
                 sequence_advance(e->parts[i].s, &e->parts[i]);
     }
-    int n = 0;
-    for (const struct agon_sequence *s = e->first; s; s = s->next)
-        n++;
-    return n;
+    return agon_engine_generating(e);
 }
 
 /* ---- generation --------------------------------------------------------------------- */
@@ -432,22 +437,35 @@ static int sequence_prefill(struct agon_sequence *s, struct agon_err *err)
     return 0;
 }
 
+int agon_sequence_share(struct agon_sequence *s, struct agon_sequence *other, int n,
+                        struct agon_err *err)
+{
+    assert(s->n == 0 && n <= other->n);
+    int r = 0;
+    if (other->state != AGON_SEQUENCE_GENERATING && other->n_cached < n)
+        r = sequence_prefill(other, err);
+    n = n < other->n_cached ? n : other->n_cached;
+    if (r || (r = agon_sequence_append(s, other->ids, n, err)))
+        return r;
+    if (!grow(&s->pages, &s->page_capacity, pages_for(n), sizeof(struct agon_page *)))
+        return agon_fail(err, AGON_ENOMEM, "sequence: out of memory");
+    for (; s->n_pages < pages_for(n); s->n_pages++) {
+        s->pages[s->n_pages] = other->pages[s->n_pages];
+        s->pages[s->n_pages]->n_refs++;
+    }
+    s->n_cached = n;
+    return 0;
+}
+
 int agon_sequence_fork(struct agon_sequence **ret, struct agon_sequence *parent,
                        struct agon_err *err)
 {
     assert(parent->state != AGON_SEQUENCE_GENERATING);
     struct agon_sequence *s AGON_AUTO(agon_sequence_freep) = NULL;
-    int r = sequence_prefill(parent, err);
-    if (r || (r = agon_sequence_new(&s, parent->engine, err)) ||
-        (r = agon_sequence_append(s, parent->ids, parent->n, err)))
+    int r;
+    if ((r = agon_sequence_new(&s, parent->engine, err)) ||
+        (r = agon_sequence_share(s, parent, parent->n, err)))
         return r;
-    if (!grow(&s->pages, &s->page_capacity, parent->n_pages, sizeof(struct agon_page *)))
-        return agon_fail(err, AGON_ENOMEM, "sequence: out of memory");
-    for (; s->n_pages < parent->n_pages; s->n_pages++) {
-        s->pages[s->n_pages] = parent->pages[s->n_pages];
-        s->pages[s->n_pages]->n_refs++;
-    }
-    s->n_cached = parent->n_cached;
     *ret = AGON_STEAL(s);
     return 0;
 }

@@ -44,6 +44,10 @@ int agon_sequence_new(struct agon_sequence **ret, struct agon_engine *e,
  * computed first, so that they are shared. */
 int agon_sequence_fork(struct agon_sequence **ret, struct agon_sequence *parent,
                        struct agon_err *err) AGON_MUST_USE;
+/* Make empty s begin with the first n ids of other, sharing their cache; what of them is not
+ * computed yet is computed first, unless other is generating: then only what is, is taken. */
+int agon_sequence_share(struct agon_sequence *s, struct agon_sequence *other, int n,
+                        struct agon_err *err) AGON_MUST_USE;
 void agon_sequence_free(struct agon_sequence *s); /* cancels; NULL is fine */
 AGON_DEFINE_FREEP(struct agon_sequence, agon_sequence_free)
 /* AGON_EINPUT where an id is out of range or the window too small; nothing is appended then. */
@@ -88,7 +92,8 @@ const struct agon_drawn *agon_sequence_drawn(const struct agon_sequence *s, int 
 
 /* One forward pass for those that generate; returns how many still do. */
 int agon_engine_step(struct agon_engine *e);
-/* The most rows that one step has computed, and all rows so far: for measuring. */
+int agon_engine_generating(const struct agon_engine *e); /* how many generate */
+/* All rows computed so far: for measuring. */
 uint64_t agon_engine_rows(const struct agon_engine *e);
 
 /* ---- a window into the model -------------------------------------------------------- */

@@ -4,14 +4,13 @@
 #include "base/json.h"
 #include "model/backend.h"
 #include "model/jsontext.h"
+#include "model/local.h"
 #include "model/message.h"
 #include "model/record.h"
 
 #include <assert.h>
 #include <stdarg.h>
 #include <stdlib.h>
-
-#define EMBEDDED_DIR "model/embedded"
 
 static bool strip(const char **spec, const char *scheme)
 {
@@ -34,8 +33,12 @@ static int open_backend(struct agon_model **ret, const char *spec,
         return agon_exec_model_open(ret, spec, false, options, err);
     if (strip(&spec, "replay:"))
         return agon_replay_model_open(ret, spec, options, err);
+    if (!*spec)
+        return agon_local_model_open(ret, NULL, options, err);
+    if (strip(&spec, "local:"))
+        return agon_local_model_open(ret, spec, options, err);
     return agon_fail(err, AGON_EINPUT,
-                     "model '%.200s': not http://..., https://..., exec:COMMAND, "
+                     "model '%.200s': not local:DIR, http://..., https://..., exec:COMMAND, "
                      "exec+lines:COMMAND or replay:FILE",
                      spec);
 }

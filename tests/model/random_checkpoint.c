@@ -387,7 +387,7 @@ int random_checkpoint_write(const char *dir, const struct random_checkpoint *r,
         add_matrix(&w, "lm_head.weight", r->n_vocab, r->hidden, small);
     for (int i = 0; i < r->n_layers; i++)
         add_layer(&w, i);
-    add_vector(&w, "model.norm.weight", r->hidden, 1, 0.1F);
+    add_vector(&w, "model.norm.weight", r->hidden, r->silent ? 0 : 1, r->silent ? 0 : 0.1F);
     config_add(&config, r);
     tokenizer_json_add(&tokenizer, r->n_vocab - 264, false, r->seed);
 

@@ -16,6 +16,7 @@ struct random_checkpoint {
     enum agon_dtype dtype; /* F32, BF16 or E4M3 (128 x 128 blocks); norms and router stay F32 */
     bool tied, yarn, hub_spelling; /* rope_scaling + torch_dtype instead of rope_parameters */
     int n_shards;                  /* 1: model.safetensors */
+    bool silent;                   /* every logit is 0 */
 };
 
 /* The dimensions planned for the embedded model. */
