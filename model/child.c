@@ -15,8 +15,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-extern char **environ;
-
 /* Our environment without the key. The strings are shared, the array is the caller's. */
 static char **environ_without_key(void)
 {

@@ -346,7 +346,7 @@ int agon_completion_parse(json_t **ret, const struct agon_completion *completion
                           struct agon_err *err)
 {
     struct parser p AGON_AUTO(parser_deinit) = {.reason = reason};
-    struct agon_str reasoning, content;
+    struct agon_str reasoning = {0}, content = {0};
     if (completion->text.size > COMPLETION_BYTES_MAX)
         return malformed(&p, "over %d bytes", COMPLETION_BYTES_MAX);
     if (!agon_utf8_valid(completion->text))

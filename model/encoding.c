@@ -218,7 +218,7 @@ static int render_tools(struct rendering *r, const json_t *tools, struct agon_er
 /* The tools and the response format of a system or developer message. */
 static int render_extras(struct rendering *r, const json_t *message, struct agon_err *err)
 {
-    const json_t *tools;
+    const json_t *tools = NULL;
     int e;
     if ((e = message_array(message, "tools", &tools, err)) ||
         (tools && (e = render_tools(r, tools, err))))
@@ -240,7 +240,7 @@ static void render_turn_opens(struct rendering *r, bool thinks)
 
 static int render_system(struct rendering *r, const json_t *message, struct agon_err *err)
 {
-    struct agon_str content;
+    struct agon_str content = {0};
     int e = message_text(message, "content", &content, err);
     if (e)
         return e;
@@ -251,7 +251,7 @@ static int render_system(struct rendering *r, const json_t *message, struct agon
 static int render_user(struct rendering *r, const json_t *message, size_t i, bool developer,
                        struct agon_err *err)
 {
-    struct agon_str content;
+    struct agon_str content = {0};
     int e = message_text(message, "content", &content, err);
     if (e)
         return e;
@@ -321,8 +321,8 @@ static int render_call(struct rendering *r, const json_t *call, struct agon_err 
 static int render_assistant(struct rendering *r, const json_t *message, size_t i,
                             struct agon_err *err)
 {
-    struct agon_str content, reasoning;
-    const json_t *calls;
+    struct agon_str content = {0}, reasoning = {0};
+    const json_t *calls = NULL;
     int e;
     if ((e = message_text(message, "content", &content, err)) ||
         (e = message_text(message, "reasoning_content", &reasoning, err)) ||
@@ -360,7 +360,7 @@ static int render_tool(struct rendering *r, const json_t *message, size_t i, str
         first--;
     const json_t *asked = first > 0 ? json_array_get(r->messages, first - 1) : NULL;
     const json_t *calls = NULL;
-    struct agon_str content;
+    struct agon_str content = {0};
     int e;
     if (asked && strcmp(agon_json_text(asked, "role", ""), "assistant") == 0 &&
         (e = message_array(asked, "tool_calls", &calls, err)))

@@ -167,6 +167,13 @@ static char *message_text(const json_t *message)
     return agon_buf_steal(&b);
 }
 
+/* What a server counted; nonsense counts as nothing. */
+static int usage_count(const json_t *usage, const char *field)
+{
+    json_int_t n = json_integer_value(json_object_get(usage, field));
+    return n > 0 && n <= INT32_MAX ? (int)n : 0;
+}
+
 static enum verdict read_completion(struct http_turn *turn, const struct agon_http_response *a)
 {
     json_t *answer AGON_AUTO(agon_json_decrefp) = NULL;
@@ -184,8 +191,8 @@ static enum verdict read_completion(struct http_turn *turn, const struct agon_ht
         return ANSWER_AGAIN;
     }
     const json_t *usage = json_object_get(answer, "usage");
-    turn->n_prompt_tokens = (int)json_integer_value(json_object_get(usage, "prompt_tokens"));
-    turn->n_tokens = (int)json_integer_value(json_object_get(usage, "completion_tokens"));
+    turn->n_prompt_tokens = usage_count(usage, "prompt_tokens");
+    turn->n_tokens = usage_count(usage, "completion_tokens");
     turn->cut = strcmp(agon_json_text(choice, "finish_reason", ""), "length") == 0;
     turn->text = message_text(message);
     if (!turn->text)

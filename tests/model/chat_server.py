@@ -105,6 +105,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.complete(message("at last")) if n == 3 else self.answer(500, "<b>oops</b>", "text/html")
         elif said == "drop":
             self.complete(message("back")) if n == 2 else self.connection.close()
+        elif said == "short":
+            body = json.dumps({"choices": [{"message": message("whole")}], "usage": {"prompt_tokens": -5}})
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body) + (50 if n == 1 else 0)))
+            self.end_headers()
+            self.wfile.write(body.encode())
+            self.close_connection = True
         elif said == "html":
             self.answer(200, "<html><body>Welcome to the portal</body></html>", "text/html")
         elif said == "empty":

@@ -168,6 +168,29 @@ TEST(passing_failures_are_tried_again)
     EXPECT(drop.end == AGON_TURN_OK && strcmp(turn_content(&drop), "back") == 0);
 }
 
+TEST(an_answer_that_breaks_off_is_no_answer)
+{
+    struct agon_model *m AGON_AUTO(agon_model_freep) = open_model(NULL);
+    REQUIRE(m);
+    struct agon_turn t AGON_AUTO(agon_turn_deinit) = chat_ask(m, "short 1", "k");
+    EXPECT(t.end == AGON_TURN_OK && strcmp(turn_content(&t), "whole") == 0);
+    EXPECT(t.n_prompt_tokens == 0); /* the server said -5 */
+}
+
+TEST(a_stalled_answer_holds_up_no_other)
+{
+    struct agon_model *m AGON_AUTO(agon_model_freep) = open_model(NULL);
+    REQUIRE(m);
+    struct agon_session *stalled AGON_AUTO(agon_session_freep) = chat_new(m, "stall");
+    chat_sample(stalled, "k");
+    for (int i = 0; i < 3; i++) {
+        struct agon_turn t AGON_AUTO(agon_turn_deinit) = chat_ask(m, "hello", "k");
+        EXPECT(t.end == AGON_TURN_OK);
+    }
+    struct agon_turn none = {0};
+    EXPECT(agon_session_take(stalled, &none, NULL) == 0);
+}
+
 TEST(answers_that_are_no_completion_fail_with_a_reason)
 {
     expect_end("html", AGON_TURN_FAILED, "no JSON but '<html><body>Welcome", 4);
