@@ -43,8 +43,11 @@ static int port(void)
     }
     close(in[0]);
     close(out[1]);
-    if (read(out[0], text, sizeof(text) - 1) > 0)
-        server_port = atoi(text);
+    /* To the end of the line: an unbuffered Python writes the newline by itself. */
+    for (size_t n = 0; n < sizeof(text) - 1 && !strchr(text, '\n'); n++)
+        if (read(out[0], text + n, 1) <= 0)
+            break;
+    server_port = atoi(text);
     close(out[0]);
     atexit(server_stop);
     return server_port;
