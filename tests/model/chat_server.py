@@ -141,5 +141,5 @@ def serve(other):
 
 
 main, other = serve(False), serve(True)
-print(main.server_port, other.server_port, flush=True)
+print(f"{main.server_port} {other.server_port}\n", end="", flush=True)  # in one write
 sys.stdin.read()
