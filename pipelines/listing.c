@@ -132,3 +132,17 @@ int agon_listing_kept(struct agon_corpus *c, FILE *to, struct agon_err *err)
             (int)agon_query_get_int(sum, 4));
     return 0;
 }
+
+void agon_listing_block(FILE *to, const char *text)
+{
+    char last = '\n';
+    for (const char *p = text; *p; last = *p++) {
+        unsigned char c = (unsigned char)*p;
+        if (c == 0xC2 && (unsigned char)p[1] >= 0x80 && (unsigned char)p[1] < 0xA0)
+            p++;
+        else
+            fputc((c < 0x20 && c != '\n' && c != '\t') || c == 0x7F ? ' ' : c, to);
+    }
+    if (last != '\n')
+        fputc('\n', to);
+}

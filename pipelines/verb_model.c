@@ -1,0 +1,14 @@
+/* agon model: verbs about a model; each is in its own file. */
+#include "pipelines/verb.h"
+
+static const struct agon_verb verbs[] = {
+    {"chat", agon_verb_model_chat, "talk to a model by hand"},
+    {"encode", agon_verb_model_encode, "messages to the exact bytes of a prompt"},
+    {"parse", agon_verb_model_parse, "a completion to a message"},
+    {0},
+};
+
+int agon_verb_model(int argc, char **argv)
+{
+    return agon_verb_run("agon model", verbs, "Windows into a model.", argc, argv);
+}
