@@ -20,6 +20,7 @@
                         int n_heads, int entry_dim, int value_dim, float scale, float *scores); \
     void agon_indexer_##isa(float *scores, const float *q, const float *weights,                \
                             const float *const *blocks, int n, int n_heads, int dim);           \
+    double agon_fma_loop_##isa(long n_rounds, float *sink);                                     \
     double agon_exp_sum_##isa(float *out, const float *x, int n, float shift, float factor);    \
     bool agon_sample_##isa(struct agon_sample *ret, const float *logits, int n,                 \
                            const struct agon_sample_options *options, double uniform,           \

@@ -165,6 +165,9 @@ struct agon_kernels {
      */
     bool (*sample)(struct agon_sample *ret, const float *logits, int n,
                    const struct agon_sample_options *options, double uniform, void *scratch);
+    /* Multiply and add in registers, for the speed that the machine could have: returns the
+     * floating-point operations done. *sink takes a result, so that it is not left out. */
+    double (*fma_loop)(long n_rounds, float *sink);
 };
 
 enum agon_cpu { AGON_CPU_PLAIN, AGON_CPU_AVX2, AGON_CPU_AVX512, AGON_CPU_BEST };
@@ -187,6 +190,8 @@ void agon_indexer_ref(float *scores, const float *q, const float *weights,
 int agon_topk_ref(int *ret_selected, const float *scores, int n, int k, uint32_t *scratch);
 bool agon_sample_ref(struct agon_sample *ret, const float *logits, int n,
                      const struct agon_sample_options *options, double uniform, void *scratch);
+
+double agon_fma_loop_ref(long n_rounds, float *sink);
 
 /*
  * Router of one token (noaux_tc): s = sigmoid(logits); experts are ranked by s + bias within

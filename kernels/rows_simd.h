@@ -306,3 +306,22 @@ SIMD_TARGET double ISA(agon_exp_sum)(float *out, const float *x, int n, float sh
     }
     return total;
 }
+
+/* ---- measuring ---------------------------------------------------------------------- */
+
+SIMD_TARGET double ISA(agon_fma_loop)(long n_rounds, float *sink)
+{
+    enum { CHAINS = 12 }; /* enough to hide the latency of both units */
+    vec sum[CHAINS], a = vec_set(0.999F), b = vec_set(1e-3F);
+    SIMD_UNROLL
+    for (int i = 0; i < CHAINS; i++)
+        sum[i] = vec_set((float)i);
+    for (long round = 0; round < n_rounds; round++)
+        SIMD_UNROLL
+        for (int i = 0; i < CHAINS; i++)
+            sum[i] = vec_fma(sum[i], a, b);
+    SIMD_UNROLL
+    for (int i = 0; i < CHAINS; i++)
+        *sink += vec_sum(sum[i]);
+    return 2.0 * CHAINS * LANES * (double)n_rounds;
+}

@@ -1,6 +1,16 @@
 /* Which kernels this machine can run. */
 #include "kernels/fast.h"
 
+double agon_fma_loop_ref(long n_rounds, float *sink)
+{
+    float sum[4] = {0, 1, 2, 3};
+    for (long round = 0; round < n_rounds; round++)
+        for (int i = 0; i < 4; i++)
+            sum[i] = sum[i] * 0.999F + 1e-3F;
+    *sink += sum[0] + sum[1] + sum[2] + sum[3];
+    return 2.0 * 4 * (double)n_rounds;
+}
+
 static const struct agon_kernels plain = {
     .name = "plain",
     .rmsnorm = agon_rmsnorm_ref,
@@ -11,18 +21,20 @@ static const struct agon_kernels plain = {
     .indexer = agon_indexer_ref,
     .topk = agon_topk_fast, /* portable as it is; the quadratic twin serves the tests */
     .sample = agon_sample_ref,
+    .fma_loop = agon_fma_loop_ref,
 };
 
 #ifdef AGON_HAVE_X86
 #include <cpuid.h>
 
-#define TABLE(isa)                                              \
-    {                                                           \
-        .name = #isa, .rmsnorm = agon_rmsnorm_##isa,            \
-        .layernorm = agon_layernorm_##isa,                      \
+#define TABLE(isa)                                                \
+    {                                                             \
+        .name = #isa, .rmsnorm = agon_rmsnorm_##isa,              \
+        .layernorm = agon_layernorm_##isa,                        \
         .matmul = agon_matmul_##isa, .swiglu = agon_swiglu_##isa, \
-        .mla = agon_mla_##isa, .indexer = agon_indexer_##isa,   \
-        .topk = agon_topk_fast, .sample = agon_sample_##isa,    \
+        .mla = agon_mla_##isa, .indexer = agon_indexer_##isa,     \
+        .topk = agon_topk_fast, .sample = agon_sample_##isa,      \
+        .fma_loop = agon_fma_loop_##isa,                          \
     }
 static const struct agon_kernels avx2 = TABLE(avx2);
 static const struct agon_kernels avx512 = TABLE(avx512);

@@ -5,6 +5,10 @@ static const struct agon_verb verbs[] = {
     {"chat", agon_verb_model_chat, "talk to a model by hand"},
     {"encode", agon_verb_model_encode, "messages to the exact bytes of a prompt"},
     {"parse", agon_verb_model_parse, "a completion to a message"},
+    {"tokenize", agon_verb_model_tokenize, "text to ids and back"},
+    {"logits", agon_verb_model_logits, "what a checkpoint says of a list of ids"},
+    {"info", agon_verb_model_info, "what a checkpoint is"},
+    {"bench", agon_verb_model_bench, "how fast a checkpoint runs here"},
     {0},
 };
 
