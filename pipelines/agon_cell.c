@@ -6,6 +6,7 @@
 #include "envs/cell_state.h"
 #include "envs/ops.h"
 #include "sandbox/worker.h"
+#include "verifiers/ops.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,7 +24,7 @@ time_t time(time_t *ret)
 
 int main(int argc, char **argv)
 {
-    static const struct agon_worker_op *const tables[] = {agon_env_ops, NULL};
+    static const struct agon_worker_op *const tables[] = {agon_env_ops, agon_verifier_ops, NULL};
     struct agon_env_cell *cell AGON_AUTO(agon_env_cell_freep) = agon_env_cell_new();
     if (cell && argc == 2 && strncmp(argv[1], "--cell=", 7) == 0) {
         struct agon_worker_options o = {

@@ -1,0 +1,22 @@
+#pragma once
+/*
+ * The messages of verify.trial.
+ *
+ * Request: perturbed (0/1) [seed, draw, n, columns]; reverse; full (verdicts of items
+ * with reasons); schema text; verifier text; solution text; n overrides (tool,
+ * arguments, result); n probes (tool, arguments); n items (answer, writes).
+ *
+ * Reply: status, reason (1: solution or verifier does not load; nothing follows);
+ * n checks (name, text); run: -1 none, 0 solved, 1 unsolved [why, answer, calls,
+ * writes, reads, fuel]; the verdict on it where there is one (0/1, then it);
+ * n probes (status, text); n items, each a brief, or a verdict where full.
+ *
+ * A brief is flags and the failed bits; a verdict is a brief, why, then for each
+ * check its end and reason.
+ */
+enum {
+    TRIAL_PASS = 1,
+    TRIAL_SCHEMA = 2,
+    TRIAL_REPLAY = 4,
+    TRIAL_UNCLAIMED = 8,
+};

@@ -1,0 +1,243 @@
+/* Loading and running a verifier's checks: see verifier.h. */
+#include "verifiers/verifier.h"
+
+#include "base/text.h"
+#include "sandbox/script.h"
+#include "verifiers/verifier_internal.h"
+
+#include <lauxlib.h>
+#include <lua.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { REASON_MAX = 480, NAME_BYTES_MAX = 100, TEXT_BYTES_MAX = 2000 };
+
+/* Keys in the registry: the checks' functions by number, the tables `world` and `changes`. */
+static const char key_functions, key_world, key_changes;
+
+/* ---- loading ---- */
+
+/* A field of the check at 1, copied; owned by the verifier from then on. */
+static void copy_field(lua_State *L, const char *field, size_t size_max, char **ret)
+{
+    if (lua_getfield(L, 1, field) != LUA_TSTRING)
+        luaL_error(L, "check: %s is missing (a string)", field);
+    struct agon_str s;
+    s.data = lua_tolstring(L, -1, &s.size);
+    if (s.size == 0 || s.size > size_max || memchr(s.data, '\0', s.size) || !agon_utf8_valid(s))
+        luaL_error(L, "check: %s is empty, over %d bytes or not UTF-8", field, (int)size_max);
+    *ret = strndup(s.data, s.size);
+    if (!*ret)
+        agon_script_abort(L, "out of memory");
+    lua_pop(L, 1);
+}
+
+static void check_fields(lua_State *L)
+{
+    for (lua_pushnil(L); lua_next(L, 1); lua_pop(L, 1)) {
+        const char *key = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "(no name)";
+        if (strcmp(key, "name") != 0 && strcmp(key, "text") != 0 && strcmp(key, "run") != 0)
+            luaL_error(L, "check: unknown field '%s'", key);
+    }
+}
+
+/* check{ name=, text=, run= } */
+static int lua_check(lua_State *L)
+{
+    struct agon_verifier *v = ((struct agon_host *)agon_script_user(L))->owner;
+    luaL_checktype(L, 1, LUA_TTABLE);
+    lua_settop(L, 1);
+    if (v->n_checks == AGON_CHECKS_MAX)
+        return luaL_error(L, "over %d checks", AGON_CHECKS_MAX);
+    check_fields(L);
+    struct check *c = &v->checks[v->n_checks++]; /* owns what follows, whatever is raised */
+    copy_field(L, "name", NAME_BYTES_MAX, &c->name);
+    for (int i = 0; i + 1 < v->n_checks; i++)
+        if (!strcmp(v->checks[i].name, c->name))
+            return luaL_error(L, "check '%s' stands twice", c->name);
+    copy_field(L, "text", TEXT_BYTES_MAX, &c->text);
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &key_functions);
+    if (lua_getfield(L, 1, "run") != LUA_TFUNCTION)
+        return luaL_error(L, "check '%s': run is missing (a function)", c->name);
+    lua_rawseti(L, -2, v->n_checks);
+    return 0;
+}
+
+static int verifier_run_chunk(lua_State *L, void *arg)
+{
+    const struct agon_verifier *v = arg;
+    agon_codec_open(L);
+    lua_newtable(L);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &key_functions);
+    agon_world_push(L);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &key_world);
+    verifier_push_changes(L);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &key_changes);
+    lua_pushcfunction(L, lua_check);
+    lua_setglobal(L, "check");
+    agon_script_run_chunk(L, "=verifier", (struct agon_str){v->source, v->source_size}, 0);
+    lua_pushnil(L);
+    lua_setglobal(L, "check");
+    if (v->n_checks == 0)
+        return luaL_error(L, "verifier: it has no check{ ... }");
+    return 0;
+}
+
+int agon_verifier_load(struct agon_verifier **ret, struct agon_world *w, struct agon_str text,
+                       struct agon_err *err)
+{
+    struct agon_verifier *v AGON_AUTO(agon_verifier_freep) = calloc(1, sizeof(*v));
+    if (!v || !(v->source = malloc(text.size + 1)))
+        return agon_fail(err, AGON_ENOMEM, "verifier: out of memory");
+    memcpy(v->source, text.data, text.size);
+    v->source_size = text.size;
+    v->host = (struct agon_host){.world = w, .by = AGON_BY_VERIFIER, .owner = v};
+    agon_codec_init(&v->host.codec);
+    int r = agon_script_new(&v->script, NULL, err);
+    if (r)
+        return r;
+    agon_script_set_user(v->script, &v->host);
+    char reason[REASON_MAX];
+    r = agon_script_protect(v->script, verifier_run_chunk, v, reason, sizeof(reason), err);
+    if (!r)
+        r = agon_script_snapshot(v->script, err);
+    else if (r > 0)
+        agon_fail(err, AGON_VERIFIER_REFUSED, "%s", reason);
+    if (r)
+        return r < 0 ? r : AGON_VERIFIER_REFUSED;
+    *ret = AGON_STEAL(v);
+    return 0;
+}
+
+void agon_verifier_free(struct agon_verifier *v)
+{
+    if (!v)
+        return;
+    for (int i = 0; i < v->n_checks; i++) {
+        free(v->checks[i].name);
+        free(v->checks[i].text);
+    }
+    agon_changes_deinit(&v->changes);
+    agon_script_free(v->script);
+    agon_codec_deinit(&v->host.codec);
+    free(v->source);
+    free(v);
+}
+
+bool agon_verifier_is(const struct agon_verifier *v, struct agon_str text)
+{
+    return agon_str_equal((struct agon_str){v->source, v->source_size}, text);
+}
+
+int agon_verifier_count(const struct agon_verifier *v)
+{
+    return v->n_checks;
+}
+
+const char *agon_verifier_name(const struct agon_verifier *v, int i)
+{
+    return v->checks[i].name;
+}
+
+const char *agon_verifier_text(const struct agon_verifier *v, int i)
+{
+    return v->checks[i].text;
+}
+
+/* ---- judging ---- */
+
+struct judging {
+    struct agon_verifier *v;
+    const json_t *schema;
+    struct agon_str answer;
+    int check;            /* -1: only whether the answer fits */
+    bool pass, refused;
+    struct agon_err why;  /* refused: it does not fit */
+};
+
+static int judge_in_lua(lua_State *L, void *arg)
+{
+    struct judging *j = arg;
+    struct agon_codec *codec = &j->v->host.codec;
+    if (j->check >= 0) {
+        lua_rawgetp(L, LUA_REGISTRYINDEX, &key_functions);
+        lua_rawgeti(L, -1, j->check + 1);
+        lua_rawgetp(L, LUA_REGISTRYINDEX, &key_world);
+    }
+    j->refused = agon_codec_decode(codec, L, j->answer, "answer", &j->why) != 0;
+    if (!j->refused && j->check < 0 && j->schema)
+        j->refused = agon_codec_fits(codec, L, j->schema, "answer", &j->why) != 0;
+    if (j->check < 0 || j->refused)
+        return 0;
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &key_changes);
+    lua_call(L, 3, 1);
+    if (!lua_isnil(L, -1) && !lua_isboolean(L, -1))
+        return luaL_error(L, "check '%s' returned a %s; a check returns true or false", j->v->checks[j->check].name,
+                          luaL_typename(L, -1));
+    j->pass = lua_toboolean(L, -1);
+    return 0;
+}
+
+/* One entry into the verifier's state, which starts from and goes back to the snapshot. */
+static int judge_enter(struct judging *j, char reason[REASON_MAX], int64_t *fuel, struct agon_err *err)
+{
+    agon_script_set_fuel(j->v->script, AGON_CHECK_FUEL);
+    int r = agon_script_protect(j->v->script, judge_in_lua, j, reason, REASON_MAX, err);
+    *fuel += AGON_CHECK_FUEL - agon_script_fuel(j->v->script);
+    agon_world_settle(j->v->host.world);
+    agon_script_restore(j->v->script);
+    return r;
+}
+
+static int judge_checks(struct judging *j, bool want_reasons, struct agon_judgement *ret, struct agon_err *err)
+{
+    char reason[REASON_MAX];
+    for (int i = 0; i < j->v->n_checks; i++) {
+        j->check = i;
+        j->pass = false;
+        int r = judge_enter(j, reason, &ret->fuel, err);
+        if (r < 0)
+            return r;
+        if (r == 0 && j->pass)
+            continue;
+        ret->failed |= UINT64_C(1) << i;
+        ret->raised |= (uint64_t)(r > 0) << i;
+        if (r > 0 && want_reasons && !(ret->reasons[i] = strdup(reason)))
+            return agon_fail(err, AGON_ENOMEM, "verifier: out of memory");
+    }
+    return 0;
+}
+
+int agon_verifier_run(struct agon_verifier *v, const json_t *schema, struct agon_str answer,
+                      bool want_reasons, struct agon_judgement *ret, struct agon_err *err)
+{
+    struct judging j = {.v = v, .schema = schema, .answer = answer, .check = -1};
+    char reason[REASON_MAX];
+    int r = judge_enter(&j, reason, &ret->fuel, err);
+    if (r < 0)
+        return r;
+    if (r > 0 || j.refused) {
+        ret->schema = true;
+        snprintf(ret->why, sizeof(ret->why), "%.255s", r > 0 ? reason : j.why.text);
+        return 0;
+    }
+    agon_changes_deinit(&v->changes);
+    r = agon_changes_of(&v->changes, v->host.world, err);
+    if (!r)
+        r = judge_checks(&j, want_reasons, ret, err);
+    for (int i = 0; !r && i < v->changes.n && !ret->unclaimed; i++) {
+        if (v->changes.items[i].claimed)
+            continue;
+        ret->unclaimed = true;
+        agon_change_text(v->host.world, &v->changes.items[i], ret->why, sizeof(ret->why));
+    }
+    ret->pass = !r && !ret->failed && !ret->unclaimed;
+    return r;
+}
+
+void agon_judgement_deinit(struct agon_judgement *j)
+{
+    for (int i = 0; i < AGON_CHECKS_MAX; i++)
+        free(j->reasons[i]);
+    *j = (struct agon_judgement){0};
+}

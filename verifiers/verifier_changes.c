@@ -1,0 +1,170 @@
+/*
+ * `changes` for a verifier: inserted, updated, deleted and all return net changes
+ * and claim them; a change that no check claims fails the verdict. count() only
+ * counts.
+ */
+#include "sandbox/script.h"
+#include "verifiers/verifier_internal.h"
+
+#include <lauxlib.h>
+#include <lua.h>
+#include <sqlite3.h>
+
+static struct agon_verifier *verifier_of(lua_State *L)
+{
+    return ((struct agon_host *)agon_script_user(L))->owner;
+}
+
+/* Whether a column has the value at the index. */
+static bool value_matches(lua_State *L, int index, sqlite3_value *value)
+{
+    int type = sqlite3_value_type(value);
+    switch (lua_type(L, index)) {
+    case LUA_TNUMBER:
+        if (type == SQLITE_INTEGER && lua_isinteger(L, index))
+            return lua_tointeger(L, index) == sqlite3_value_int64(value);
+        return (type == SQLITE_INTEGER || type == SQLITE_FLOAT) &&
+               lua_tonumber(L, index) == sqlite3_value_double(value);
+    case LUA_TBOOLEAN:
+        return type == SQLITE_INTEGER && sqlite3_value_int64(value) == lua_toboolean(L, index);
+    case LUA_TSTRING: {
+        size_t size;
+        const char *text = lua_tolstring(L, index, &size);
+        return type == SQLITE_TEXT && (size_t)sqlite3_value_bytes(value) == size &&
+               !memcmp(sqlite3_value_text(value), text, size);
+    }
+    default:
+        if (!agon_codec_is_null(L, index))
+            luaL_error(L, "changes: compare with text, numbers, booleans or null");
+        return type == SQLITE_NULL;
+    }
+}
+
+/* Whether the row has all values of the table at 3 (none: any row matches). */
+static bool row_matches(lua_State *L, const struct agon_table *t, sqlite3_value **row)
+{
+    if (lua_isnoneornil(L, 3))
+        return true;
+    bool same = true;
+    for (lua_pushnil(L); lua_next(L, 3); lua_pop(L, 1)) {
+        size_t size = 0;
+        const char *name = lua_type(L, -2) == LUA_TSTRING ? lua_tolstring(L, -2, &size) : "";
+        int c = agon_world_find_column(t, (struct agon_str){name, size});
+        if (c < 0)
+            luaL_error(L, "changes: table '%s' has no column '%s'", t->name, name);
+        same = value_matches(L, -1, row[c]) && same;
+    }
+    return same;
+}
+
+static void push_row(lua_State *L, const struct agon_table *t, sqlite3_value **row)
+{
+    const char *names[256]; /* SQLITE_LIMIT_COLUMN of a world */
+    int n = t->n_columns < 256 ? t->n_columns : 256;
+    agon_script_charge(L, 2 + 2 * n);
+    lua_createtable(L, 0, n);
+    for (int i = 0; i < n; i++) {
+        names[i] = t->columns[i].name;
+        agon_world_push_value(L, row[i], &t->columns[i]);
+        lua_setfield(L, -2, names[i]);
+    }
+    agon_codec_push_shape(L, names, n);
+    lua_setmetatable(L, -2);
+}
+
+/* {old=, new=} as far as they exist; op and table before them where named. */
+static void push_change(lua_State *L, const struct agon_table *t, const struct agon_change *c, bool named)
+{
+    static const char *const keys[] = {"op", "table", "old", "new"};
+    static const char *const ops[] = {"insert", "update", "delete"};
+    lua_createtable(L, 0, 4);
+    if (named) {
+        lua_pushstring(L, ops[c->kind]);
+        lua_setfield(L, -2, "op");
+        lua_pushstring(L, t->name);
+        lua_setfield(L, -2, "table");
+    }
+    if (c->before) {
+        push_row(L, t, c->before);
+        lua_setfield(L, -2, "old");
+    }
+    if (c->after) {
+        push_row(L, t, c->after);
+        lua_setfield(L, -2, "new");
+    }
+    agon_codec_push_shape(L, keys, 4);
+    lua_setmetatable(L, -2);
+}
+
+static int changes_find(lua_State *L, enum agon_change_kind kind, const char *method)
+{
+    struct agon_verifier *v = verifier_of(L);
+    if (!lua_istable(L, 1) || lua_type(L, 2) != LUA_TSTRING || lua_gettop(L) > 3 ||
+        (!lua_isnoneornil(L, 3) && !lua_istable(L, 3)))
+        return luaL_error(L, "call it as changes:%s('table', { column = value, ... })", method);
+    int table = agon_world_find_table(v->host.world, agon_str(lua_tostring(L, 2)));
+    if (table < 0)
+        return luaL_error(L, "changes: there is no table '%s'", lua_tostring(L, 2));
+    const struct agon_table *t = agon_world_table(v->host.world, table);
+    lua_settop(L, 3);
+    lua_newtable(L);
+    lua_Integer n = 0;
+    for (int i = 0; i < v->changes.n; i++) {
+        struct agon_change *c = &v->changes.items[i];
+        sqlite3_value **row = c->after ? c->after : c->before;
+        agon_script_charge(L, 2);
+        if (c->kind != kind || c->table != table || !row_matches(L, t, row))
+            continue;
+        c->claimed = true;
+        if (kind == AGON_UPDATED)
+            push_change(L, t, c, false);
+        else
+            push_row(L, t, row);
+        lua_rawseti(L, 4, ++n);
+    }
+    return 1;
+}
+
+static int changes_inserted(lua_State *L)
+{
+    return changes_find(L, AGON_INSERTED, "inserted");
+}
+
+static int changes_updated(lua_State *L)
+{
+    return changes_find(L, AGON_UPDATED, "updated");
+}
+
+static int changes_deleted(lua_State *L)
+{
+    return changes_find(L, AGON_DELETED, "deleted");
+}
+
+static int changes_all(lua_State *L)
+{
+    struct agon_verifier *v = verifier_of(L);
+    lua_settop(L, 0);
+    lua_newtable(L);
+    for (int i = 0; i < v->changes.n; i++) {
+        struct agon_change *c = &v->changes.items[i];
+        c->claimed = true;
+        push_change(L, agon_world_table(v->host.world, c->table), c, true);
+        lua_rawseti(L, 1, i + 1);
+    }
+    return 1;
+}
+
+static int changes_count(lua_State *L)
+{
+    lua_pushinteger(L, verifier_of(L)->changes.n);
+    return 1;
+}
+
+void verifier_push_changes(lua_State *L)
+{
+    static const luaL_Reg methods[] = {
+        {"inserted", changes_inserted}, {"updated", changes_updated}, {"deleted", changes_deleted},
+        {"all", changes_all},           {"count", changes_count},     {NULL, NULL},
+    };
+    luaL_newlib(L, methods);
+}
