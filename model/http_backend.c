@@ -195,6 +195,7 @@ static enum verdict read_completion(struct http_turn *turn, const struct agon_ht
     turn->n_tokens = usage_count(usage, "completion_tokens");
     turn->cut = strcmp(agon_json_text(choice, "finish_reason", ""), "length") == 0;
     turn->text = message_text(message);
+    turn->reason[0] = '\0'; /* of earlier tries */
     if (!turn->text)
         say(turn, "out of memory");
     return turn->text ? ANSWER_GOOD : ANSWER_NEVER;
@@ -205,9 +206,52 @@ static bool status_passes(long status)
     return status == 408 || status == 409 || status == 425 || status == 429 || status >= 500;
 }
 
+/* vLLM, SGLang, llama.cpp and OpenAI each say it in other words, all with one of these. */
+static bool says_too_long(const struct agon_http_response *a)
+{
+    static const char *const words[] = {"context length", "context_length", "context size",
+                                        "context window"};
+    for (size_t i = 0; a->status >= 400 && a->status < 500 && i < sizeof(words) / sizeof(*words);
+         i++)
+        if (strstr(agon_buf_text(&a->body), words[i]))
+            return true;
+    return false;
+}
+
+/*
+ * Fields that not every server knows. One that names such a field in a refusal is asked again
+ * without it: ours stand before "messages", so the first match is the field and no text of a
+ * message.
+ */
+static bool omit_refused_field(struct http_turn *turn, const struct agon_http_response *a)
+{
+    static const char *const fields[] = {"chat_template_kwargs", "top_k", "seed"};
+    char start[40];
+    for (size_t i = 0; (a->status == 400 || a->status == 422) && i < 3; i++) {
+        (void)snprintf(start, sizeof(start), ", \"%s\": ", fields[i]); /* fits */
+        char *at = strstr(agon_buf_text(&a->body), fields[i]) ? strstr(turn->body, start) : NULL;
+        const char *next = at ? strstr(at + 2, ", \"") : NULL;
+        if (!next || strstr(turn->body, "\"messages\"") < at)
+            continue;
+        memmove(at, next, strlen(next) + 1);
+        return true;
+    }
+    return false;
+}
+
 static enum verdict read_status(struct http_turn *turn, const struct http_model *h,
                                 const struct agon_http_response *a)
 {
+    if (says_too_long(a)) {
+        turn->cut = true;
+        turn->text = strdup("");
+        say(turn, "the conversation is over the server's window");
+        return turn->text ? ANSWER_GOOD : ANSWER_NEVER;
+    }
+    if (omit_refused_field(turn, a)) {
+        say(turn, "HTTP %ld: a field of the request is not known", a->status);
+        return ANSWER_AGAIN;
+    }
     if (a->status >= 300 && a->status < 400) {
         say(turn, "HTTP %ld: redirected to %.120s, which is not followed", a->status, a->location);
         return ANSWER_NEVER;
@@ -424,6 +468,7 @@ static int http_take(struct agon_session *s, struct agon_turn *ret, struct agon_
     } else if (turn->cut) {
         ret->end = AGON_TURN_LENGTH;
         ret->text = AGON_STEAL(turn->text);
+        (void)snprintf(ret->reason, sizeof(ret->reason), "%s", turn->reason); /* same size */
     } else {
         r = agon_turn_fill_text(ret, agon_str(turn->text), s->thinking, err);
     }

@@ -126,6 +126,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.answer(401, {"error": {"message": "Incorrect API key provided: " + key}})
         elif said == "toolong":
             self.answer(400, {"error": {"message": "maximum context length is 8192 tokens"}})
+        elif said == "strict":
+            unknown = [f for f in ("chat_template_kwargs", "top_k", "seed") if f in request]
+            if unknown:
+                return self.answer(400, {"error": {"message": "Unrecognized request argument supplied: " + unknown[0]}})
+            self.complete(message("fine " + str(n)))
         elif said == "echokey":
             self.complete(message("your key is " + key))
         else:
