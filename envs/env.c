@@ -138,9 +138,10 @@ static int task_fields(struct agon_task *t, int dir_fd, const char *name, struct
     json_auto_t *owned = root;
     if (r)
         return r;
-    const char *parent = NULL, *answers = NULL;
+    const char *answers = NULL;
+    json_t *parent = NULL; /* null, or absent, at level 1 */
     json_error_t at;
-    if (json_unpack_ex(owned, &at, JSON_STRICT, "{s:i, s?s?, s:O, s:s, s?O}", "level", &t->level, "parent", &parent,
+    if (json_unpack_ex(owned, &at, JSON_STRICT, "{s:i, s?o, s:O, s:s, s?O}", "level", &t->level, "parent", &parent,
                        "answer_schema", &t->answer_schema, "answers", &answers, "effects", &t->effects))
         return agon_fail(err, AGON_EINPUT, "%s: %s", name, at.text);
     bool many = !strcmp(answers, "many");
@@ -151,7 +152,9 @@ static int task_fields(struct agon_task *t, int dir_fd, const char *name, struct
         return out_of_memory(err);
     if (agon_schema_check(t->answer_schema, err))
         return agon_err_in(err, AGON_EINPUT, "%s: answer_schema", name);
-    return parent ? copy(&t->parent, parent, err) : 0;
+    if (parent && !json_is_null(parent) && !json_is_string(parent))
+        return agon_fail(err, AGON_EINPUT, "%s: parent is neither a task's id nor null", name);
+    return json_is_string(parent) ? copy(&t->parent, json_string_value(parent), err) : 0;
 }
 
 static int task_load(struct agon_task *t, int dir_fd, const char *id, struct agon_err *err)

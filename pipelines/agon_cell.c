@@ -5,6 +5,7 @@
  */
 #include "envs/cell_state.h"
 #include "envs/ops.h"
+#include "sandbox/runner.h"
 #include "sandbox/worker.h"
 #include "verifiers/ops.h"
 
@@ -22,15 +23,21 @@ time_t time(time_t *ret)
     return 0;
 }
 
-int main(int argc, char **argv)
+static int run_cell(size_t bytes_max)
 {
     static const struct agon_worker_op *const tables[] = {agon_env_ops, agon_verifier_ops, NULL};
     struct agon_env_cell *cell AGON_AUTO(agon_env_cell_freep) = agon_env_cell_new();
-    if (cell && argc == 2 && strncmp(argv[1], "--cell=", 7) == 0) {
-        struct agon_worker_options o = {
-            .tables = tables, .state = cell, .bytes_max = strtoull(argv[1] + 7, NULL, 10), .filter = true};
-        return agon_worker_main(&o);
-    }
+    struct agon_worker_options o = {
+        .tables = tables, .state = cell, .bytes_max = bytes_max, .filter = true};
+    return cell ? agon_worker_main(&o) : 1;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc == 2 && strncmp(argv[1], "--cell=", 7) == 0)
+        return run_cell(strtoull(argv[1] + 7, NULL, 10));
+    if (argc == 2 && strncmp(argv[1], "--bash=", 7) == 0)
+        return agon_runner_main(strtoull(argv[1] + 7, NULL, 10));
     fprintf(stderr, "agon-cell: started by agon, inside a box\n");
     return 2;
 }

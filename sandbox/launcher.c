@@ -284,14 +284,13 @@ static void launcher_main(int fd)
     sigset_t none;
     sigemptyset(&none);
     (void)sigprocmask(SIG_SETMASK, &none, NULL);
-    int null = open("/dev/null", O_RDWR);
-    if (dup2(fd, 3) < 0 || null < 0)
+    if (dup2(fd, 3) < 0 || close_range(4, ~0U, 0) < 0) /* another sandbox's channel among them */
         _exit(1);
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     for (int i = 0; i < 3; i++)
-        if (dup2(null == i ? null : null, i) < 0)
+        if (null < 0 || dup2(null, i) < 0)
             _exit(1);
     (void)fcntl(3, F_SETFD, FD_CLOEXEC);
-    (void)close_range(4, ~0U, 0); /* another sandbox's channel among them */
     launcher_loop(3);
     _exit(0);
 }

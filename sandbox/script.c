@@ -230,7 +230,7 @@ int agon_script_new(struct agon_script **ret, const struct agon_script_limits *l
     int r = agon_heap_init(&s->heap, mem_bytes_max, err);
     if (r)
         return r;
-    s->L = lua_newstate(script_alloc, s);
+    s->L = agon_script_newstate(script_alloc, s);
     if (!s->L)
         return agon_fail(err, AGON_ENOMEM, "script: memory limit %zu bytes is too small",
                          mem_bytes_max);

@@ -30,6 +30,8 @@ struct agon_script {
     char text[256]; /* why it ended */
 };
 
+/* lua_newstate() with a seed that is the same in each cell. */
+lua_State *agon_script_newstate(lua_Alloc alloc, void *user);
 /* End the entry: remembers why and raises; no allocation. */
 void agon_script_end(lua_State *L, enum agon_script_end end, const char *text)
     __attribute__((noreturn));

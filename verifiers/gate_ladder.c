@@ -35,6 +35,14 @@ static json_t *result_of(const json_t *calls, const json_t *call)
     return NULL;
 }
 
+static bool tool_writes(const struct agon_runtime *rt, const char *name)
+{
+    for (int i = 0; i < agon_runtime_n_tools(rt); i++)
+        if (!strcmp(agon_runtime_tool(rt, i)->name, name))
+            return agon_runtime_tool(rt, i)->writes;
+    return false;
+}
+
 /* Does the answer fail with this result in the place of the call's own? */
 static int call_matters(struct gate_run *g, const struct ladder_side *side, json_t *call,
                         json_t *result, bool *ret, struct agon_err *err)
@@ -65,11 +73,13 @@ static int ladder_count(struct gate_run *g, struct ladder_side *side, struct ago
     int r = 0;
     for (size_t i = 0; i < n_calls && i < CALLS_MAX; i++) {
         json_t *call = json_array_get(side->calls, i), *own = result_of(side->run->calls, call);
-        bool matters = false;
+        /* A writing call that is not executed matters by what it does not write, whatever it says.
+         */
+        bool matters = false, writes = tool_writes(g->in->rt, agon_json_text(call, "tool", ""));
         for (size_t w = 0; w < n_worlds && !matters && !r; w++) {
             json_t *result =
                 json_object_get(json_array_get(json_array_get(side->worlds, w), i), "result");
-            if (result && (!own || !json_equal(result, own)))
+            if (result && (writes || !own || !json_equal(result, own)))
                 r = call_matters(g, side, call, result, &matters, err);
         }
         if (r)

@@ -1,0 +1,129 @@
+/*
+ * Cells that were taken over: rows A10, B11, B12, C6, E19 and the frame parser of the
+ * threat model. The worker is tests/sandbox/cell_attacks.c.
+ */
+#include "sandbox/cell.h"
+#include "sandbox/frame.h"
+#include "tests/test.h"
+
+#include <stdlib.h>
+#include <time.h>
+
+static char reason[128];
+static struct agon_err err;
+static struct agon_sandbox *sb;
+
+static int call(const char *op, struct agon_str request, struct agon_buf *reply)
+{
+    struct agon_cell *c AGON_AUTO(agon_cell_freep) = NULL;
+    reason[0] = '\0';
+    if (!sb && !EXPECT(agon_sandbox_open(&sb, NULL, &err) == 0)) {
+        printf("# %s\n", err.text);
+        return -1;
+    }
+    if (!EXPECT(agon_cell_new(&c, sb, &err) == 0))
+        return -1;
+    int r = agon_cell_call(c, op, request, reply, reason, &err);
+    struct agon_buf again AGON_AUTO(agon_buf_deinit) = AGON_BUF(64);
+    if (r == AGON_CELL_LOST) { /* it stays lost, and the next one works */
+        struct agon_cell *next AGON_AUTO(agon_cell_freep) = NULL;
+        char other[128];
+        EXPECT(agon_cell_call(c, "echo", agon_str(""), &again, other, &err) == AGON_CELL_LOST);
+        EXPECT(agon_cell_new(&next, sb, &err) == 0 &&
+               agon_cell_call(next, "echo", agon_str("hi"), &again, other, &err) == 0 &&
+               agon_str_is(agon_buf_str(&again), "hi"));
+    }
+    return r;
+}
+
+static int64_t now_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+#define LOST(op, request, part)                                                 \
+    do {                                                                        \
+        struct agon_buf reply_ AGON_AUTO(agon_buf_deinit) = AGON_BUF(64 << 20); \
+        EXPECT(call(op, request, &reply_) == AGON_CELL_LOST);                   \
+        EXPECT_HAS(reason, part);                                               \
+    } while (0)
+
+TEST(a_hang_is_lost_after_a_second)
+{
+    int64_t start = now_ms();
+    LOST("hang", agon_str(""), "no heartbeat for");
+    EXPECT(now_ms() - start > 900 && now_ms() - start < 9000);
+}
+
+TEST(a_crash_is_told_by_its_signal)
+{
+    LOST("crash", agon_str(""), "killed by signal 11");
+    LOST("abort", agon_str(""), "killed by signal");
+    LOST("exit", agon_str(""), "ended with status 3");
+}
+
+TEST(frames_that_break_the_format_lose_the_cell)
+{
+    struct agon_frame_head h;
+    struct agon_str head = {(const char *)&h, sizeof(h)};
+    agon_frame_head_init(&h, "raw", 0, 0);
+    h.magic = 7;
+    LOST("raw", head, "wrong magic");
+    agon_frame_head_init(&h, "raw", 0, (size_t)1 << 40);
+    LOST("raw", head, "at most");
+    agon_frame_head_init(&h, "raw", 5, 0);
+    LOST("raw", head, "unknown status 5");
+    agon_frame_head_init(&h, "other", 0, 0);
+    LOST("raw", head, "not the reply");
+    agon_frame_head_init(&h, "raw", 0, 0);
+    memset(h.op, 'x', sizeof(h.op));
+    LOST("raw", head, "not ended");
+    agon_frame_head_init(&h, "a\x1b[", 0, 0);
+    LOST("raw", head, "byte 0x1b");
+    struct {
+        struct agon_frame_head h;
+        char more[8];
+    } extra = {.more = "extra"};
+    agon_frame_head_init(&extra.h, "raw", 0, 2);
+    LOST("raw", ((struct agon_str){(const char *)&extra, sizeof(extra)}), "not the reply");
+    LOST("flood", agon_str(""), "wrong magic");
+}
+
+TEST(nothing_leads_out_of_a_cell)
+{
+    struct agon_buf reply AGON_AUTO(agon_buf_deinit) = AGON_BUF(4096);
+    setenv("AGON_TEST_SECRET", "canary-in-the-environment", 1);
+    EXPECT(call("escape", agon_str(""), &reply) == 0);
+    if (!EXPECT(agon_str_is(agon_buf_str(&reply), "PWD=/ "))) /* bubblewrap's own word */
+        printf("# worked: %s\n", agon_buf_text(&reply));
+}
+
+TEST(memory_and_standard_error_are_bounded)
+{
+    struct agon_buf reply AGON_AUTO(agon_buf_deinit) = AGON_BUF(4096);
+    EXPECT(call("memory", agon_str(""), &reply) == 0);
+    int mib = atoi(agon_buf_text(&reply));
+    EXPECT(mib > 300 && mib < 512);
+    EXPECT(call("noise", agon_str(""), &reply) == 0);
+    EXPECT(atoi(agon_buf_text(&reply)) <= 5);
+}
+
+TEST(hashes_have_one_seed_in_all_cells)
+{
+    struct agon_buf first AGON_AUTO(agon_buf_deinit) = AGON_BUF(4096);
+    struct agon_buf reply AGON_AUTO(agon_buf_deinit) = AGON_BUF(4096);
+    EXPECT(call("seed", agon_str(""), &first) == 0);
+    EXPECT(first.size > 100);
+    for (int i = 0; i < 5; i++) {
+        setenv("AGON_TEST_LENGTH", (const char *[]){"", "x", "xxxxxxxxxxxxxxxxxxxx"}[i % 3], 1);
+        EXPECT(call("seed", agon_str("request"), &reply) == 0);
+        EXPECT(agon_str_equal(agon_buf_str(&first), agon_buf_str(&reply)));
+    }
+}
+
+TEST(an_entry_that_spends_too_little_fuel_loses_the_cell)
+{
+    LOST("lua", agon_str("while true do end"), "no heartbeat for");
+}
