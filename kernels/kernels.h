@@ -112,6 +112,7 @@ struct agon_sample_options {
     double top_p;       /* >= 1: off */
     int top_k;          /* 0: off */
 };
+enum { AGON_SAMPLE_SCRATCH = 20 };
 struct agon_sample {
     int id;
     int n_kept;         /* ids that top-k and top-p left over */
@@ -158,9 +159,9 @@ struct agon_kernels {
      */
     int (*topk)(int *ret_selected, const float *scores, int n, int k, uint32_t *scratch);
     /*
-     * Draw one id: softmax(logits / temperature) cut to the top_k largest, then to the
-     * shortest prefix (largest first, lowest id on ties) that holds top_p of the rest;
-     * uniform in [0, 1) picks along that order. scratch: 8 n bytes.
+     * Draw one id: softmax(logits / temperature) cut to the top_k largest, then to the shortest
+     * prefix (largest first, lowest id on ties) that holds top_p of the rest; uniform in [0, 1)
+     * picks along the ids that are left, in their order. scratch: AGON_SAMPLE_SCRATCH n bytes.
      * False where a logit is NaN or +inf, or all are -inf.
      */
     bool (*sample)(struct agon_sample *ret, const float *logits, int n,

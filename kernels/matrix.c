@@ -51,25 +51,44 @@ static float source_at(const struct agon_matrix_source *source, int i, int j)
     return x;
 }
 
-/* Store the source as it is, or converted; false where a value is NaN. */
+/* Is the element NaN? Without widening: this is most of the time that loading takes. */
+static bool source_is_nan(const struct agon_matrix_source *source, size_t at)
+{
+    const uint8_t *bytes = source->data;
+    uint16_t half;
+    if (source->dtype == AGON_E4M3)
+        return (bytes[at] & 0x7f) == 0x7f;
+    memcpy(&half, bytes + 2 * at, sizeof(half));
+    return (half & 0x7fff) > 0x7f80; /* BF16 */
+}
+
+/* Convert or copy one element; false where it is NaN. */
+static bool matrix_put_one(struct agon_matrix *w, int row, const struct agon_matrix_source *source,
+                           int i, int j)
+{
+    size_t from = (size_t)i * source->stride_n + (size_t)j * source->stride_k;
+    size_t to = matrix_index(w->k, row, j);
+    if (w->dtype == AGON_F32) {
+        float x = source_at(source, i, j);
+        ((float *)w->data)[to] = x;
+        return !isnan(x);
+    }
+    if (w->dtype == AGON_BF16)
+        memcpy((uint16_t *)w->data + to, (const uint8_t *)source->data + 2 * from, 2);
+    else
+        ((uint8_t *)w->data)[to] = ((const uint8_t *)source->data)[from];
+    return !source_is_nan(source, from);
+}
+
 static bool matrix_put(struct agon_matrix *w, int at_row, const struct agon_matrix_source *source)
 {
     bool good = true;
-    for (int i = 0; i < source->n; i++)
-        for (int j = 0; j < w->k; j++) {
-            size_t from = (size_t)i * source->stride_n + (size_t)j * source->stride_k;
-            size_t to = matrix_index(w->k, at_row + i, j);
-            float x = source_at(source, i, j);
-            good &= !isnan(x);
-            if (w->dtype == AGON_F32)
-                ((float *)w->data)[to] = x;
-            else if (w->dtype == AGON_BF16)
-                memcpy((uint16_t *)w->data + to, (const uint8_t *)source->data + 2 * from, 2);
-            else
-                ((uint8_t *)w->data)[to] = ((const uint8_t *)source->data)[from];
-            if (w->scale && j % AGON_SCALE_BLOCK == 0)
-                w->scale[matrix_scale_index(w->k, at_row + i, j)] = source_scale(source, i, j);
-        }
+    for (int i = 0; i < source->n; i++) {
+        for (int j = 0; j < w->k; j++)
+            good &= matrix_put_one(w, at_row + i, source, i, j);
+        for (int j = 0; w->scale && j < w->k; j += AGON_SCALE_BLOCK)
+            w->scale[matrix_scale_index(w->k, at_row + i, j)] = source_scale(source, i, j);
+    }
     return good;
 }
 

@@ -1,59 +1,35 @@
 /*
- * Sampling by a heap: only as many ids are put in order as top-k, top-p and the draw need,
- * which is a handful where the model is sure.
+ * Sampling without a full sort: the cuts need the threshold alone. Top-k comes from the exact
+ * selection; top-p from a histogram of mass over the leading bits of the probabilities, whose
+ * one decisive bin is sorted. Linear in the vocabulary for any distribution.
  */
 #include "kernels/fast.h"
 
 #include <math.h>
+#include <stdlib.h>
+#include <string.h>
 
 struct candidate {
-    float p;
+    float logit, p;
     int id;
 };
 
-static bool candidate_before(struct candidate a, struct candidate b)
+/* A probability relative to the largest, in (0, 1]: eight bins an octave. */
+enum { MASS_BINS = 1024, MASS_SHIFT = 20 };
+
+static int mass_bin(float p)
 {
-    return a.p > b.p || (a.p == b.p && a.id < b.id);
+    uint32_t bits;
+    memcpy(&bits, &p, sizeof(bits));
+    return bits >> MASS_SHIFT < MASS_BINS ? (int)(bits >> MASS_SHIFT) : MASS_BINS - 1;
 }
 
-static void heap_sift(struct candidate *heap, int n, int at)
+static int candidate_compare(const void *a, const void *b)
 {
-    struct candidate moving = heap[at];
-    for (int child; (child = 2 * at + 1) < n; at = child) {
-        if (child + 1 < n && candidate_before(heap[child + 1], heap[child]))
-            child++;
-        if (!candidate_before(heap[child], moving))
-            break;
-        heap[at] = heap[child];
-    }
-    heap[at] = moving;
-}
-
-/* Move the first to heap[n - 1] and restore the rest. */
-static void heap_pop(struct candidate *heap, int n)
-{
-    struct candidate first = heap[0];
-    heap[0] = heap[n - 1];
-    heap[n - 1] = first;
-    heap_sift(heap, n - 1, 0);
-}
-
-/*
- * Pop one and on until `enough` mass is out or n_kept_max are; returns how many were popped,
- * and their mass. Popped ones stand at the end of the heap, the first popped last.
- */
-static int heap_pop_mass(struct candidate *heap, int n, double *ret_mass, double enough,
-                         int n_kept_max)
-{
-    int n_popped = 0;
-    double mass = 0;
-    while (n_popped < n_kept_max && (n_popped == 0 || mass < enough)) {
-        heap_pop(heap, n - n_popped);
-        n_popped++;
-        mass += heap[n - n_popped].p;
-    }
-    *ret_mass = mass;
-    return n_popped;
+    const struct candidate *x = a, *y = b;
+    if (x->logit != y->logit)
+        return x->logit > y->logit ? -1 : 1;
+    return x->id - y->id;
 }
 
 static int largest_of(const float *logits, int n, bool *ret_good)
@@ -69,22 +45,43 @@ static int largest_of(const float *logits, int n, bool *ret_good)
     return at;
 }
 
-/* Draws along the popped order; pops more where the cut left the order open. */
-static int heap_draw(struct candidate *heap, int n, int n_popped, int n_kept, double target)
+/* The last of those in `bin` that are kept when `enough` mass is wanted and *mass stands above
+ * the bin; at least one is. */
+static struct candidate bin_last(struct candidate *in_bin, const float *logits, const float *p,
+                                 const int *ids, int n, int bin, double mass, double enough)
 {
-    double sum = 0;
-    for (int i = 0; i < n_kept - 1; i++) {
-        if (i == n_popped) {
-            heap_pop(heap, n - n_popped);
-            n_popped++;
-        }
-        sum += heap[n - 1 - i].p;
-        if (sum > target)
-            return heap[n - 1 - i].id;
+    int n_in_bin = 0, last = 0;
+    for (int i = 0; i < n; i++)
+        if (mass_bin(p[ids[i]]) == bin)
+            in_bin[n_in_bin++] = (struct candidate){logits[ids[i]], p[ids[i]], ids[i]};
+    qsort(in_bin, (size_t)n_in_bin, sizeof(*in_bin), candidate_compare);
+    for (mass += in_bin[0].p; last + 1 < n_in_bin && mass < enough; mass += in_bin[last].p)
+        last++;
+    return in_bin[last];
+}
+
+/* Leave of ids[n] the shortest prefix in descending order that holds top_p of their mass. */
+static int cut_top_p(int *ids, int n, const float *logits, const float *p, double top_p,
+                     struct candidate *scratch)
+{
+    double masses[MASS_BINS] = {0}, total = 0, mass = 0;
+    for (int i = 0; i < n; i++) {
+        masses[mass_bin(p[ids[i]])] += p[ids[i]];
+        total += p[ids[i]];
     }
-    if (n_popped < n_kept)
-        heap_pop(heap, n - n_popped);
-    return heap[n - n_kept].id;
+    int bin = MASS_BINS - 1;
+    while (bin > 0 && (masses[bin] == 0 || mass + masses[bin] < top_p * total))
+        mass += masses[bin--];
+    if (bin == 0) /* rounding: all of them */
+        return n;
+    struct candidate last = bin_last(scratch, logits, p, ids, n, bin, mass, top_p * total);
+    int n_kept = 0;
+    for (int i = 0; i < n; i++) {
+        float logit = logits[ids[i]];
+        if (logit > last.logit || (logit == last.logit && ids[i] <= last.id))
+            ids[n_kept++] = ids[i];
+    }
+    return n_kept;
 }
 
 bool agon_sample_fast(struct agon_sample *ret, const float *logits, int n,
@@ -92,48 +89,32 @@ bool agon_sample_fast(struct agon_sample *ret, const float *logits, int n,
                       agon_exp_sum_fn *exp_sum)
 {
     bool good;
-    int best = largest_of(logits, n, &good);
+    int best = largest_of(logits, n, &good), n_kept = n, at = 0;
     if (!good)
         return false;
-    struct candidate *heap = scratch;
-    float *p = scratch; /* first as plain values; spread into candidates below */
-    double raw = exp_sum(p, logits, n, logits[best], 1);
+    float *p = scratch;
+    int *ids = (int *)(void *)(p + n);
+    struct candidate *candidates = (struct candidate *)(void *)(ids + n);
+    double raw = exp_sum(p, logits, n, logits[best], 1), mass = 0, sum = 0;
     if (options->temperature <= 0) {
         *ret = (struct agon_sample){.id = best, .n_kept = 1, .logprob_raw = -log(raw)};
         return true;
     }
-    double total = raw;
-    if (options->temperature != 1)
-        total = exp_sum(p, logits, n, logits[best], (float)(1 / options->temperature));
-    for (int i = n - 1; i >= 0; i--) /* from the end: candidate i lies at or past value i */
-        heap[i] = (struct candidate){p[i], i};
-    for (int i = n / 2 - 1; i >= 0; i--)
-        heap_sift(heap, n, i);
-
-    double mass = 0;
-    int n_popped = 0, n_kept = n;
-    if (options->top_k > 0 && options->top_k < n) {
-        n_kept = options->top_k;
-        n_popped = heap_pop_mass(heap, n, &mass, INFINITY, n_kept);
-        total = mass;
-    }
-    if (options->top_p < 1) {
-        double enough = options->top_p * total;
-        double sum = 0;
-        int kept = 0;
-        while (kept < n_popped && (kept == 0 || sum < enough))
-            sum += heap[n - 1 - kept++].p;
-        if (n_popped == 0)
-            kept = n_popped = heap_pop_mass(heap, n, &sum, enough, n_kept);
-        n_kept = kept;
-        total = sum;
-    }
-    int id = heap_draw(heap, n, n_popped, n_kept, uniform * total);
+    int top_k = options->top_k > 0 && options->top_k < n ? options->top_k : n;
+    n_kept = agon_topk_fast(ids, logits, n, top_k, scratch);
+    (void)exp_sum(p, logits, n, logits[best], (float)(1 / options->temperature));
+    if (options->top_p < 1)
+        n_kept = cut_top_p(ids, n_kept, logits, p, options->top_p, candidates);
+    for (int i = 0; i < n_kept; i++)
+        mass += p[ids[i]];
+    for (sum = p[ids[0]]; at + 1 < n_kept && sum <= uniform * mass; sum += p[ids[at]])
+        at++;
+    double logit = logits[ids[at]];
     *ret = (struct agon_sample){
-        .id = id,
+        .id = ids[at],
         .n_kept = n_kept,
-        .logprob = ((double)logits[id] - logits[best]) / options->temperature - log(total),
-        .logprob_raw = (double)logits[id] - logits[best] - log(raw)};
+        .logprob = (logit - logits[best]) / options->temperature - log(mass),
+        .logprob_raw = logit - logits[best] - log(raw)};
     return true;
 }
 

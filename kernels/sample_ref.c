@@ -5,7 +5,7 @@
 #include <stdlib.h>
 
 struct ranked {
-    double logit;
+    double logit, p;
     int id;
 };
 
@@ -17,66 +17,77 @@ static int ranked_compare(const void *a, const void *b)
     return x->id - y->id;
 }
 
-/* Enough of a distribution to draw from: the kept prefix and its mass. */
-static int sample_cut(const struct ranked *order, int n, const struct agon_sample_options *options,
-                      double *ret_mass)
+static int id_compare(const void *a, const void *b)
+{
+    return ((const struct ranked *)a)->id - ((const struct ranked *)b)->id;
+}
+
+/* How many of the largest top-k and top-p leave over. */
+static int sample_cut(const struct ranked *order, int n, const struct agon_sample_options *options)
 {
     int n_kept = options->top_k > 0 && options->top_k < n ? options->top_k : n;
     double total = 0, mass = 0;
     for (int i = 0; i < n_kept; i++)
-        total += exp((order[i].logit - order[0].logit) / options->temperature);
-    if (options->top_p >= 1) {
-        *ret_mass = total;
-        return n_kept;
-    }
-    for (int i = 0; i < n_kept; i++) {
-        mass += exp((order[i].logit - order[0].logit) / options->temperature);
-        if (mass >= options->top_p * total) {
-            *ret_mass = mass;
+        total += order[i].p;
+    for (int i = 0; i < n_kept && options->top_p < 1; i++) {
+        mass += order[i].p;
+        if (mass >= options->top_p * total)
             return i + 1;
-        }
     }
-    *ret_mass = mass;
     return n_kept;
+}
+
+/* The id whose share of [0, mass) in order of ids holds uniform * mass. */
+static struct ranked sample_draw(struct ranked *kept, int n, double uniform, double *ret_mass)
+{
+    double sum = 0;
+    int at = 0;
+    *ret_mass = 0;
+    qsort(kept, (size_t)n, sizeof(*kept), id_compare);
+    for (int i = 0; i < n; i++)
+        *ret_mass += kept[i].p;
+    for (sum = kept[0].p; at + 1 < n && sum <= uniform * *ret_mass; sum += kept[at].p)
+        at++;
+    return kept[at];
+}
+
+static bool sample_sorted(struct agon_sample *ret, struct ranked *order, int n,
+                          const struct agon_sample_options *options, double uniform)
+{
+    double largest = order[0].logit, raw = 0, mass;
+    if (largest == -INFINITY)
+        return false;
+    for (int i = 0; i < n; i++)
+        raw += exp(order[i].logit - largest);
+    if (options->temperature <= 0) {
+        *ret = (struct agon_sample){.id = order[0].id, .n_kept = 1, .logprob_raw = -log(raw)};
+        return true;
+    }
+    for (int i = 0; i < n; i++)
+        order[i].p = exp((order[i].logit - largest) / options->temperature);
+    int n_kept = sample_cut(order, n, options);
+    struct ranked drawn = sample_draw(order, n_kept, uniform, &mass);
+    *ret = (struct agon_sample){.id = drawn.id,
+                                .n_kept = n_kept,
+                                .logprob = log(drawn.p / mass),
+                                .logprob_raw = drawn.logit - largest - log(raw)};
+    return true;
 }
 
 bool agon_sample_ref(struct agon_sample *ret, const float *logits, int n,
                      const struct agon_sample_options *options, double uniform, void *scratch)
 {
-    (void)scratch; /* sorts structs instead; this twin may allocate */
+    (void)scratch; /* this twin may allocate */
     struct ranked *order = malloc((size_t)n * sizeof(*order));
-    if (!order)
-        return false;
-    bool bad = false;
-    for (int i = 0; i < n; i++) {
-        order[i] = (struct ranked){logits[i], i};
-        bad |= isnan(logits[i]) || logits[i] == INFINITY;
+    bool good = order != NULL;
+    for (int i = 0; i < n && good; i++) {
+        order[i] = (struct ranked){.logit = logits[i], .id = i};
+        good = logits[i] < INFINITY; /* false for NaN too */
     }
-    qsort(order, (size_t)n, sizeof(*order), ranked_compare);
-    if (bad || order[0].logit == -INFINITY) {
-        free(order);
-        return false;
+    if (good) {
+        qsort(order, (size_t)n, sizeof(*order), ranked_compare);
+        good = sample_sorted(ret, order, n, options, uniform);
     }
-    double raw = 0;
-    for (int i = 0; i < n; i++)
-        raw += exp(order[i].logit - order[0].logit);
-
-    int at = 0, n_kept = 1;
-    double logprob = 0;
-    if (options->temperature > 0) {
-        double mass, sum = 0;
-        n_kept = sample_cut(order, n, options, &mass);
-        for (at = 0; at < n_kept - 1; at++) {
-            sum += exp((order[at].logit - order[0].logit) / options->temperature);
-            if (sum > uniform * mass)
-                break;
-        }
-        logprob = (order[at].logit - order[0].logit) / options->temperature - log(mass);
-    }
-    *ret = (struct agon_sample){.id = order[at].id,
-                                .n_kept = n_kept,
-                                .logprob = logprob,
-                                .logprob_raw = order[at].logit - order[0].logit - log(raw)};
     free(order);
-    return true;
+    return good;
 }

@@ -49,7 +49,7 @@ struct agon_engine {
     struct agon_row *rows;    /* [n_chunk_max] */
     struct step_part *parts;  /* [n_chunk_max] */
     int n_rows, n_parts, n_logits;
-    void *sample_scratch; /* [threads][8 * n_vocab] */
+    void *sample_scratch; /* [threads][AGON_SAMPLE_SCRATCH * n_vocab] */
     uint64_t n_rows_total;
 };
 
@@ -96,7 +96,8 @@ int agon_engine_new(struct agon_engine **ret, const struct agon_checkpoint *chec
     e->rows = calloc((size_t)e->n_chunk_max, sizeof(*e->rows));
     e->parts = calloc((size_t)e->n_chunk_max, sizeof(*e->parts));
     e->sample_scratch =
-        malloc((size_t)agon_pool_threads(e->pool) * (size_t)checkpoint->config.n_vocab * 8);
+        malloc((size_t)agon_pool_threads(e->pool) * (size_t)checkpoint->config.n_vocab *
+               AGON_SAMPLE_SCRATCH);
     if (!e->rows || !e->parts || !e->sample_scratch)
         return agon_fail(err, AGON_ENOMEM, "engine: out of memory");
     *ret = AGON_STEAL(e);
@@ -339,7 +340,7 @@ static void sample_task(void *user, int task, int thread)
     at = agon_rng_split_int(&seed, (uint64_t)part->end); /* the position it will have */
     part->good = e->kernels->sample(&part->sample, agon_forward_logits(e->forward, part->logits),
                                     (int)n_vocab, &generation->sample, agon_rng_real(&at),
-                                    (char *)e->sample_scratch + (size_t)thread * n_vocab * 8);
+                                    (char *)e->sample_scratch + (size_t)thread * n_vocab * AGON_SAMPLE_SCRATCH);
 }
 
 static bool is_stop(const struct agon_generation *generation, int id)

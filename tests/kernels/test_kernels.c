@@ -218,7 +218,7 @@ TEST(sampling_equals_its_twin_draw_for_draw)
 {
     enum { N = 200 };
     float logits[N];
-    uint64_t scratch[N];
+    char scratch[N * AGON_SAMPLE_SCRATCH] __attribute__((aligned(16)));
     struct agon_sample expected, out;
     int n_equal = 0, n_drawn = 0;
     for (int round = 0; round < 2000; round++) {
@@ -248,7 +248,7 @@ TEST(sampling_equals_its_twin_draw_for_draw)
 TEST(sampling_follows_the_distribution_and_refuses_nan)
 {
     float logits[3] = {logf(0.5F), logf(0.3F), logf(0.2F)};
-    uint64_t scratch[3];
+    char scratch[3 * AGON_SAMPLE_SCRATCH] __attribute__((aligned(16)));
     struct agon_sample_options options = {.temperature = 1, .top_p = 1};
     EACH_CPU(kernels)
     {
