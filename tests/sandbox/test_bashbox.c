@@ -5,6 +5,7 @@
 #include "sandbox/cell.h"
 #include "tests/test.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <grp.h>
 #include <signal.h>
@@ -288,6 +289,29 @@ TEST(only_regular_files_are_read_back)
     SAYS(b, "cmp big big2 && echo same", "same\n");
 }
 
+static int children_of(int parent, int ret[8])
+{
+    int n = 0;
+    DIR *d = opendir("/proc");
+    for (struct dirent *e; d && (e = readdir(d));) {
+        char path[64], text[512];
+        int pid = atoi(e->d_name), its_parent;
+        snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+        FILE *f = pid > 0 ? fopen(path, "r") : NULL;
+        size_t size = f ? fread(text, 1, sizeof(text) - 1, f) : 0;
+        text[size] = '\0';
+        const char *name_end = strrchr(text, ')');
+        if (name_end && sscanf(name_end, ") %*c %d", &its_parent) == 1 && its_parent == parent &&
+            n < 8)
+            ret[n++] = pid;
+        if (f)
+            fclose(f);
+    }
+    if (d)
+        closedir(d);
+    return n;
+}
+
 /* E19: the box dies: that is told as such, and the next one works. */
 TEST(a_killed_box_is_lost)
 {
@@ -295,16 +319,10 @@ TEST(a_killed_box_is_lost)
     REQUIRE(b);
     struct agon_bash_result r;
     SAYS(b, "kill -9 1; echo alive", "alive\n"); /* the first process of a namespace is immune */
-    char find[64];
-    FILE *p = NULL;
-    snprintf(find, sizeof(find), "pgrep -x bwrap -s 0; pgrep -P $(pgrep -P %d agon-launcher)",
-             getpid());
-    p = popen(find, "r");
-    int pid = 0, any = 0;
-    while (p && fscanf(p, "%d", &pid) == 1)
-        any += kill(pid, SIGKILL) == 0;
-    if (p)
-        pclose(p);
+    int any = 0, launcher[8], boxes[8];
+    for (int i = children_of(getpid(), launcher) - 1; i >= 0; i--)
+        for (int k = children_of(launcher[i], boxes) - 1; k >= 0; k--)
+            any += kill(boxes[k], SIGKILL) == 0;
     EXPECT(any >= 1);
     EXPECT(agon_bashbox_run(b, agon_str("true"), 1000, &r, &err) == AGON_BASHBOX_LOST);
     EXPECT_HAS(err.text, "bash box lost: killed by signal 9");
