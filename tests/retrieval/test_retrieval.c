@@ -128,7 +128,7 @@ TEST(crawl_finds_a_data_file_by_the_row_its_link_stands_in)
 {
     FIXTURE(f, NULL);
     REQUIRE(agon_retrieval_search(f.r, "stone bridges", &f.result, &f.err) == 0);
-    char first[96];
+    char first[160];
     snprintf(first, sizeof(first),
              "1. %sdata/bridges.csv\n   bridges Stone bridges over the river Ause CSV\n", f.url);
     EXPECT_HAS(agon_buf_text(&f.result), first);
