@@ -232,8 +232,13 @@ int world_guard(struct agon_world *w, struct agon_err *err)
         sqlite3_step(q) == SQLITE_ROW)
         pages = sqlite3_column_int64(q, 0);
     sqlite3_finalize(q);
-    char sql[160];
-    snprintf(sql, sizeof(sql), "PRAGMA max_page_count=%lld; PRAGMA temp_store=MEMORY; PRAGMA cell_size_check=ON",
+    /* The schema's functions are made on first use, by an UPDATE that the guard would refuse. */
+    char sql[512];
+    snprintf(sql, sizeof(sql),
+             "PRAGMA max_page_count=%lld; PRAGMA temp_store=MEMORY; PRAGMA cell_size_check=ON;"
+             "SELECT 1 FROM pragma_table_info('t'); SELECT 1 FROM pragma_table_xinfo('t');"
+             "SELECT 1 FROM pragma_index_list('t'); SELECT 1 FROM pragma_index_info('t');"
+             "SELECT 1 FROM pragma_foreign_key_list('t')",
              (long long)(2 * pages + 1024));
     int r = world_exec(w, sql, err);
     if (r)

@@ -8,11 +8,13 @@
 #include "pipelines/corpus.h"
 #include "pipelines/rollout_row.h"
 #include "synth/draft.h"
-#include "synth/filter.h"
+#include "verifiers/lexicon.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
+
+static const double likeness_max = 0.8; /* as gate 7 has it within an environment */
 
 struct entry {
     char *environment, *task, *prompt;
@@ -68,15 +70,14 @@ static int entries_compare(struct entries *e, int *ret_n, struct agon_err *err)
 {
     for (int i = 1; i < e->n; i++)
         for (int k = 0; k < i && e->items[i].original < 0; k++) {
-            bool near = false;
             if (e->items[k].original >= 0 ||
                 strcmp(e->items[i].environment, e->items[k].environment) == 0)
                 continue;
-            int r = agon_filter_near(agon_str(e->items[i].prompt), agon_str(e->items[k].prompt),
-                                     &near, err);
-            if (r)
-                return r;
-            if (near) {
+            double likeness = agon_prompt_likeness(agon_str(e->items[i].prompt),
+                                                   agon_str(e->items[k].prompt));
+            if (likeness < 0)
+                return agon_fail(err, AGON_ENOMEM, "dedup: out of memory");
+            if (likeness >= likeness_max) {
                 e->items[i].original = k;
                 (*ret_n)++;
             }

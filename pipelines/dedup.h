@@ -5,6 +5,6 @@
 struct agon_corpus;
 
 /* Of two kept tasks of different environments whose prompts say nearly the same
- * (synth/filter.h), the one with the later (environment, task) leaves; an environment
+ * (agon_prompt_likeness()), the one with the later (environment, task) leaves; an environment
  * without tasks leaves too. Marked in `meta` when done, and not done twice. */
 int agon_dedup(struct agon_corpus *c, struct agon_err *err) AGON_MUST_USE;

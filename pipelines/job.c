@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-int64_t agon_clock_ms(void)
+int64_t agon_run_clock_ms(void)
 {
     struct timespec ts;
     clock_gettime(CLOCK_MONOTONIC, &ts);
@@ -210,7 +210,7 @@ static int job_begin_stage(struct agon_job *job, struct agon_err *err)
     };
     agon_stage_name(&job->place, name);
     int r = job_samples(job, name, &job->place.sample, err);
-    job->stage_began_ms = agon_clock_ms();
+    job->stage_began_ms = agon_run_clock_ms();
     return r ? r : agon_stage_begin(&job->stage, &shop, job->draft, &job->place, err);
 }
 
@@ -240,7 +240,7 @@ static int commit_row(struct agon_job *job, const char *stage, struct agon_err *
         .done = !failure,
         .reason = failure,
         .report = agon_stage_report(job->stage),
-        .wall_ms = agon_clock_ms() - job->stage_began_ms,
+        .wall_ms = agon_run_clock_ms() - job->stage_began_ms,
     };
     int r = agon_corpus_stage(job->run->corpus, &row, err);
     if (r || (r = commit_events(job, stage, err)))
@@ -361,7 +361,7 @@ int agon_job_step(struct agon_job *job, int parallel, struct agon_err *err)
         case JOB_STAGE: r = job_step_stage(job, err); break;
         case JOB_SOLVE: r = agon_job_solve(job, parallel, err); break;
         case JOB_PUBLISH: r = agon_job_publish(job, err); break;
-        case JOB_DONE: return AGON_JOB_OVER;
+        case JOB_DONE: return AGON_JOB_OVER; /* nothing left to begin */
         }
         if (r == AGON_JOB_OVER)
             r = job_read_row(job, err);

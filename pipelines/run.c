@@ -199,7 +199,7 @@ static int run_rows(struct agon_run *run, struct agon_err *err)
 int agon_run_open(struct agon_run *run, const struct agon_run_options *o,
                   const struct agon_family *family, struct agon_err *err)
 {
-    *run = (struct agon_run){.o = *o, .family = family, .began_ms = agon_clock_ms()};
+    *run = (struct agon_run){.o = *o, .family = family, .began_ms = agon_run_clock_ms()};
     agon_rng_init(&run->rng, (uint64_t)o->seed);
     int r = run_check_options(run, err);
     if (r || (r = run_read_categories(run, err)) ||
@@ -227,7 +227,7 @@ static void run_progress(struct agon_run *run, struct jobs *jobs)
 {
     char line[512];
     int n = 0;
-    int64_t seconds = (agon_clock_ms() - run->began_ms) / 1000;
+    int64_t seconds = (agon_run_clock_ms() - run->began_ms) / 1000;
     for (int i = 0; i < jobs->n && n < 300; i++)
         n += snprintf(line + n, sizeof(line) - (size_t)n, ", %.40s %s", jobs->items[i]->id,
                       agon_job_place(jobs->items[i]));
@@ -256,7 +256,8 @@ static int jobs_step(struct agon_run *run, struct jobs *jobs, struct agon_err *e
         struct agon_job *job = jobs->items[i];
         if (!r)
             r = agon_job_step(job, share > 0 ? share : 1, err);
-        if (!r && job->step == JOB_DONE) {
+        if (r == AGON_JOB_OVER) {
+            r = 0;
             agon_job_free(job);
             jobs->n_over++;
         } else {

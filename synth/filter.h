@@ -1,12 +1,8 @@
 #pragma once
 /*
  * The filter: which tasks of an environment are kept, from the counts of their
- * rollouts (DESIGN.md, "pass@k" and gate 10), and which prompts of two environments
- * say nearly the same. Pure functions of counts and texts.
+ * rollouts (DESIGN.md, "pass@k" and gate 10). A pure function of counts.
  */
-#include "base/err.h"
-#include "base/str.h"
-
 #include <stdbool.h>
 
 struct agon_filter_rule {
@@ -23,10 +19,3 @@ struct agon_filter_task {
     char reason[160];         /* out: why not */
 };
 void agon_filter_decide(const struct agon_filter_rule *rule, struct agon_filter_task *tasks, int n);
-
-/*
- * Do two prompts say nearly the same? Words (letters and digits, ASCII case folded) in
- * runs of three; Jaccard's index of the two sets is at least 0.8.
- */
-int agon_filter_near(struct agon_str a, struct agon_str b, bool *ret_near,
-                     struct agon_err *err) AGON_MUST_USE;
