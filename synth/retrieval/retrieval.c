@@ -12,6 +12,7 @@
 #include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 
 enum { RETRIEVAL_HITS = 6, RETRIEVAL_SEARXNG_MAX = 1 << 20 };
 
@@ -42,7 +43,8 @@ int agon_retrieval_new(struct agon_retrieval **ret, struct agon_library *lib, st
         return bad;
     if (asprintf(&r->docs_dir, "%s/stage.XXXXXX", lib->dir) < 0)
         return r->docs_dir = NULL, agon_fail(err, AGON_ENOMEM, "retrieval: out of memory");
-    if (!mkdtemp(r->docs_dir))
+    /* The bash box runs as another user and shows this directory: nothing in it is secret. */
+    if (!mkdtemp(r->docs_dir) || chmod(r->docs_dir, 0755))
         return agon_fail(err, AGON_ESYS, "%s: %m", r->docs_dir);
     *ret = AGON_STEAL(r);
     return 0;

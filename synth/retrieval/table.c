@@ -250,7 +250,7 @@ static int table_number_headers(struct agon_table *t, int n, struct agon_err *er
 static bool is_missing(struct agon_str s)
 {
     static const char *const words[] = {"",    "NA",  "N/A",  "NULL", "null",
-                                        "NaN", "nan", "None", "\\N"};
+                                        "NaN", "nan", "\\N"};
     for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
         if (agon_str_is(s, words[i]))
             return true;
