@@ -36,7 +36,7 @@ return function(tools)
             if exams[i].shares[j] and other.slot.on_date == slot.on_date then return false end
             if other.room.building == room.building then in_building = in_building + 1 end
         end
-        return in_building < 2
+        return in_building < 3
     end
     local function place(i)
         local exam = exams[i]

@@ -78,13 +78,13 @@ check{ name = "long_ones_early", text = "An exam of more than 90 minutes starts 
     return true
 end }
 
-check{ name = "spread", text = "No building holds more than two of these exams.", run = function(world, answer)
+check{ name = "spread", text = "No building holds more than three of these exams.", run = function(world, answer)
     local held = {}
     for _, one in ipairs(answer) do
         local building = world:value("SELECT building FROM rooms WHERE room = ?", one.room)
         if building then
             held[building] = (held[building] or 0) + 1
-            if held[building] > 2 then return false end
+            if held[building] > 3 then return false end
         end
     end
     return true

@@ -26,7 +26,8 @@ local function due_services(world)
 end
 
 local function day_loans(changes, copy_id, to)
-    return changes:inserted("loans", {copy_id = copy_id, member_id = to, lent_on = "2025-03-10", due_on = "2025-03-31"})
+    return changes:inserted("loans",
+        {copy_id = copy_id, member_id = to, lent_on = "2025-03-10", due_on = "2025-03-31", returned_on = null})
 end
 
 -- The loan of a copy of the book to her, hers by a hold left out.

@@ -1,0 +1,367 @@
+/*
+ * The environments written by hand: intact, solvable, judged as their prompts say, and
+ * accepted by every gate. trip_planning is also held against a judge of its own
+ * (trip_cases.py) that shares no code with its verifier.
+ */
+#include "base/file.h"
+#include "base/json.h"
+#include "sandbox/cell.h"
+#include "tests/test.h"
+#include "verifiers/gates.h"
+#include "verifiers/regress.h"
+#include "verifiers/trial.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+static const char *const names[] = {"trip_planning", "library_loans", "exam_timetable"};
+enum { N_NAMES = 3, ITEMS_MAX = 2000 };
+
+static struct agon_sandbox *sandbox;
+
+static void sandbox_end(void)
+{
+    agon_sandbox_close(sandbox);
+}
+
+static bool sandbox_ready(void)
+{
+    struct agon_err err;
+    struct agon_sandbox_options options = {.cell_program = getenv("AGON_CELL")};
+    if (sandbox)
+        return true;
+    if (agon_sandbox_open(&sandbox, &options, &err)) {
+        printf("# %s\n", err.text);
+        return false;
+    }
+    atexit(sandbox_end);
+    return true;
+}
+
+/* An environment of the catalogue, open. */
+struct opened {
+    struct agon_env *env;
+    struct agon_runtime *rt;
+};
+
+static void opened_deinit(struct opened *o)
+{
+    agon_runtime_free(o->rt);
+    agon_env_free(o->env);
+}
+
+static bool open_named(struct opened *o, const char *name)
+{
+    char dir[4096];
+    struct agon_err err;
+    struct agon_buf reason AGON_AUTO(agon_buf_deinit) = AGON_BUF(4000);
+    snprintf(dir, sizeof(dir), "%s/%s", CATALOG, name);
+    if (!sandbox_ready())
+        return false;
+    if (agon_env_load(&o->env, dir, &err)) {
+        printf("# %s\n", err.text);
+        return false;
+    }
+    if (agon_runtime_open(&o->rt, sandbox, o->env->world_path, agon_str(o->env->tools), &reason,
+                          &err)) {
+        printf("# %s %s\n", agon_buf_text(&reason), err.text);
+        return false;
+    }
+    return true;
+}
+
+static const struct agon_task *task_by_id(const struct agon_env *env, const char *id)
+{
+    for (int i = 0; id && i < env->n_tasks; i++)
+        if (!strcmp(env->tasks[i].id, id))
+            return &env->tasks[i];
+    return NULL;
+}
+
+/* ---- what regression says ---- */
+
+TEST(every_environment_is_as_it_was_sealed)
+{
+    struct agon_err err = {0};
+    struct agon_regress_report report AGON_AUTO(agon_regress_report_deinit);
+    agon_regress_report_init(&report);
+    REQUIRE(sandbox_ready());
+    if (!EXPECT(agon_regress_corpus(sandbox, CATALOG, &report, &err) == 0))
+        printf("# %s %s\n", agon_buf_text(&report.lines), err.text);
+    EXPECT(report.n_envs == N_NAMES && report.n_tasks == 10 && report.n_failures == 0);
+    EXPECT(report.n_negatives >= 60);
+    EXPECT_HAS(agon_buf_text(&report.lines), "trip_planning: 4 tasks, ");
+}
+
+/* A copy of an environment with one file changed by a sed script; what regression says of it. */
+static void regress_spoiled(const char *name, const char *file, const char *script, char *ret,
+                            size_t size)
+{
+    char dir[] = "/tmp/agon-catalog-XXXXXX", command[9000];
+    struct agon_err err = {0};
+    struct agon_regress_report report AGON_AUTO(agon_regress_report_deinit);
+    agon_regress_report_init(&report);
+    snprintf(ret, size, "nothing");
+    REQUIRE(sandbox_ready() && mkdtemp(dir));
+    snprintf(command, sizeof(command), "cp -r '%s/%s/.' %s && sed -i '%s' %s/%s", CATALOG, name,
+             dir, script, dir, file);
+    REQUIRE(system(command) == 0);
+    int r = agon_regress_env(sandbox, dir, &report, &err);
+    snprintf(ret, size, "%d %s%s", r, agon_buf_text(&report.lines), err.text);
+    EXPECT(agon_dir_remove(dir, &err) == 0);
+}
+
+TEST(an_altered_file_is_named)
+{
+    char said[8192];
+    regress_spoiled("exam_timetable", "tasks/t1_l2/prompt.md", "s/four/five/", said, sizeof(said));
+    EXPECT(said[0] == '1');
+    EXPECT_HAS(said, "tasks/t1_l2/prompt.md");
+}
+
+TEST(a_golden_answer_that_no_longer_passes_is_named)
+{
+    char said[8192];
+    regress_spoiled("library_loans", "tasks/t1_l1/verifier.lua",
+                    "s/not row or answer.lent == row.copy_id/false/", said, sizeof(said));
+    EXPECT(said[0] == '1');
+    EXPECT_HAS(said, "library_loans/t1_l1: the golden answer does not pass: names_copy");
+}
+
+TEST(a_negative_that_passes_is_named)
+{
+    char said[8192];
+    regress_spoiled("library_loans", "tasks/t1_l1/verifier.lua",
+                    "s/not row or answer.lent == row.copy_id/true/", said, sizeof(said));
+    EXPECT(said[0] == '1');
+    EXPECT_HAS(said, "passes, it should fail check 'names_copy'");
+}
+
+TEST(tools_that_do_not_load_are_a_finding)
+{
+    char said[8192];
+    regress_spoiled("exam_timetable", "tools.lua",
+                    "s/tool{ name = \"get_exam\"/tool{ nam = \"get_exam\"/", said, sizeof(said));
+    EXPECT(said[0] == '1');
+    EXPECT_HAS(said, "its tools do not load");
+}
+
+TEST(a_broken_env_json_is_a_finding)
+{
+    char said[8192];
+    regress_spoiled("exam_timetable", "env.json", "1s/{//", said, sizeof(said));
+    EXPECT(said[0] == '1');
+    EXPECT_HAS(said, "env.json");
+}
+
+TEST(a_folder_without_environments_is_an_error)
+{
+    struct agon_err err = {0};
+    struct agon_regress_report report AGON_AUTO(agon_regress_report_deinit);
+    agon_regress_report_init(&report);
+    REQUIRE(sandbox_ready());
+    EXPECT(agon_regress_corpus(sandbox, CATALOG "/trip_planning/tasks", &report, &err) ==
+           AGON_EINPUT);
+    EXPECT_HAS(err.text, "no environment here");
+}
+
+/* ---- negatives ---- */
+
+/* Each negative of a task fails the check that it names and no other; each check has one. */
+static void negatives_agree(struct opened *o, const struct agon_task *t)
+{
+    struct agon_err err;
+    struct agon_buf reason AGON_AUTO(agon_buf_deinit) = AGON_BUF(4000);
+    char named[64][64];
+    int n_named = 0, n_checks = 0;
+    size_t i;
+    json_t *one;
+    json_array_foreach(t->negatives, i, one)
+    {
+        struct agon_verdict v AGON_AUTO(agon_verdict_deinit) = {0};
+        struct agon_buf text AGON_AUTO(agon_buf_deinit) = AGON_BUF(1 << 20);
+        const char *fails = agon_json_text(one, "fails", "");
+        agon_json_dump(&text, json_object_get(one, "answer"));
+        REQUIRE(agon_verdict(o->rt, t, agon_buf_str(&text), json_object_get(one, "writes"), &v,
+                             &reason, &err) == 0);
+        n_checks = v.n_checks;
+        bool alone = !v.pass && !v.schema && !v.replay && !v.unclaimed;
+        for (int k = 0; k < v.n_checks; k++)
+            alone = alone &&
+                    (v.checks[k].end == AGON_CHECK_FAIL) == !strcmp(v.checks[k].name, fails) &&
+                    v.checks[k].end != AGON_CHECK_ERROR;
+        if (!EXPECT(alone))
+            printf("# %s negative %zu should fail '%s' alone\n", t->id, i + 1, fails);
+        bool known = false;
+        for (int k = 0; k < n_named; k++)
+            known = known || !strcmp(named[k], fails);
+        if (!known && n_named < 64)
+            snprintf(named[n_named++], sizeof(named[0]), "%s", fails);
+    }
+    if (!EXPECT(n_checks > 0 && n_named == n_checks))
+        printf("# %s: %d of %d checks have a negative\n", t->id, n_named, n_checks);
+}
+
+TEST(for_every_check_some_answer_fails_it_alone)
+{
+    for (int i = 0; i < N_NAMES; i++) {
+        struct opened o AGON_AUTO(opened_deinit) = {0};
+        REQUIRE(open_named(&o, names[i]));
+        for (int k = 0; k < o.env->n_tasks; k++)
+            negatives_agree(&o, &o.env->tasks[k]);
+    }
+}
+
+/* ---- gates ---- */
+
+TEST(every_task_passes_the_gates_at_its_level)
+{
+    for (int i = 0; i < N_NAMES; i++) {
+        struct opened o AGON_AUTO(opened_deinit) = {0};
+        REQUIRE(open_named(&o, names[i]));
+        for (int k = 0; k < o.env->n_tasks; k++) {
+            struct agon_task *t = &o.env->tasks[k];
+            struct agon_gate_report report AGON_AUTO(agon_gate_report_deinit) = {0};
+            struct agon_err err = {0};
+            json_auto_t *wrong = json_incref(t->negatives);
+            json_auto_t *golden = json_incref(t->golden);
+            struct agon_gate_input in = {
+                .rt = o.rt, .task = t, .below = task_by_id(o.env, t->parent), .wrong = wrong};
+            agon_rng_init(&in.rng, 20); /* not the seed that sealed it */
+            if (!EXPECT(agon_gates(&in, &report, &err) == 0))
+                printf("# %s/%s: %s %s\n", names[i], t->id, agon_buf_text(&report.reason),
+                       err.text);
+            EXPECT(json_equal(json_object_get(t->golden, "answer"),
+                              json_object_get(golden, "answer")));
+        }
+    }
+}
+
+/* ---- trip_planning ---- */
+
+TEST(trip_planning_has_the_reports_tools)
+{
+    static const char *const tools[] = {
+        "get_all_attractions_by_city", "get_all_cities",           "get_all_hotels_by_city",
+        "get_all_restaurants_by_city", "get_city_by_attraction",   "get_city_by_hotel",
+        "get_city_by_restaurant",      "get_city_transport",       "get_infos_by_attraction",
+        "get_infos_by_city",           "get_infos_by_hotel",       "get_infos_by_restaurant",
+        "get_inter_city_transport",    "get_weather_by_city_date", /* and submit_result, the
+                                                                      driver's own */
+    };
+    struct opened o AGON_AUTO(opened_deinit) = {0};
+    REQUIRE(open_named(&o, "trip_planning"));
+    REQUIRE(agon_runtime_n_tools(o.rt) == 14);
+    for (int i = 0; i < 14; i++)
+        EXPECT(!strcmp(agon_runtime_tool(o.rt, i)->name, tools[i]));
+}
+
+TEST(trip_planning_submits_what_the_report_says)
+{
+    static const char *const keys[] = {"time",
+                                       "city",
+                                       "hotel",
+                                       "afternoon_restaurant",
+                                       "afternoon_attraction",
+                                       "evening_restaurant"};
+    struct opened o AGON_AUTO(opened_deinit) = {0};
+    REQUIRE(open_named(&o, "trip_planning"));
+    const struct agon_task *t = task_by_id(o.env, "t1_l3");
+    REQUIRE(t && t->answers == AGON_ANSWERS_MANY);
+    json_t *golden = json_object_get(t->golden, "answer");
+    REQUIRE(json_array_size(golden) == 3);
+    int i = 0;
+    const char *key;
+    json_t *value;
+    json_object_foreach(json_array_get(golden, 1), key, value)
+        EXPECT(i < 6 && !strcmp(key, keys[i++]));
+    EXPECT(i == 6 && !strcmp(agon_json_text(json_array_get(golden, 1), "time", ""), "2025-10-02"));
+}
+
+/* The cases of one task, judged in one trial; both judges must name the same broken checks. */
+static void cases_agree(struct opened *o, const struct agon_task *t, const json_t *cases,
+                        int *n_passed)
+{
+    static struct agon_trial_item items[ITEMS_MAX];
+    struct agon_buf texts AGON_AUTO(agon_buf_deinit) = AGON_BUF(64 << 20);
+    struct agon_buf reason AGON_AUTO(agon_buf_deinit) = AGON_BUF(4000);
+    struct agon_verdict checks AGON_AUTO(agon_verdict_deinit) = {0};
+    struct agon_trial trial AGON_AUTO(agon_trial_deinit) = {0};
+    struct agon_err err;
+    size_t n = json_array_size(cases), offsets[ITEMS_MAX + 1];
+    REQUIRE(n <= ITEMS_MAX);
+    for (size_t i = 0; i < n; i++) {
+        offsets[i] = texts.size;
+        agon_json_dump(&texts, json_object_get(json_array_get(cases, i), "answer"));
+    }
+    offsets[n] = texts.size;
+    for (size_t i = 0; i < n; i++)
+        items[i] =
+            (struct agon_trial_item){{texts.data + offsets[i], offsets[i + 1] - offsets[i]}, NULL};
+    struct agon_trial_input input = {.answer_schema = t->answer_schema,
+                                     .verifier = agon_str(t->verifier),
+                                     .items = items,
+                                     .n_items = (int)n};
+    REQUIRE(agon_verdict_checks(o->rt, agon_str(t->verifier), &checks, &reason, &err) == 0);
+    REQUIRE(agon_trial(o->rt, &input, &trial, &reason, &err) == 0);
+    for (size_t i = 0; i < n; i++) {
+        const json_t *one = json_array_get(cases, i);
+        uint64_t wanted = 0;
+        for (size_t k = 0; k < json_array_size(json_object_get(one, "fails")); k++)
+            for (int c = 0; c < checks.n_checks; c++)
+                if (!strcmp(checks.checks[c].name,
+                            json_string_value(json_array_get(json_object_get(one, "fails"), k))))
+                    wanted |= UINT64_C(1) << c;
+        const struct agon_brief *b = &trial.briefs[i];
+        *n_passed += b->pass;
+        if (!EXPECT(b->pass == (json_array_size(json_object_get(one, "fails")) == 0) &&
+                    b->failed == wanted))
+            printf("# %s: verifier %llx, judge %llx: %.*s\n", t->id, (unsigned long long)b->failed,
+                   (unsigned long long)wanted, AGON_STR_ARG(items[i].answer));
+    }
+}
+
+TEST(trip_planning_is_judged_as_by_an_independent_judge)
+{
+    enum { N = 400 };
+    struct opened o AGON_AUTO(opened_deinit) = {0};
+    REQUIRE(open_named(&o, "trip_planning"));
+    FILE *f = popen(
+        "python3 '" SOURCES "/trip_cases.py' '" CATALOG "/trip_planning/world.sql' 5 400", "r");
+    json_auto_t *cases = json_object();
+    char *line = NULL;
+    size_t size = 0;
+    REQUIRE(f != NULL);
+    while (getline(&line, &size, f) > 0) {
+        json_t *one = NULL;
+        struct agon_err err;
+        REQUIRE(agon_json_parse(&one, agon_str(line), &err) == 0);
+        const char *id = agon_json_text(one, "task", "");
+        if (!json_object_get(cases, id))
+            json_object_set_new(cases, id, json_array());
+        json_array_append_new(json_object_get(cases, id), one);
+    }
+    free(line);
+    REQUIRE(pclose(f) == 0 && json_object_size(cases) == 4);
+    const char *id;
+    json_t *list;
+    json_object_foreach(cases, id, list)
+    {
+        int n_passed = 0;
+        EXPECT(json_array_size(list) == N);
+        cases_agree(&o, task_by_id(o.env, id), list, &n_passed);
+        EXPECT(n_passed >= 20 && n_passed <= N / 2); /* both ways are well tried */
+    }
+}
+
+TEST(worlds_are_what_their_generators_make)
+{
+    for (int i = 0; i < N_NAMES; i++) {
+        char command[9000];
+        snprintf(command, sizeof(command),
+                 "lua5.4 '%s/%s/make_world.lua' | cmp -s - '%s/%s/world.sql'", CATALOG, names[i],
+                 CATALOG, names[i]);
+        EXPECT(system(command) == 0);
+    }
+}
