@@ -85,9 +85,6 @@ static int loads_checks(struct gate_run *g)
     for (int i = 0; i < v->n_checks; i++) {
         if (!v->checks[i].name[0] || !v->checks[i].text[0])
             return gate_refuse(g, "check %d has an empty name or text", i + 1);
-        for (int j = 0; j < i; j++)
-            if (!strcmp(v->checks[i].name, v->checks[j].name))
-                return gate_refuse(g, "two checks are called '%s'", v->checks[i].name);
     }
     return 0;
 }
