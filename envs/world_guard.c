@@ -87,7 +87,8 @@ int world_open_memory(sqlite3 **ret, struct agon_err *err)
 static const char *const functions[] = {
     "->",          "->>",         "abs",          "acos",         "asin",          "atan",
     "atan2",       "avg",         "ceil",         "ceiling",      "char",          "coalesce",
-    "cos",         "count",       "cume_dist",    "date",         "datetime",      "degrees",
+    "cos",         "count",       "cume_dist",    "current_date", "current_time",  "current_timestamp",
+    "date",        "datetime",    "degrees",
     "dense_rank",  "exp",         "first_value",  "floor",        "glob",          "group_concat",
     "hex",         "ifnull",      "iif",          "instr",        "json",          "json_array",
     "json_array_length", "json_each", "json_extract", "json_group_array", "json_group_object",
@@ -232,13 +233,13 @@ int world_guard(struct agon_world *w, struct agon_err *err)
         sqlite3_step(q) == SQLITE_ROW)
         pages = sqlite3_column_int64(q, 0);
     sqlite3_finalize(q);
-    /* The schema's functions are made on first use, by an UPDATE that the guard would refuse. */
+    /* Table-valued functions are made on first use, by an UPDATE that the guard would refuse. */
     char sql[512];
     snprintf(sql, sizeof(sql),
              "PRAGMA max_page_count=%lld; PRAGMA temp_store=MEMORY; PRAGMA cell_size_check=ON;"
              "SELECT 1 FROM pragma_table_info('t'); SELECT 1 FROM pragma_table_xinfo('t');"
              "SELECT 1 FROM pragma_index_list('t'); SELECT 1 FROM pragma_index_info('t');"
-             "SELECT 1 FROM pragma_foreign_key_list('t')",
+             "SELECT 1 FROM pragma_foreign_key_list('t'); SELECT 1 FROM json_each('[]')",
              (long long)(2 * pages + 1024));
     int r = world_exec(w, sql, err);
     if (r)

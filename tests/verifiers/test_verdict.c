@@ -1,46 +1,12 @@
 /* Verdicts and trials in real cells: checks, changes and claims, perturbed worlds, batches. */
 #include "base/json.h"
-#include "sandbox/cell.h"
+#include "tests/envs/open.h"
 #include "tests/envs/samples.h"
 #include "tests/test.h"
 #include "verifiers/trial.h"
 
 #include <stdlib.h>
 #include <time.h>
-#include <unistd.h>
-
-struct bench {
-    struct agon_sandbox *sandbox;
-    struct agon_runtime *rt;
-    struct agon_buf reason;
-    struct agon_err err;
-};
-
-static void bench_close(struct bench *b)
-{
-    agon_runtime_free(b->rt);
-    agon_sandbox_close(b->sandbox);
-    agon_buf_deinit(&b->reason);
-}
-
-static bool bench_start(struct bench *b)
-{
-    *b = (struct bench){.reason = AGON_BUF(1 << 20)};
-    char path[] = "/tmp/agon-test-world-XXXXXX";
-    int r = agon_sandbox_open(&b->sandbox, NULL, &b->err);
-    if (!r)
-        r = sample_world_file(path);
-    if (!r)
-        r = agon_runtime_open(&b->rt, b->sandbox, path, agon_str(sample_tools), &b->reason, &b->err);
-    (void)unlink(path);
-    if (!EXPECT(r == 0))
-        printf("# %d %s %s\n", r, r < 0 ? b->err.text : "", agon_buf_text(&b->reason));
-    return r == 0;
-}
-
-#define START(b)                                   \
-    struct bench b AGON_AUTO(bench_close) = {0};   \
-    REQUIRE(bench_start(&b))
 
 static const char verifier[] =
     "check{ name='hotel', text='the cheapest hotel of Wien', run=function(world, answer)\n"
@@ -75,17 +41,17 @@ static json_t *writes(const char *guest, const char *second)
 }
 
 /* The verdict on an answer, as a line of text. */
-static const char *judge(struct bench *b, const char *answer, json_t *done)
+static const char *judge(struct open_env *b, const char *answer, json_t *done)
 {
     static char line[600];
     json_auto_t *s = schema(), *owned = done;
     char *text = strdup(verifier);
     struct agon_task task = {.answer_schema = s, .verifier = text};
     struct agon_verdict v AGON_AUTO(agon_verdict_deinit) = {0};
-    int r = agon_verdict(b->rt, &task, agon_str(answer), owned, &v, &b->reason, &b->err);
+    int r = agon_verdict(b->rt, &task, agon_str(answer), owned, &v, &b->out, &b->err);
     free(text);
     if (r) {
-        snprintf(line, sizeof(line), "%d %s", r, r < 0 ? b->err.text : agon_buf_text(&b->reason));
+        snprintf(line, sizeof(line), "%d %s", r, r < 0 ? b->err.text : agon_buf_text(&b->out));
         return line;
     }
     int used = snprintf(line, sizeof(line), "%s", v.pass ? "pass" : "fail");
@@ -99,7 +65,7 @@ static const char *judge(struct bench *b, const char *answer, json_t *done)
 
 TEST(golden_passes_and_foreign_writes_fail)
 {
-    START(b);
+    START(b, sample_tools);
     static const char golden[] = "{\"name\": \"Astoria\", \"price\": 120}";
     EXPECT_TEXT(judge(&b, golden, writes("Li", NULL)), "pass hotel=0 booked=0");
     EXPECT_TEXT(judge(&b, golden, NULL), "fail hotel=0 booked=1");
@@ -111,7 +77,7 @@ TEST(golden_passes_and_foreign_writes_fail)
 
 TEST(answers_that_are_no_answers_are_told_so)
 {
-    START(b);
+    START(b, sample_tools);
     EXPECT_TEXT(judge(&b, "{\"name\": 3, \"price\": 1}", NULL), "fail schema: answer.name: expected string, got integer 3");
     EXPECT_TEXT(judge(&b, "Astoria", NULL), "fail schema: answer: not JSON at byte 1: unexpected character");
     EXPECT_TEXT(judge(&b, "{\"name\": \"x\"}", NULL), "fail schema: answer: property 'price' is missing");
@@ -119,7 +85,7 @@ TEST(answers_that_are_no_answers_are_told_so)
 
 TEST(a_verifier_that_does_not_load_is_rejected_with_the_reason)
 {
-    START(b);
+    START(b, sample_tools);
     static const struct {
         const char *text, *reason;
     } cases[] = {
@@ -131,25 +97,25 @@ TEST(a_verifier_that_does_not_load_is_rejected_with_the_reason)
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
         struct agon_verdict v AGON_AUTO(agon_verdict_deinit) = {0};
-        agon_buf_reset(&b.reason);
-        EXPECT(agon_verdict_checks(b.rt, agon_str(cases[i].text), &v, &b.reason, &b.err) == AGON_REJECTED);
-        EXPECT_HAS(agon_buf_text(&b.reason), cases[i].reason);
+        agon_buf_reset(&b.out);
+        EXPECT(agon_verdict_checks(b.rt, agon_str(cases[i].text), &v, &b.out, &b.err) == AGON_REJECTED);
+        EXPECT_HAS(agon_buf_text(&b.out), cases[i].reason);
     }
     struct agon_verdict v AGON_AUTO(agon_verdict_deinit) = {0};
-    EXPECT(agon_verdict_checks(b.rt, agon_str(verifier), &v, &b.reason, &b.err) == 0);
+    EXPECT(agon_verdict_checks(b.rt, agon_str(verifier), &v, &b.out, &b.err) == 0);
     EXPECT(v.n_checks == 2 && !strcmp(v.checks[1].text, "book it for Li"));
 }
 
 TEST(a_verifier_cannot_write)
 {
-    START(b);
+    START(b, sample_tools);
     json_auto_t *s = schema();
     static char text[] = "check{ name='a', text='t', run=function(world) world:exec('DELETE FROM hotel') return true end }"
                          "check{ name='b', text='t', run=function(world) world:rows('DELETE FROM hotel RETURNING id') return true end }"
                          "check{ name='c', text='t', run=function(world) return world:value('SELECT count(*) FROM hotel') == 3 end }";
     struct agon_task task = {.answer_schema = s, .verifier = text};
     struct agon_verdict v AGON_AUTO(agon_verdict_deinit) = {0};
-    REQUIRE(agon_verdict(b.rt, &task, agon_str("{\"name\":\"x\",\"price\":1}"), NULL, &v, &b.reason, &b.err) == 0);
+    REQUIRE(agon_verdict(b.rt, &task, agon_str("{\"name\":\"x\",\"price\":1}"), NULL, &v, &b.out, &b.err) == 0);
     REQUIRE(v.n_checks == 3);
     EXPECT(v.checks[0].end == AGON_CHECK_ERROR && v.checks[1].end == AGON_CHECK_ERROR && v.checks[2].end == AGON_CHECK_PASS);
     EXPECT_HAS(v.checks[0].reason, "a verifier only reads");
@@ -157,21 +123,21 @@ TEST(a_verifier_cannot_write)
 }
 
 /* One trial: solve, judge, and the old answer beside it. */
-static int run_trial(struct bench *b, const struct agon_perturb *p, struct agon_trial *t)
+static int run_trial(struct open_env *b, const struct agon_perturb *p, struct agon_trial *t)
 {
     json_auto_t *s = schema(), *done = writes("Li", NULL);
     struct agon_trial_item item = {agon_str("{\"name\": \"Astoria\", \"price\": 120.0}"), done};
     struct agon_trial_input input = {.perturb = p, .answer_schema = s, .verifier = agon_str(verifier),
                                      .solution = agon_str(solution), .items = &item, .n_items = 1};
-    int r = agon_trial(b->rt, &input, t, &b->reason, &b->err);
+    int r = agon_trial(b->rt, &input, t, &b->out, &b->err);
     if (r)
-        printf("# %d %s %s\n", r, r < 0 ? b->err.text : "", agon_buf_text(&b->reason));
+        printf("# %d %s %s\n", r, r < 0 ? b->err.text : "", agon_buf_text(&b->out));
     return r;
 }
 
 TEST(a_perturbed_world_moves_the_answer_and_is_put_back)
 {
-    START(b);
+    START(b, sample_tools);
     struct agon_trial plain AGON_AUTO(agon_trial_deinit) = {0};
     REQUIRE(run_trial(&b, NULL, &plain) == 0);
     REQUIRE(plain.solved && plain.own.pass && plain.n_briefs == 1 && plain.briefs[0].pass);
@@ -194,7 +160,7 @@ TEST(a_perturbed_world_moves_the_answer_and_is_put_back)
 
 TEST(keys_are_permuted_and_never_drawn)
 {
-    START(b);
+    START(b, sample_tools);
     static const char echo[] = "return function(tools) local n = {} for _, h in ipairs(tools.hotels{city='Wien'}) do "
                                "n[#n+1] = h.name end return n end";
     json_auto_t *columns = json_loads("[\"hotel.name\", \"hotel.id\"]", 0, NULL);
@@ -202,7 +168,7 @@ TEST(keys_are_permuted_and_never_drawn)
         struct agon_perturb p = {.seed = 1, .draw = draw, .columns = columns};
         struct agon_trial_input input = {.perturb = &p, .solution = agon_str(echo)};
         struct agon_trial t AGON_AUTO(agon_trial_deinit) = {0};
-        REQUIRE(agon_trial(b.rt, &input, &t, &b.reason, &b.err) == 0);
+        REQUIRE(agon_trial(b.rt, &input, &t, &b.out, &b.err) == 0);
         REQUIRE(t.solved && json_array_size(t.run.answer) == 2);
         EXPECT(!json_equal(json_array_get(t.run.answer, 0), json_array_get(t.run.answer, 1)));
     }
@@ -210,7 +176,7 @@ TEST(keys_are_permuted_and_never_drawn)
 
 TEST(overrides_replace_results_and_probes_see_the_initial_state)
 {
-    START(b);
+    START(b, sample_tools);
     json_auto_t *overrides = json_loads("[{\"tool\":\"hotels\",\"arguments\":{\"city\":\"Wien\"},"
                                         "\"result\":[{\"name\":\"Corso\",\"price\":1.0,\"id\":3}]}]",
                                         0, NULL);
@@ -219,7 +185,7 @@ TEST(overrides_replace_results_and_probes_see_the_initial_state)
     struct agon_trial_input input = {.answer_schema = s, .verifier = agon_str(verifier), .solution = agon_str(solution),
                                      .overrides = overrides, .probes = probes};
     struct agon_trial t AGON_AUTO(agon_trial_deinit) = {0};
-    REQUIRE(agon_trial(b.rt, &input, &t, &b.reason, &b.err) == 0);
+    REQUIRE(agon_trial(b.rt, &input, &t, &b.out, &b.err) == 0);
     EXPECT(t.solved && !t.own.pass && !strcmp(agon_json_text(t.run.answer, "name", ""), "Corso"));
     char *text = json_dumps(t.probes, 0);
     EXPECT_TEXT(text, "[{\"result\": []}, {\"error\": \"arguments: property 'city' is missing\"}]");
@@ -228,22 +194,22 @@ TEST(overrides_replace_results_and_probes_see_the_initial_state)
 
 TEST(a_solution_that_fails_says_why_and_one_that_does_not_load_is_rejected)
 {
-    START(b);
+    START(b, sample_tools);
     json_auto_t *s = schema();
     struct agon_trial_input input = {.answer_schema = s, .solution = agon_str("return function(tools) tools.book{hotel='Corso', guest='Li'} return {name='x'} end")};
     struct agon_trial t AGON_AUTO(agon_trial_deinit) = {0};
-    REQUIRE(agon_trial(b.rt, &input, &t, &b.reason, &b.err) == 0);
+    REQUIRE(agon_trial(b.rt, &input, &t, &b.out, &b.err) == 0);
     EXPECT(!t.solved && json_array_size(t.run.calls) == 1);
     EXPECT_TEXT(t.unsolved ? t.unsolved : "", "answer: property 'price' is missing");
     input.solution = agon_str("return 3");
     struct agon_trial u AGON_AUTO(agon_trial_deinit) = {0};
-    EXPECT(agon_trial(b.rt, &input, &u, &b.reason, &b.err) == AGON_REJECTED);
-    EXPECT_HAS(agon_buf_text(&b.reason), "does not return a function");
+    EXPECT(agon_trial(b.rt, &input, &u, &b.out, &b.err) == AGON_REJECTED);
+    EXPECT_HAS(agon_buf_text(&b.out), "does not return a function");
 }
 
 TEST(ten_thousand_answers_are_judged_in_one_request)
 {
-    START(b);
+    START(b, sample_tools);
     enum { N = 10000 };
     static struct agon_trial_item items[N];
     static char texts[N][64];
@@ -256,7 +222,7 @@ TEST(ten_thousand_answers_are_judged_in_one_request)
     struct agon_trial t AGON_AUTO(agon_trial_deinit) = {0};
     struct timespec from, to;
     clock_gettime(CLOCK_MONOTONIC, &from);
-    REQUIRE(agon_trial(b.rt, &input, &t, &b.reason, &b.err) == 0);
+    REQUIRE(agon_trial(b.rt, &input, &t, &b.out, &b.err) == 0);
     clock_gettime(CLOCK_MONOTONIC, &to);
     int right = 0;
     for (int i = 0; i < N; i++)
