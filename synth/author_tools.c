@@ -4,6 +4,7 @@
  * with it.
  */
 #include "base/json.h"
+#include "synth/author_try.h"
 #include "synth/render.h"
 #include "synth/stage_internal.h"
 #include "verifiers/verdict.h"
@@ -38,7 +39,7 @@ static int source_name(struct agon_stage_run *run, struct agon_str source, char 
         return AGON_REJECTED;
     }
     snprintf(ret_name, 64, "%s", agon_runtime_tool(alone, 0)->name);
-    return 0;
+    return agon_author_try_tool(alone, source, reason, err);
 }
 
 /* Does the golden answer of a task, and what its solution gives now, pass? */
