@@ -224,7 +224,11 @@ static void watch_begin(struct agon_boxed *b)
 /* Has it made no progress for too long? Then it is lost. */
 static void watch_look(struct agon_boxed *b)
 {
-    int64_t stall = now_ms(CLOCK_MONOTONIC) - b->beat_ms;
+    int64_t now = now_ms(CLOCK_MONOTONIC), stall = now - b->beat_ms;
+    if (now > b->deadline_ms) {
+        boxed_lose(b, "no reply in time");
+        return;
+    }
     if (atomic_load_explicit(b->heartbeat, memory_order_relaxed) != b->beat) {
         watch_begin(b);
         return;
@@ -263,7 +267,7 @@ static int boxed_send(struct agon_boxed *b, const char *data, size_t size, struc
     return 0;
 }
 
-int agon_boxed_start(struct agon_boxed *b, const char *op, struct agon_str request,
+int agon_boxed_start(struct agon_boxed *b, const char *op, struct agon_str request, int wall_ms_max,
                      struct agon_err *err)
 {
     if (b->busy)
@@ -283,6 +287,7 @@ int agon_boxed_start(struct agon_boxed *b, const char *op, struct agon_str reque
     agon_buf_reset(&b->in);
     b->busy = true;
     watch_begin(b);
+    b->deadline_ms = b->beat_ms + wall_ms_max;
     int r = boxed_send(b, (const char *)&first, sizeof(first.head) + n, err);
     return r || request.size == n ? r : boxed_send(b, request.data + n, request.size - n, err);
 }
@@ -359,14 +364,11 @@ int agon_boxed_take(struct agon_boxed *b, struct agon_buf *reply, char *ret_reas
 int agon_boxed_call(struct agon_boxed *b, const char *op, struct agon_str request, int wall_ms_max,
                     struct agon_buf *reply, char *ret_reason, struct agon_err *err)
 {
-    int64_t start = now_ms(CLOCK_MONOTONIC);
-    int r = b->lost ? 0 : agon_boxed_start(b, op, request, err);
+    int r = b->lost ? 0 : agon_boxed_start(b, op, request, wall_ms_max, err);
     while (r == 0) {
         if (!b->lost)
             (void)wait_readable(b->fd, POLL_MS); /* readable or not, take tells */
         r = agon_boxed_take(b, reply, ret_reason, err);
-        if (r == 0 && wall_ms_max > 0 && now_ms(CLOCK_MONOTONIC) - start > wall_ms_max)
-            boxed_lose(b, "no reply in time");
     }
     return r == AGON_CELL_TAKE_DONE ? 0 : r == AGON_CELL_TAKE_LOST ? AGON_CELL_LOST : r;
 }

@@ -33,7 +33,7 @@ struct agon_boxed {
     char op[AGON_FRAME_OP];         /* of the request in flight */
     struct agon_buf in;             /* head and content as far as they have come */
     uint64_t beat;                  /* last seen, and when it came */
-    int64_t beat_ms;
+    int64_t beat_ms, deadline_ms;
     int64_t stall_cpu_ms; /* CPU time when the stall was first noticed, or -1 */
 };
 
@@ -43,14 +43,14 @@ int agon_boxed_open(struct agon_boxed **ret, struct agon_sandbox *sb,
 void agon_boxed_close(struct agon_boxed *b); /* kills it and all it started; NULL is fine */
 AGON_DEFINE_FREEP(struct agon_boxed, agon_boxed_close)
 /* As agon_cell_start(), agon_cell_take(), agon_cell_call(). wall_ms_max: the call is
- * lost after that, beats or not; 0: no such limit. */
-int agon_boxed_start(struct agon_boxed *b, const char *op, struct agon_str request,
+ * lost after that, beats or not. */
+int agon_boxed_start(struct agon_boxed *b, const char *op, struct agon_str request, int wall_ms_max,
                      struct agon_err *err) AGON_MUST_USE;
 int agon_boxed_take(struct agon_boxed *b, struct agon_buf *reply, char *ret_reason,
                     struct agon_err *err) AGON_MUST_USE;
 int agon_boxed_call(struct agon_boxed *b, const char *op, struct agon_str request, int wall_ms_max,
                     struct agon_buf *reply, char *ret_reason, struct agon_err *err) AGON_MUST_USE;
 
-/* What on this machine keeps boxes from working, as a sentence that ends with the
- * remedy; "" when nothing known does. */
-void agon_probe_remedy(char *ret, size_t size);
+/* What on the machine whose root directory is `root` ("" is this one) keeps boxes from
+ * working, as a sentence that ends with the remedy; "" when nothing known does. */
+void agon_probe_remedy(const char *root, char *ret, size_t size);

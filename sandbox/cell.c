@@ -13,24 +13,33 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { FILTER_BYTES_MAX = 64 << 10, PROGRAM_BYTES_MAX = 1 << 30 };
+enum {
+    FILTER_BYTES_MAX = 64 << 10,
+    PROGRAM_BYTES_MAX = 1 << 30,
+    CALL_WALL_MS = 1800000, /* a cell that was taken over can beat for ever */
+};
 static const size_t cell_bytes_default = 512U << 20;
 
 struct agon_cell {
     struct agon_boxed *boxed; /* owned */
 };
 
-static int find_bwrap(char *ret, size_t size, struct agon_err *err)
+static int find_bwrap(char *ret, size_t size, const char *given, struct agon_err *err)
 {
     static const char *const places[] = {"/usr/bin/bwrap", "/bin/bwrap", "/usr/local/bin/bwrap"};
-    for (size_t i = 0; i < sizeof(places) / sizeof(*places); i++)
+    if (given && access(given, X_OK) == 0) {
+        snprintf(ret, size, "%s", given);
+        return 0;
+    }
+    for (size_t i = 0; !given && i < sizeof(places) / sizeof(*places); i++)
         if (access(places[i], X_OK) == 0) {
             snprintf(ret, size, "%s", places[i]);
             return 0;
         }
     return agon_fail(err, AGON_ESYS,
-                     "sandbox: bubblewrap is missing (no /usr/bin/bwrap), and nothing is run "
-                     "without it: apt-get install bubblewrap");
+                     "sandbox: bubblewrap is missing (no %s), and nothing is run without it: "
+                     "apt-get install bubblewrap",
+                     given ? given : places[0]);
 }
 
 static int cell_path(char *ret, size_t size, const char *given, struct agon_err *err)
@@ -96,7 +105,7 @@ static int sandbox_probe(struct agon_sandbox *sb, struct agon_err *err)
     if (r >= 0)
         agon_fail(err, AGON_ESYS, "the first box was lost: %s", r ? reason : "wrong echo");
     char remedy[256], what[256];
-    agon_probe_remedy(remedy, sizeof(remedy));
+    agon_probe_remedy("", remedy, sizeof(remedy));
     snprintf(what, sizeof(what), "%.*s", (int)sizeof(what) - 1, err->text);
     return agon_fail(err, AGON_ESYS,
                      "sandbox: no box can be built here, so nothing is run. %s%s(%s)", remedy,
@@ -113,7 +122,7 @@ int agon_sandbox_open(struct agon_sandbox **ret, const struct agon_sandbox_optio
     sb->filter = (struct agon_buf)AGON_BUF(FILTER_BYTES_MAX);
     sb->cell_bytes_max =
         options && options->cell_bytes_max ? options->cell_bytes_max : cell_bytes_default;
-    int r = find_bwrap(sb->bwrap, sizeof(sb->bwrap), err);
+    int r = find_bwrap(sb->bwrap, sizeof(sb->bwrap), options ? options->bwrap : NULL, err);
     if (r || (r = agon_launcher_new(&sb->launcher, err)) ||
         (r = program_open(&sb->program_fd, options ? options->cell_program : NULL, err)) ||
         (r = agon_filter_box(&sb->filter, err)) || (r = sandbox_probe(sb, err)))
@@ -159,13 +168,13 @@ void agon_cell_free(struct agon_cell *c)
 int agon_cell_call(struct agon_cell *c, const char *op, struct agon_str request,
                    struct agon_buf *reply, char ret_reason[128], struct agon_err *err)
 {
-    return agon_boxed_call(c->boxed, op, request, 0, reply, ret_reason, err);
+    return agon_boxed_call(c->boxed, op, request, CALL_WALL_MS, reply, ret_reason, err);
 }
 
 int agon_cell_start(struct agon_cell *c, const char *op, struct agon_str request,
                     struct agon_err *err)
 {
-    return agon_boxed_start(c->boxed, op, request, err);
+    return agon_boxed_start(c->boxed, op, request, CALL_WALL_MS, err);
 }
 
 int agon_cell_fd(const struct agon_cell *c)

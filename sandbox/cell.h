@@ -17,9 +17,9 @@ struct agon_sandbox; /* the launcher process and what the start-up probe found *
 struct agon_cell;
 
 struct agon_sandbox_options {
-    const char
-        *cell_program; /* path of agon-cell; NULL: $AGON_CELL, else beside the running program */
-    size_t cell_bytes_max; /* address space of a cell; 0: 512 MiB */
+    const char *cell_program; /* agon-cell; NULL: $AGON_CELL, else beside the running program */
+    const char *bwrap;        /* bubblewrap; NULL: /usr/bin, /bin, /usr/local/bin */
+    size_t cell_bytes_max;    /* address space of a cell; 0: 512 MiB */
 };
 
 /*
@@ -45,7 +45,8 @@ enum { AGON_CELL_LOST = 1 };
  * AGON_CELL_LOST (ret_reason says why: "no heartbeat for 1000 ms", "killed by
  * signal 9", what the op that failed said; the cell can only be freed), or <0 for the
  * driver's own failures. A hang is 1 s of the cell's own CPU time, or 10 s of wall
- * time, without a beat: a machine that is merely busy loses no cell.
+ * time, without a beat: a machine that is merely busy loses no cell. No call lasts
+ * longer than half an hour.
  */
 int agon_cell_call(struct agon_cell *c, const char *op, struct agon_str request,
                    struct agon_buf *reply, char ret_reason[128],

@@ -330,7 +330,8 @@ void agon_launcher_free(struct agon_launcher *l)
 {
     if (!l)
         return;
-    (void)close(l->fd); /* it kills its boxes and ends */
+    (void)shutdown(l->fd, SHUT_RDWR); /* whoever holds a copy of it: it kills its boxes and ends */
+    (void)close(l->fd);
     (void)waitpid(l->pid, NULL, 0);
     pthread_mutex_destroy(&l->lock);
     free(l);

@@ -6,34 +6,48 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-/* The number in a file below /proc/sys, or -1 where there is none. */
-static long setting(const char *path)
+/* What may be in the way, the likeliest first: a file below the root, the number in it
+ * (ANY: that it exists), and what to do. */
+enum { ANY = -1 };
+static const struct obstacle {
+    const char *path;
+    long value;
+    const char *remedy;
+} obstacles[] = {
+    {"/proc/sys/kernel/unprivileged_userns_clone", 0,
+     "Unprivileged user namespaces are off: sysctl -w kernel.unprivileged_userns_clone=1"},
+    {"/proc/sys/user/max_user_namespaces", 0,
+     "User namespaces are off: sysctl -w user.max_user_namespaces=10000"},
+    {"/proc/sys/kernel/apparmor_restrict_unprivileged_userns", 1,
+     "AppArmor restricts user namespaces: give /usr/bin/bwrap a profile with \"userns,\" in "
+     "/etc/apparmor.d, or sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"},
+    {"/.dockerenv", ANY,
+     "This is a container: start it with --security-opt seccomp=unconfined --security-opt "
+     "apparmor=unconfined --security-opt systempaths=unconfined"},
+    {"/run/.containerenv", ANY,
+     "This is a container: start it with --security-opt seccomp=unconfined --security-opt "
+     "unmask=ALL"},
+};
+
+static bool obstacle_is_there(const char *root, const struct obstacle *o)
 {
-    char text[32];
+    char path[512], text[32];
+    snprintf(path, sizeof(path), "%s%s", root, o->path);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
-    if (fd >= 0)
-        (void)close(fd); /* read only */
-    if (n <= 0)
-        return -1;
-    text[n] = '\0';
-    return strtol(text, NULL, 10);
+    if (fd < 0)
+        return false;
+    ssize_t n = read(fd, text, sizeof(text) - 1);
+    (void)close(fd); /* read only */
+    text[n > 0 ? n : 0] = '\0';
+    return o->value == ANY || (n > 0 && strtol(text, NULL, 10) == o->value);
 }
 
-void agon_probe_remedy(char *ret, size_t size)
+void agon_probe_remedy(const char *root, char *ret, size_t size)
 {
-    const char *remedy = "";
-    if (setting("/proc/sys/kernel/unprivileged_userns_clone") == 0)
-        remedy = "Unprivileged user namespaces are off: sysctl -w "
-                 "kernel.unprivileged_userns_clone=1";
-    else if (setting("/proc/sys/user/max_user_namespaces") == 0)
-        remedy = "User namespaces are off: sysctl -w user.max_user_namespaces=10000";
-    else if (setting("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == 1)
-        remedy = "AppArmor restricts user namespaces: give /usr/bin/bwrap a profile with "
-                 "\"userns,\" in /etc/apparmor.d, or sysctl -w "
-                 "kernel.apparmor_restrict_unprivileged_userns=0";
-    else if (access("/.dockerenv", F_OK) == 0 || access("/run/.containerenv", F_OK) == 0)
-        remedy = "This is a container: start it with --security-opt seccomp=unconfined "
-                 "--security-opt apparmor=unconfined --security-opt systempaths=unconfined";
-    snprintf(ret, size, "%s", remedy);
+    snprintf(ret, size, "%s", "");
+    for (size_t i = 0; i < sizeof(obstacles) / sizeof(*obstacles); i++)
+        if (obstacle_is_there(root, &obstacles[i])) {
+            snprintf(ret, size, "%s", obstacles[i].remedy);
+            return;
+        }
 }

@@ -1,9 +1,16 @@
 /* Cells: round trips, and every way in which one can be lost. */
 #include "sandbox/cell.h"
+
+#include "base/file.h"
+#include "sandbox/boxed.h"
 #include "tests/test.h"
 
+#include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 static char reason[128];
 static struct agon_err err;
@@ -86,4 +93,72 @@ TEST(a_program_that_is_no_cell_is_refused)
     EXPECT(agon_sandbox_open(&sb, &o, &err) == AGON_ESYS);
     EXPECT_HAS(err.text, "nothing is run");
     EXPECT_HAS(err.text, "ended with status 1");
+}
+
+TEST(a_missing_bubblewrap_is_told_with_its_remedy)
+{
+    struct agon_sandbox *sb AGON_AUTO(agon_sandbox_closep) = NULL;
+    struct agon_sandbox_options o = {.bwrap = "/nowhere/bwrap"};
+    EXPECT(agon_sandbox_open(&sb, &o, &err) == AGON_ESYS);
+    EXPECT_HAS(err.text, "apt-get install bubblewrap");
+    o.bwrap = "/bin/false";
+    EXPECT(agon_sandbox_open(&sb, &o, &err) == AGON_ESYS);
+    EXPECT_HAS(err.text, "no box can be built here, so nothing is run");
+}
+
+static void put(const char *root, const char *dir, const char *name, const char *text)
+{
+    char path[256];
+    snprintf(path, sizeof(path), "%s%s", root, dir);
+    EXPECT(agon_dir_make(path, &err) == 0);
+    snprintf(path, sizeof(path), "%s%s/%s", root, dir, name);
+    EXPECT(agon_file_write(path, agon_str(text), false, &err) == 0);
+}
+
+TEST(each_obstacle_has_its_remedy)
+{
+    char root[] = "/tmp/agon-root-XXXXXX", remedy[256];
+    REQUIRE(mkdtemp(root));
+    agon_probe_remedy(root, remedy, sizeof(remedy));
+    EXPECT(remedy[0] == '\0');
+    put(root, "/proc/sys/kernel", "apparmor_restrict_unprivileged_userns", "0\n");
+    put(root, "/proc/sys/user", "max_user_namespaces", "96365\n");
+    agon_probe_remedy(root, remedy, sizeof(remedy));
+    EXPECT(remedy[0] == '\0');
+    put(root, "/run", ".containerenv", "");
+    agon_probe_remedy(root, remedy, sizeof(remedy));
+    EXPECT_HAS(remedy, "container");
+    put(root, "/proc/sys/kernel", "apparmor_restrict_unprivileged_userns", "1\n");
+    agon_probe_remedy(root, remedy, sizeof(remedy));
+    EXPECT_HAS(remedy, "/etc/apparmor.d");
+    put(root, "/proc/sys/user", "max_user_namespaces", "0\n");
+    agon_probe_remedy(root, remedy, sizeof(remedy));
+    EXPECT_HAS(remedy, "sysctl -w user.max_user_namespaces=10000");
+    put(root, "/proc/sys/kernel", "unprivileged_userns_clone", "0\n");
+    agon_probe_remedy(root, remedy, sizeof(remedy));
+    EXPECT_HAS(remedy, "sysctl -w kernel.unprivileged_userns_clone=1");
+    EXPECT(agon_dir_remove(root, &err) == 0);
+}
+
+/* In a user namespace of its own, whose limit of further ones is then 0. */
+static int without_namespaces(void)
+{
+    struct agon_sandbox *sb = NULL;
+    int fd = unshare(CLONE_NEWUSER) ? -1 : open("/proc/sys/user/max_user_namespaces", O_WRONLY);
+    if (fd < 0 || write(fd, "0", 1) != 1)
+        return 2;
+    if (agon_sandbox_open(&sb, NULL, &err) != AGON_ESYS)
+        return 3;
+    printf("# %s\n", err.text);
+    fflush(stdout);
+    return strstr(err.text, "sysctl -w user.max_user_namespaces=10000") ? 0 : 4;
+}
+
+TEST(without_user_namespaces_nothing_is_run)
+{
+    pid_t pid = fork();
+    if (pid == 0)
+        _exit(without_namespaces());
+    int status;
+    EXPECT(waitpid(pid, &status, 0) == pid && status == 0);
 }
