@@ -85,6 +85,11 @@ int gate_batch_add(void *batch, const char *what, struct agon_str answer, const 
     return r;
 }
 
+static uint64_t gate_all_checks(const struct gate_run *g)
+{
+    return g->checks.n_checks == 64 ? UINT64_MAX : (UINT64_C(1) << g->checks.n_checks) - 1;
+}
+
 /* Which check an answer fails alone, or -1: it would pass without it. */
 static int failed_alone(const struct agon_brief *brief)
 {
@@ -128,6 +133,8 @@ int gate_batch_flush(struct gate_batch *b, struct agon_err *err)
         .verifier = agon_str(g->in->task->verifier),
         .items = items,
         .n_items = b->n,
+        /* Whether one check fails alone is all that is asked, and not even that once all have bitten. */
+        .failed_max = g->bitten == gate_all_checks(g) ? 1 : 2,
     };
     struct agon_trial t AGON_AUTO(agon_trial_deinit) = {0};
     struct agon_buf reason AGON_AUTO(agon_buf_deinit) = AGON_BUF(1024);
@@ -227,7 +234,7 @@ static int pool_mutants(struct gate_run *g, struct agon_err *err)
 
 int gate_bites(struct gate_run *g, struct agon_err *err)
 {
-    uint64_t all = g->checks.n_checks == 64 ? UINT64_MAX : (UINT64_C(1) << g->checks.n_checks) - 1;
+    uint64_t all = gate_all_checks(g);
     int r = gate_prepare(g, err);
     if (!r)
         r = pool_wrong(g, err);

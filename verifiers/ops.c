@@ -21,6 +21,7 @@ struct trial {
     json_t *schema;               /* owned or NULL */
     struct agon_verifier *verifier; /* borrowed from the cell, or NULL */
     bool full;
+    int failed_max; /* of the items */
     int64_t fuel; /* spent by checks */
 };
 
@@ -68,12 +69,12 @@ static void add_verdict(struct trial *t, const struct agon_judgement *j, bool fu
 }
 
 /* Judge on the world as it stands. */
-static int trial_judge(struct trial *t, struct agon_str answer, bool full, struct agon_err *err)
+static int trial_judge(struct trial *t, struct agon_str answer, bool full, int failed_max, struct agon_err *err)
 {
     struct agon_judgement j AGON_AUTO(agon_judgement_deinit) = {0};
     int r = agon_world_set_query_only(t->cell->world, true, err);
     if (!r)
-        r = agon_verifier_run(t->verifier, t->schema, answer, full, &j, err);
+        r = agon_verifier_run(t->verifier, t->schema, answer, full, failed_max, &j, err);
     t->fuel += j.fuel;
     if (!r)
         add_verdict(t, &j, full);
@@ -105,7 +106,7 @@ static int trial_item(struct trial *t, struct agon_err *err)
         t->in = peek;
         return agon_session_reset(t->cell, err);
     }
-    return r ? r : trial_judge(t, answer, t->full, err);
+    return r ? r : trial_judge(t, answer, t->full, t->failed_max, err);
 }
 
 /* ---- the parts of a trial, in their order ---- */
@@ -200,11 +201,12 @@ static int trial_solve(struct trial *t, struct agon_str solution, struct agon_er
     agon_session_add_reads(t->cell, t->out);
     agon_wire_add_int(t->out, result.fuel);
     agon_wire_add_int(t->out, judged);
-    return judged ? trial_judge(t, agon_buf_str(&result.answer), true, err) : 0;
+    return judged ? trial_judge(t, agon_buf_str(&result.answer), true, 0, err) : 0;
 }
 
 static int trial_items(struct trial *t, struct agon_err *err)
 {
+    t->failed_max = (int)agon_wire_int(&t->in);
     int n = agon_wire_count(&t->in), r = 0;
     agon_wire_add_int(t->out, t->verifier ? n : 0);
     for (int i = 0; i < n && t->verifier && !r; i++) {

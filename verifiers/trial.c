@@ -89,6 +89,7 @@ static int trial_request(struct agon_buf *b, const struct agon_trial_input *in, 
         r = add_overrides(b, in->overrides, err);
     if (!r)
         r = agon_wire_add_writes(b, in->probes, err); /* calls have the same form */
+    agon_wire_add_int(b, in->failed_max);
     int n = in->verifier.size ? in->n_items : 0;
     agon_wire_add_int(b, n);
     for (int i = 0; i < n && !r; i++) {

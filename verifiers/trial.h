@@ -49,6 +49,9 @@ struct agon_trial_input {
     const json_t *probes; /* calls to make, each on the initial state: [{"tool","arguments"}], or NULL */
     const struct agon_trial_item *items;
     int n_items;
+    /* Judge an item no further once so many checks failed; its brief says pass = false and the checks
+     * that failed so far, and unclaimed then means nothing. 0: all checks run. */
+    int failed_max;
 };
 
 struct agon_trial {

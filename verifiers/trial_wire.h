@@ -4,7 +4,7 @@
  *
  * Request: perturbed (0/1) [seed, draw, n, columns]; reverse; full (verdicts of items
  * with reasons); schema text; verifier text; solution text; n overrides (tool,
- * arguments, result); n probes (tool, arguments); n items (answer, writes).
+ * arguments, result); n probes (tool, arguments); failed_max; n items (answer, writes).
  *
  * Reply: status, reason (1: solution or verifier does not load; nothing follows);
  * n checks (name, text); run: -1 none, 0 solved, 1 unsolved [why, answer, calls,

@@ -189,10 +189,11 @@ static int judge_enter(struct judging *j, char reason[REASON_MAX], int64_t *fuel
     return r;
 }
 
-static int judge_checks(struct judging *j, bool want_reasons, struct agon_judgement *ret, struct agon_err *err)
+static int judge_checks(struct judging *j, bool want_reasons, int failed_max, struct agon_judgement *ret, struct agon_err *err)
 {
     char reason[REASON_MAX];
-    for (int i = 0; i < j->v->n_checks; i++) {
+    int n_failed = 0;
+    for (int i = 0; i < j->v->n_checks && (!failed_max || n_failed < failed_max); i++) {
         j->check = i;
         j->pass = false;
         int r = judge_enter(j, reason, &ret->fuel, err);
@@ -200,6 +201,7 @@ static int judge_checks(struct judging *j, bool want_reasons, struct agon_judgem
             return r;
         if (r == 0 && j->pass)
             continue;
+        n_failed++;
         ret->failed |= UINT64_C(1) << i;
         ret->raised |= (uint64_t)(r > 0) << i;
         if (r > 0 && want_reasons && !(ret->reasons[i] = strdup(reason)))
@@ -209,7 +211,7 @@ static int judge_checks(struct judging *j, bool want_reasons, struct agon_judgem
 }
 
 int agon_verifier_run(struct agon_verifier *v, const json_t *schema, struct agon_str answer,
-                      bool want_reasons, struct agon_judgement *ret, struct agon_err *err)
+                      bool want_reasons, int failed_max, struct agon_judgement *ret, struct agon_err *err)
 {
     struct judging j = {.v = v, .schema = schema, .answer = answer, .check = -1};
     char reason[REASON_MAX];
@@ -224,7 +226,7 @@ int agon_verifier_run(struct agon_verifier *v, const json_t *schema, struct agon
     agon_changes_deinit(&v->changes);
     r = agon_changes_of(&v->changes, v->host.world, err);
     if (!r)
-        r = judge_checks(&j, want_reasons, ret, err);
+        r = judge_checks(&j, want_reasons, failed_max, ret, err);
     for (int i = 0; !r && i < v->changes.n && !ret->unclaimed; i++) {
         if (v->changes.items[i].claimed)
             continue;

@@ -39,6 +39,7 @@ struct agon_judgement {
     char *reasons[AGON_CHECKS_MAX]; /* owned; of checks that raised, where reasons are wanted */
 };
 void agon_judgement_deinit(struct agon_judgement *j);
-/* Judge an answer (JSON text) on the world as it stands; nothing is written. */
+/* Judge an answer (JSON text) on the world as it stands; nothing is written. Ends once failed_max
+ * checks failed (0: all run). */
 int agon_verifier_run(struct agon_verifier *v, const json_t *schema, struct agon_str answer,
-                      bool want_reasons, struct agon_judgement *ret, struct agon_err *err) AGON_MUST_USE;
+                      bool want_reasons, int failed_max, struct agon_judgement *ret, struct agon_err *err) AGON_MUST_USE;

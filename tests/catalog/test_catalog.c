@@ -305,6 +305,13 @@ static void cases_agree(struct opened *o, const struct agon_task *t, const json_
                                      .n_items = (int)n};
     REQUIRE(agon_verdict_checks(o->rt, agon_str(t->verifier), &checks, &reason, &err) == 0);
     REQUIRE(agon_trial(o->rt, &input, &trial, &reason, &err) == 0);
+    /* Judged only until a first check failed, the same ones pass. */
+    struct agon_trial brief AGON_AUTO(agon_trial_deinit) = {0};
+    input.failed_max = 1;
+    REQUIRE(agon_trial(o->rt, &input, &brief, &reason, &err) == 0);
+    for (size_t i = 0; i < n; i++)
+        EXPECT(brief.briefs[i].pass == trial.briefs[i].pass &&
+               __builtin_popcountll(brief.briefs[i].failed) == !trial.briefs[i].pass);
     for (size_t i = 0; i < n; i++) {
         const json_t *one = json_array_get(cases, i);
         uint64_t wanted = 0;
