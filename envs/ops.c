@@ -159,8 +159,8 @@ static int sql_rows(struct agon_statement *st, struct agon_buf *out, struct agon
     sqlite3_stmt *q = agon_statement_sqlite(st);
     int step, n = 0;
     while ((step = (int)agon_statement_step(st, err)) == AGON_STEP_ROW) {
-        if (n++ == AGON_WORLD_ROWS_MAX) {
-            agon_fail(err, AGON_WORLD_REFUSED, "SQL: over %d rows; narrow it with WHERE or LIMIT", AGON_WORLD_ROWS_MAX);
+        if (n++ == AGON_WORLD_ROWS_PEOPLE) {
+            agon_fail(err, AGON_WORLD_REFUSED, "SQL: over %d rows; narrow it with WHERE or LIMIT", AGON_WORLD_ROWS_PEOPLE);
             return AGON_WORLD_REFUSED;
         }
         agon_buf_adds(out, n > 1 ? ", {" : "[{");

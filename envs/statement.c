@@ -156,9 +156,10 @@ static enum agon_step step_failed(struct agon_world *w, int rc, struct agon_err 
 {
     int code = rc & 0xff;
     if (code == SQLITE_INTERRUPT) {
-        bool run = w->run_ops + w->statement_ops > AGON_WORLD_RUN_OPS_MAX;
-        agon_fail(err, AGON_STEP_LIMIT, "SQL ran over %d operations in %s",
-                  run ? (int)AGON_WORLD_RUN_OPS_MAX : (int)AGON_WORLD_OPS_MAX, run ? "all" : "one statement");
+        bool run = w->statement_ops <= w->ops_max && w->current && w->current->by != AGON_BY_PEOPLE;
+        agon_fail(err, AGON_STEP_LIMIT, "SQL ran over %lld operations in %s",
+                  (long long)(run ? AGON_WORLD_OPS_RUN * w->ops_max : w->statement_ops),
+                  run ? "all" : "one statement");
         return AGON_STEP_LIMIT;
     }
     if (code == SQLITE_NOMEM || code == SQLITE_FULL) {

@@ -22,9 +22,15 @@ struct agon_statement; /* cached, owned by the world */
 struct sqlite3_value;
 
 enum {
-    AGON_WORLD_OPS_MAX = 200000,        /* of the virtual machine, a statement */
-    AGON_WORLD_RUN_OPS_MAX = 10000000,  /* a run of several calls */
+    /* Operations of the virtual machine that a statement may take: a base, and some for each row of
+     * the world, so that a full scan always fits; a run of several calls may take 50 times as many. */
+    AGON_WORLD_OPS = 200000,
+    AGON_WORLD_OPS_ROW = 20,
+    AGON_WORLD_OPS_MAX = 2000000,
+    AGON_WORLD_OPS_PEOPLE = 50000000,   /* our own questions, statement by statement */
+    AGON_WORLD_OPS_RUN = 50,
     AGON_WORLD_ROWS_MAX = 10000,        /* that one statement hands out */
+    AGON_WORLD_ROWS_PEOPLE = 200000,
     AGON_WORLD_CHANGES_MAX = 20000,     /* rows touched since the reset */
     AGON_WORLD_BYTES_MAX = 48 << 20,
     AGON_WORLD_REFUSED = 1,
@@ -65,7 +71,7 @@ int agon_world_find_column(const struct agon_table *t, struct agon_str name);
 
 /* Back to the initial (or perturbed) state; starts a new run for budgets. */
 int agon_world_reset(struct agon_world *w, struct agon_err *err) AGON_MUST_USE;
-/* Operations counted against AGON_WORLD_RUN_OPS_MAX so far. */
+/* Operations counted against the run's budget so far. */
 int64_t agon_world_run_ops(const struct agon_world *w);
 void agon_world_set_run_ops(struct agon_world *w, int64_t ops);
 bool agon_world_lost(const struct agon_world *w);

@@ -192,8 +192,38 @@ static int guard_progress(void *user)
     if (w->trusted > 0)
         return 0;
     w->statement_ops += PROGRESS_STEPS;
-    return w->statement_ops > AGON_WORLD_OPS_MAX ||
-           w->run_ops + w->statement_ops > AGON_WORLD_RUN_OPS_MAX;
+    return world_ops_left(w) < 0;
+}
+
+int64_t world_ops_left(const struct agon_world *w)
+{
+    if (w->current && w->current->by == AGON_BY_PEOPLE)
+        return AGON_WORLD_OPS_PEOPLE - w->statement_ops;
+    int64_t run = AGON_WORLD_OPS_RUN * w->ops_max - w->run_ops;
+    return (run < w->ops_max ? run : w->ops_max) - w->statement_ops;
+}
+
+/* A number that one of our own queries gives; 0 where it fails. */
+static int64_t guard_count(const struct agon_world *w, const char *sql)
+{
+    int64_t n = 0;
+    sqlite3_stmt *q = NULL;
+    if (sqlite3_prepare_v2(w->db, sql, -1, &q, NULL) == SQLITE_OK && sqlite3_step(q) == SQLITE_ROW)
+        n = sqlite3_column_int64(q, 0);
+    sqlite3_finalize(q);
+    return n;
+}
+
+static void guard_budget(struct agon_world *w)
+{
+    w->ops_max = AGON_WORLD_OPS;
+    for (int i = 0; i < w->n_tables; i++) {
+        char sql[128];
+        snprintf(sql, sizeof(sql), "SELECT count(*) FROM \"%s\"", w->tables[i].name);
+        w->ops_max += AGON_WORLD_OPS_ROW * guard_count(w, sql);
+    }
+    if (w->ops_max > AGON_WORLD_OPS_MAX)
+        w->ops_max = AGON_WORLD_OPS_MAX;
 }
 
 static void guard_limits(sqlite3 *db)
@@ -227,12 +257,8 @@ int world_guard(struct agon_world *w, struct agon_err *err)
         if (sqlite3_db_config(w->db, config[i].id, config[i].on, NULL) != SQLITE_OK)
             return world_fail(w, "world", err);
     /* The world may double and grow by 4 MiB of pages. */
-    int64_t pages = 0;
-    sqlite3_stmt *q = NULL;
-    if (sqlite3_prepare_v2(w->db, "PRAGMA page_count", -1, &q, NULL) == SQLITE_OK &&
-        sqlite3_step(q) == SQLITE_ROW)
-        pages = sqlite3_column_int64(q, 0);
-    sqlite3_finalize(q);
+    int64_t pages = guard_count(w, "PRAGMA page_count");
+    guard_budget(w);
     /* Table-valued functions are made on first use, by an UPDATE that the guard would refuse. */
     char sql[512];
     snprintf(sql, sizeof(sql),

@@ -41,6 +41,7 @@ struct agon_world {
     int trusted;            /* > 0: our own statements */
     int64_t statement_ops;  /* of the statement that runs, in steps of the progress handler */
     int64_t run_ops;        /* of the run, up to now */
+    int64_t ops_max;        /* of one statement of a tool or a verifier */
     bool query_only, reverse;
     bool in_call;           /* the savepoint of a call stands */
     bool clean;             /* nothing was written since the reset */
@@ -62,5 +63,7 @@ void world_flush_statements(struct agon_world *w);
 int world_apply_plan(struct agon_world *w, struct agon_err *err);
 /* Trusted SQL without results. */
 int world_exec(struct agon_world *w, const char *sql, struct agon_err *err);
+/* What the statement at hand may still take. */
+int64_t world_ops_left(const struct agon_world *w);
 /* AGON_ESTORE with SQLite's words. */
 int world_fail(struct agon_world *w, const char *what, struct agon_err *err);

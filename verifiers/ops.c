@@ -73,6 +73,7 @@ static int trial_judge(struct trial *t, struct agon_str answer, bool full, int f
 {
     struct agon_judgement j AGON_AUTO(agon_judgement_deinit) = {0};
     int r = agon_world_set_query_only(t->cell->world, true, err);
+    agon_world_set_run_ops(t->cell->world, 0); /* what the tools spent is not the verifier's */
     if (!r)
         r = agon_verifier_run(t->verifier, t->schema, answer, full, failed_max, &j, err);
     t->fuel += j.fuel;
@@ -93,7 +94,6 @@ static int trial_item(struct trial *t, struct agon_err *err)
             r = agon_session_replay(t->cell, &t->in, err);
     } else {
         t->in = peek;
-        agon_world_set_run_ops(t->cell->world, 0);
     }
     if (r == AGON_SESSION_ERROR) {
         struct agon_judgement j = {.replay = true};

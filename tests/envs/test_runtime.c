@@ -1,4 +1,5 @@
 /* Environments in real cells, in real boxes. */
+#include "envs/runtime_wire.h"
 #include "tests/envs/open.h"
 #include "tests/envs/samples.h"
 #include "tests/test.h"
@@ -79,4 +80,14 @@ TEST(two_cells_give_the_same_bytes)
         free(text);
         agon_runtime_renew(o.rt);
     }
+}
+
+TEST(what_ends_three_cells_is_refused)
+{
+    START(o, sample_tools);
+    struct agon_buf reply AGON_AUTO(agon_buf_deinit) = AGON_BUF(1000);
+    EXPECT(agon_runtime_request(o.rt, "env.nonsense", agon_str(""), &reply, &o.err) == AGON_ESYS);
+    EXPECT_HAS(o.err.text, "refused: env.nonsense ended 3 cells, the last: ");
+    EXPECT_HAS(o.err.text, "no operation 'env.nonsense'");
+    expect_call(&o, o.in, "bookings", "{}", 0, "[]");
 }
