@@ -157,6 +157,13 @@ static int job_sweep(struct agon_job *job, struct agon_err *err)
     return agon_dir_make(job->scratch, err);
 }
 
+int agon_job_clear(struct agon_job *job, struct agon_err *err)
+{
+    char path[4096];
+    int r = agon_corpus_path(job->run->corpus, "work", job->id, NULL, path, err);
+    return r ? r : agon_dir_remove(path, err);
+}
+
 static int job_read_row(struct agon_job *job, struct agon_err *err)
 {
     struct agon_query *q AGON_AUTO(agon_query_freep) = NULL;
@@ -182,7 +189,9 @@ int agon_job_new(struct agon_job **ret, struct agon_run *run, const struct agon_
     job->run = run;
     job->rng = agon_rng_split(&run->rng, agon_str(category->id));
     int r = job_read_row(job, err);
-    if (!r && job->step != JOB_DONE && !(r = job_sweep(job, err)))
+    if (!r && job->step == JOB_DONE)
+        r = agon_job_clear(job, err);
+    else if (!r && !(r = job_sweep(job, err)))
         r = job_load_draft(job, category->description, err);
     if (r) {
         agon_job_free(job);
@@ -361,7 +370,7 @@ int agon_job_step(struct agon_job *job, int parallel, struct agon_err *err)
         case JOB_STAGE: r = job_step_stage(job, err); break;
         case JOB_SOLVE: r = agon_job_solve(job, parallel, err); break;
         case JOB_PUBLISH: r = agon_job_publish(job, err); break;
-        case JOB_DONE: return AGON_JOB_OVER; /* nothing left to begin */
+        case JOB_DONE: r = agon_job_clear(job, err); return r ? r : AGON_JOB_OVER;
         }
         if (r == AGON_JOB_OVER)
             r = job_read_row(job, err);

@@ -37,6 +37,8 @@ int64_t agon_run_clock_ms(void);
 int agon_job_solve(struct agon_job *job, int parallel, struct agon_err *err) AGON_MUST_USE;
 /* JOB_PUBLISH: decide, store the environment with what is kept, commit. */
 int agon_job_publish(struct agon_job *job, struct agon_err *err) AGON_MUST_USE;
+/* Remove work/ID/: all of the environment is in its place. */
+int agon_job_clear(struct agon_job *job, struct agon_err *err) AGON_MUST_USE;
 /* Write an event of this job; call inside a transaction. detail is taken. */
 int agon_job_event(struct agon_job *job, const char *stage, const char *kind, json_t *detail,
                    struct agon_err *err) AGON_MUST_USE;

@@ -280,7 +280,7 @@ static int publish_commit(struct agon_job *job, const struct agon_filter_task *d
 
 int agon_job_publish(struct agon_job *job, struct agon_err *err)
 {
-    char path[4096], work[4096];
+    char path[4096];
     int n = 0;
     struct agon_filter_task *decisions = calloc((size_t)job->draft->n_tasks + 1, sizeof(*decisions));
     if (!decisions)
@@ -295,8 +295,7 @@ int agon_job_publish(struct agon_job *job, struct agon_err *err)
     if (!r)
         r = publish_commit(job, decisions, err);
     free(decisions);
-    if (r || (r = agon_corpus_path(job->run->corpus, "work", job->id, NULL, work, err)) ||
-        (r = agon_dir_remove(work, err)))
+    if (r || (r = agon_job_clear(job, err)))
         return r;
     agon_log(AGON_LOG_INFO, job->id, "%d of %d tasks kept", n, job->draft->n_tasks);
     return AGON_JOB_OVER;

@@ -21,6 +21,7 @@ int main(int argc, char **argv)
 {
     agon_log_init(AGON_LOG_INFO);
     signal(SIGPIPE, SIG_IGN); /* a model's program that ends is an error, no end of ours */
+    signal(SIGXFSZ, SIG_IGN); /* as is a file over its limit */
     return agon_verb_run("agon", verbs,
                          "Makes environments that agents can be trained in: a world of real data, "
                          "tools over it,\nand tasks that are hard to solve and easy to verify.",

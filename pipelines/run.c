@@ -91,6 +91,14 @@ static int run_open_library(struct agon_run *run, struct agon_err *err)
     return agon_library_open(&run->library, &lo, err);
 }
 
+/* A model that can't be reached or read is its own kind of failure; bad bytes stay bad input. */
+int agon_run_open_model(struct agon_model **ret, const char *spec,
+                        const struct agon_model_options *options, struct agon_err *err)
+{
+    int r = agon_model_open(ret, spec, options, err);
+    return r == AGON_ESYS ? (err->code = AGON_EMODEL) : r;
+}
+
 static int run_open_models(struct agon_run *run, struct agon_err *err)
 {
     const struct agon_run_options *o = &run->o;
@@ -104,7 +112,7 @@ static int run_open_models(struct agon_run *run, struct agon_err *err)
         .n_batch_max = 0,
     };
     bool same = author == solver || (author && solver && strcmp(author, solver) == 0);
-    int r = agon_model_open(&run->author, author, &mo, err);
+    int r = agon_run_open_model(&run->author, author, &mo, err);
     if (r)
         return r;
     run->solver = run->author;
@@ -112,7 +120,7 @@ static int run_open_models(struct agon_run *run, struct agon_err *err)
         snprintf(record, sizeof(record), "%s.solver", o->record ? o->record : "");
         mo.record_path = o->record ? record : NULL;
         run->solver = NULL;
-        if ((r = agon_model_open(&run->solver, solver, &mo, err)))
+        if ((r = agon_run_open_model(&run->solver, solver, &mo, err)))
             return r;
     }
     run->author_sampling = (struct agon_sampling){.temperature = o->temperature,

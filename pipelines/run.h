@@ -57,6 +57,9 @@ enum { AGON_RUN_LOCKED = 1, AGON_RUN_DIFFERS = 2 };
 int agon_run_open(struct agon_run *run, const struct agon_run_options *o,
                   const struct agon_family *family, struct agon_err *err) AGON_MUST_USE;
 void agon_run_close(struct agon_run *run);
+/* agon_model_open() whose system errors are AGON_EMODEL. */
+int agon_run_open_model(struct agon_model **ret, const char *spec,
+                        const struct agon_model_options *options, struct agon_err *err) AGON_MUST_USE;
 /* Work until every job is done. */
 int agon_run_all(struct agon_run *run, struct agon_err *err) AGON_MUST_USE;
 

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "envs/env.h"
 #include "envs/runtime.h"
+#include "pipelines/run.h"
 #include "pipelines/verb.h"
 #include "sandbox/cell.h"
 #include "synth/episode.h"
@@ -198,7 +199,7 @@ static int solve_open(struct solving *s, struct agon_err *err)
         return agon_fail(err, AGON_EINPUT, "can't write --out '%s'", s->o.out);
     if ((r = agon_sandbox_open(&s->sandbox, &so, err)))
         return r;
-    return agon_model_open(&s->model, s->o.model, &mo, err);
+    return agon_run_open_model(&s->model, s->o.model, &mo, err);
 }
 
 int agon_verb_solve(int argc, char **argv)

@@ -1,0 +1,174 @@
+#!/usr/bin/env python3
+"""agon synth as a whole: a recorded run replayed, killed, locked out, short of disk, refused.
+
+Usage: test_run.py AGON SOURCE_ROOT [--long]; speaks TAP.
+"""
+import os
+import random
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+agon, root = sys.argv[1], sys.argv[2]
+replay = os.path.join(root, "tests/synth/replays/cars.jsonl")
+docs = os.path.join(root, "tests/synth/docs")
+program = "exec+lines:python3 %s" % os.path.join(root, "tests/synth/author_program.py")
+tmp = tempfile.mkdtemp(prefix="agon-run-")
+KILLS = 20
+n = failures = 0
+
+
+def check(ok, claim, why=""):
+    global n, failures
+    n += 1
+    failures += not ok
+    print("%sok %d - %s" % ("" if ok else "not ", n, claim))
+    if not ok:
+        print("# " + str(why).replace("\n", "\n# "))
+    sys.stdout.flush()
+    return ok
+
+
+def command(corpus, model="replay:" + replay, *more, levels=5, lines=1):
+    return [agon, "synth", "general", "--corpus", os.path.join(tmp, corpus), "--category",
+            "cars: road tests of cars", "--source", docs, "--model", model, "--levels", str(levels),
+            "--lines", str(lines), "--rollouts", "8", *more]
+
+
+def run(args, **options):
+    return subprocess.run(args, capture_output=True, text=True, timeout=300, **options)
+
+
+def digest(corpus):
+    return run([agon, "hash", os.path.join(tmp, corpus)]).stdout.strip()
+
+
+def one_line(done):
+    """Errors are one line on stderr."""
+    return len([l for l in done.stderr.splitlines() if l.startswith("error")]) == 1
+
+
+# ---- a recorded run, replayed
+whole = run(command("whole"))
+check(whole.returncode == 0, "a recorded author's run of five levels replays byte for byte", whole.stderr)
+check(re.search(r"5 of 5 tasks kept, the highest of level 5", whole.stdout), "its five levels are kept", whole.stdout)
+reference = digest("whole")
+check(len(reference) == 64, "a corpus has a digest", reference)
+again = run(command("whole"))
+check(again.returncode == 0 and digest("whole") == reference, "a finished run run again changes nothing", again.stderr)
+verified = run([agon, "verify", os.path.join(tmp, "whole")])
+check(verified.returncode == 0, "what was made verifies", verified.stdout + verified.stderr)
+for threads in "1", "2":
+    done = run(command("threads" + threads, "replay:" + replay, "--threads", threads, "--parallel", threads))
+    check(done.returncode == 0 and digest("threads" + threads) == reference,
+          "the digest is the same with %s threads" % threads, done.stderr)
+
+# ---- killed at random moments
+rng = random.Random(1)
+start = time.time()
+run(command("timed"))
+span = time.time() - start
+kills, ended = 0, []
+while kills < KILLS:
+    child = subprocess.Popen(command("killed"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    time.sleep(rng.random() * span / 2)
+    if child.poll() is None:
+        kills += 1
+    else: # it came to its end between two kills: look at it and begin anew
+        ended.append(digest("killed"))
+        shutil.rmtree(os.path.join(tmp, "killed"))
+    child.kill()
+    child.wait()
+done = run(command("killed"))
+ended.append(digest("killed"))
+check(done.returncode == 0 and set(ended) == {reference},
+      "runs killed %d times in all end as one that was not" % KILLS, [done.stderr] + ended)
+left = os.listdir(os.path.join(tmp, "killed", "work"))
+check(not left, "nothing of the dead drivers is left", left)
+
+# ---- two drivers
+slow = subprocess.Popen(command("shared", program + " --mistakes 0 --sleep 0.3"), stdout=subprocess.DEVNULL,
+                        stderr=subprocess.DEVNULL)
+lock = os.path.join(tmp, "shared", "lock")
+for _ in range(200):
+    if os.path.exists(lock) and open(lock).read().strip():
+        break
+    time.sleep(0.05)
+second = run(command("shared", program + " --mistakes 0 --sleep 0.3"))
+check(second.returncode == 4 and one_line(second) and "process %d" % slow.pid in second.stderr,
+      "a second driver on one corpus is refused with the first one's pid", second.stderr)
+slow.kill()
+slow.wait()
+third = run(command("shared", program + " --mistakes 0 --sleep 0.3", "--seed", "2"))
+check(third.returncode in (0, 6), "the lock of a killed driver is free", third.stderr)
+
+# ---- refusals
+for option, value, name in (("--seed", "2", "seed"), ("--rollouts-max", "50", "rollouts-max"),
+                            ("--temperature", "0.1", "temperature"), ("--category", "b: c", "categories")):
+    done = run(command("whole", "replay:" + replay, option, value))
+    check(done.returncode == 6 and one_line(done) and name in done.stderr,
+          "resuming with another %s is refused" % name, done.stderr)
+check(digest("whole") == reference, "refusals change nothing")
+done = run([agon, "synth", "general", "--corpus", os.path.join(tmp, "none"), "--categories", tmp + "/missing.txt"])
+check(done.returncode == 2 and one_line(done) and "missing.txt" in done.stderr, "an unknown category file is named",
+      done.stderr)
+bad = os.path.join(tmp, "bad.txt")
+with open(bad, "w") as f:
+    f.write("cars: road tests\nthis line has no id\n")
+done = run([agon, "synth", "general", "--corpus", os.path.join(tmp, "none"), "--categories", bad])
+check(done.returncode == 2 and one_line(done) and "bad.txt:2" in done.stderr, "a bad line of it is named by number",
+      done.stderr)
+check(not os.path.exists(os.path.join(tmp, "none")), "nothing is made before the input is read")
+done = run([agon, "synth", "cooking", "--corpus", os.path.join(tmp, "none")])
+check(done.returncode == 2 and one_line(done), "an unknown family is refused", done.stderr)
+done = run(command("nomodel", "replay:" + tmp + "/missing.jsonl"))
+check(done.returncode in (2, 5) and one_line(done), "a missing recording is one line", done.stderr)
+done = run(command("nowhere", "http://127.0.0.1:9/v1"))
+check(done.returncode == 5 and one_line(done), "an unreachable endpoint is one line", done.stderr)
+
+# ---- storage
+done = run(command("/proc/agon"))
+done = run([agon, "synth", "general", "--corpus", "/proc/agon", "--category", "cars: x"])
+check(done.returncode == 3 and one_line(done), "a corpus that can't be made is one line", done.stderr)
+if shutil.which("bwrap"):
+    done = run(["bwrap", "--dev-bind", "/", "/", "--ro-bind", os.path.join(tmp, "whole"), os.path.join(tmp, "whole"), "--"]
+               + command("whole"))
+    if "bwrap:" in done.stderr:
+        print("ok %d - a read-only corpus is refused # SKIP no namespaces here" % (n + 1))
+        n += 1
+    else:
+        check(done.returncode == 3 and one_line(done) and "Read-only" in done.stderr, "a read-only corpus is refused",
+              done.stderr)
+for limit in 40, 120, 300:
+    def short_of_disk():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit * 1024, limit * 1024))
+    full = run(command("full"), preexec_fn=short_of_disk)
+    check(full.returncode == 3 and one_line(full), "no room beyond %d KiB is one line" % limit, full.stderr)
+done = run(command("full"))
+check(done.returncode == 0 and digest("full") == reference, "and with room again nothing is lost", done.stderr)
+
+# ---- what was made is looked at
+for args, part in ((["ls"], "cars"), (["ls", "cars"], "t1_l5"), (["show", "cars/t1_l2"], "solution.lua"),
+                   (["show", "cars", "--stage", "retrieve"], "import_table"),
+                   (["show", "cars/t1_l1", "--rollout", "0"], "submit_result"), (["log", "cars"], "stage_done")):
+    done = run([agon, args[0], os.path.join(tmp, "whole")] + args[1:])
+    check(done.returncode == 0 and part in done.stdout, "agon %s shows %s" % (" ".join(args), part), done.stderr)
+shell = run([agon, "shell", os.path.join(tmp, "whole"), "cars"],
+            input="tools\nsql SELECT count(*) AS n FROM mtcars\ntask t1_l1\nsolve\ncheck {\"first\": \"x\"}\nbad\n")
+check(shell.returncode == 1 and '{"n": 32}' in shell.stdout and "answer: " in shell.stdout and "FAIL" in shell.stdout
+      and "no such command" in shell.stdout, "the shell works through a pipe", shell.stdout + shell.stderr)
+victim = os.path.join(tmp, "whole/environments/cars/tasks/t1_l1/verifier.lua")
+with open(victim, "a") as f:
+    f.write("\n")
+done = run([agon, "verify", os.path.join(tmp, "whole")])
+check(done.returncode == 1 and "verifier.lua" in done.stdout, "one altered byte fails agon verify", done.stdout)
+check(digest("whole") != reference, "and changes the digest")
+
+shutil.rmtree(tmp, ignore_errors=True)
+print("1..%d" % n)
+sys.exit(failures > 0)
