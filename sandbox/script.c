@@ -118,14 +118,18 @@ static int64_t cpu_ns(void)
     return t.tv_sec * INT64_C(1000000000) + t.tv_nsec;
 }
 
+/* Entries of less than HOOK_STEPS instructions make no system call. */
 static void script_hook(lua_State *L, lua_Debug *at)
 {
     (void)at;
     struct agon_script *s = script_of(L);
-    if (s->hooks++ % CLOCK_HOOKS == 0 && s->hooks > 1 &&
-        cpu_ns() - s->cpu_start_ns > ENTRY_CPU_NS_MAX)
-        s->cpu_start_ns = INT64_MIN / 2; /* from now on no beat */
-    if (s->cpu_start_ns >= 0)
+    if (s->hooks++ % CLOCK_HOOKS == 0) {
+        int64_t now = cpu_ns();
+        if (s->hooks == 1)
+            s->cpu_start_ns = now;
+        s->overdue = now - s->cpu_start_ns > ENTRY_CPU_NS_MAX;
+    }
+    if (!s->overdue)
         agon_worker_beat();
     script_charge(L, HOOK_STEPS + stack_charge(s));
 }
@@ -333,7 +337,7 @@ int agon_script_protect(struct agon_script *s, int (*fn)(lua_State *L, void *arg
         s->end = AGON_SCRIPT_OK;
         s->text[0] = '\0';
         s->hooks = 0;
-        s->cpu_start_ns = cpu_ns();
+        s->overdue = false;
         lua_sethook(L, script_hook, LUA_MASKCOUNT, HOOK_STEPS);
     }
     s->depth++;

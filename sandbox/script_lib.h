@@ -21,6 +21,7 @@ struct agon_script {
     enum agon_script_end end; /* sticky within an outermost entry */
     uint64_t hooks;           /* hook calls in this entry */
     int64_t cpu_start_ns;
+    bool overdue; /* it took far longer than its fuel explains: no heartbeat any more */
     const void *stack, *stack_saved; /* the block of Lua's stack, now and in the snapshot */
     size_t stack_bytes, stack_bytes_saved;
     const void *newest; /* the last block handed out */
