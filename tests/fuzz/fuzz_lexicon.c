@@ -1,0 +1,33 @@
+/* What must hold for any bytes read as a prompt and as Lua: numbers are not negative, texts
+ * are no longer than what they come from, and a prompt says the same as itself. */
+#include "verifiers/lexicon.h"
+
+#include <assert.h>
+#include <math.h>
+#include <stdint.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct agon_str text = {(const char *)data, size};
+    struct agon_literals literals;
+    struct agon_mentions mentions;
+    assert(agon_lua_literals(&literals, text, NULL, NULL) == 0);
+    for (size_t i = 0; i < literals.n; i++) {
+        assert(strlen(literals.items[i].text) <= size);
+        assert(!(literals.items[i].is_number && literals.items[i].number < 0));
+        assert(!(literals.items[i].label && literals.items[i].compared));
+    }
+    assert(agon_prompt_mentions(&mentions, text, NULL) == 0);
+    for (size_t i = 0; i < mentions.n; i++) {
+        const struct agon_mention *m = &mentions.items[i];
+        assert(strlen(m->text) <= size);
+        assert(m->kind != AGON_MENTION_NUMBER || agon_mentions_number(&mentions, m->number));
+    }
+    agon_literals_deinit(&literals);
+    agon_mentions_deinit(&mentions);
+    double likeness = agon_prompt_likeness(text, text);
+    assert(likeness == 1.0);
+    return 0;
+}
