@@ -7,8 +7,8 @@
 #include "base/buf.h"
 #include "envs/changes.h"
 #include "envs/toolset.h"
-#include "envs/world.h"
 #include "envs/wire.h"
+#include "envs/world.h"
 
 struct agon_solver;
 
@@ -27,16 +27,16 @@ struct agon_override { /* a result to give in the place of the real one */
 };
 
 struct agon_env_cell {
-    struct agon_world *world;     /* NULL until env.open */
+    struct agon_world *world; /* NULL until env.open */
     struct agon_toolset *toolset;
     struct agon_solver *solver;
-    struct agon_write *writes;    /* successful writing calls since the reset */
+    struct agon_write *writes; /* successful writing calls since the reset */
     int n_writes;
     struct agon_override *overrides;
     int n_overrides;
-    int64_t fuel;                 /* left for tool calls of this run */
+    int64_t fuel;                      /* left for tool calls of this run */
     struct agon_buf canonical, result; /* of the last call */
-    void *verifier;               /* owned by verifiers/, with its end below */
+    void *verifier;                    /* owned by verifiers/, with its end below */
     void (*verifier_free)(void *verifier);
 };
 
@@ -55,8 +55,10 @@ int agon_session_call(struct agon_env_cell *cell, struct agon_str tool, struct a
                       struct agon_err *err) AGON_MUST_USE;
 /* The state after exactly these writes, doing as little as possible. AGON_SESSION_ERROR with a
  * sentence in err when one does not succeed. Reads n, then n times (tool, arguments), from wire. */
-int agon_session_replay(struct agon_env_cell *cell, struct agon_wire *wire, struct agon_err *err) AGON_MUST_USE;
+int agon_session_replay(struct agon_env_cell *cell, struct agon_wire *wire,
+                        struct agon_err *err) AGON_MUST_USE;
 /* Append n and the writes, as above. */
 void agon_session_add_writes(const struct agon_env_cell *cell, struct agon_buf *out);
-/* Append a count and "table.column" strings, sorted: what was read since agon_world_forget_reads(). */
+/* Append a count and "table.column" strings, sorted: what was read since agon_world_forget_reads().
+ */
 void agon_session_add_reads(const struct agon_env_cell *cell, struct agon_buf *out);

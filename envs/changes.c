@@ -99,15 +99,13 @@ static bool value_same(sqlite3_value *a, sqlite3_value *b)
     if (type != sqlite3_value_type(b))
         return false;
     switch (type) {
-    case SQLITE_INTEGER:
-        return sqlite3_value_int64(a) == sqlite3_value_int64(b);
-    case SQLITE_FLOAT:
-        return sqlite3_value_double(a) == sqlite3_value_double(b);
-    case SQLITE_NULL:
-        return true;
+    case SQLITE_INTEGER: return sqlite3_value_int64(a) == sqlite3_value_int64(b);
+    case SQLITE_FLOAT: return sqlite3_value_double(a) == sqlite3_value_double(b);
+    case SQLITE_NULL: return true;
     default: {
         int n = sqlite3_value_bytes(a);
-        return n == sqlite3_value_bytes(b) && !memcmp(sqlite3_value_blob(a), sqlite3_value_blob(b), (size_t)n);
+        return n == sqlite3_value_bytes(b) &&
+               !memcmp(sqlite3_value_blob(a), sqlite3_value_blob(b), (size_t)n);
     }
     }
 }
@@ -130,7 +128,7 @@ static bool keys_same(const struct agon_table *t, sqlite3_value **a, sqlite3_val
 
 /* ---- the net difference ---- */
 
-struct fold { /* what became of one row */
+struct fold {  /* what became of one row */
     char *key; /* owned */
     size_t key_size;
     int table;
@@ -153,7 +151,8 @@ static void folding_free(struct folding *f)
     }
 }
 
-static void key_write(struct agon_buf *b, const struct agon_table *t, int table, sqlite3_value **row)
+static void key_write(struct agon_buf *b, const struct agon_table *t, int table,
+                      sqlite3_value **row)
 {
     agon_buf_add(b, &table, sizeof(table));
     for (int i = 0; i < t->n_columns; i++) {
@@ -175,8 +174,8 @@ static void key_write(struct agon_buf *b, const struct agon_table *t, int table,
 }
 
 /* The row with this key was before and is after now (either may be NULL). */
-static int fold_event(struct folding *f, const struct agon_world *w, int table, sqlite3_value **before,
-                      sqlite3_value **after, struct agon_err *err)
+static int fold_event(struct folding *f, const struct agon_world *w, int table,
+                      sqlite3_value **before, sqlite3_value **after, struct agon_err *err)
 {
     struct agon_buf key AGON_AUTO(agon_buf_deinit) = AGON_BUF(8 << 20);
     key_write(&key, &w->tables[table], table, before ? before : after);
@@ -209,7 +208,8 @@ static int fold_log(struct folding *f, const struct agon_world *w, struct agon_e
 {
     for (int i = 0; i < w->log.n; i++) {
         const struct change_row *row = &w->log.rows[i];
-        bool moved = row->before && row->after && !keys_same(&w->tables[row->table], row->before, row->after);
+        bool moved = row->before && row->after &&
+                     !keys_same(&w->tables[row->table], row->before, row->after);
         int r = 0;
         if (moved) /* a row whose key changes is one row gone and another come */
             r = fold_event(f, w, row->table, row->before, NULL, err);
@@ -223,15 +223,20 @@ static int fold_log(struct folding *f, const struct agon_world *w, struct agon_e
     return 0;
 }
 
-static void changes_collect(struct agon_changes *ret, const struct folding *f, const struct agon_world *w)
+static void changes_collect(struct agon_changes *ret, const struct folding *f,
+                            const struct agon_world *w)
 {
     for (struct fold *fold = f->first; fold; fold = fold->next) {
         if (!fold->before && !fold->after)
             continue;
-        if (fold->before && fold->after && rows_same(&w->tables[fold->table], fold->before, fold->after))
+        if (fold->before && fold->after &&
+            rows_same(&w->tables[fold->table], fold->before, fold->after))
             continue;
-        enum agon_change_kind kind = !fold->before ? AGON_INSERTED : fold->after ? AGON_UPDATED : AGON_DELETED;
-        ret->items[ret->n++] = (struct agon_change){kind, fold->table, fold->before, fold->after, false};
+        enum agon_change_kind kind = !fold->before ? AGON_INSERTED
+                                     : fold->after ? AGON_UPDATED
+                                                   : AGON_DELETED;
+        ret->items[ret->n++] =
+            (struct agon_change){kind, fold->table, fold->before, fold->after, false};
     }
 }
 
@@ -258,7 +263,8 @@ void agon_changes_deinit(struct agon_changes *c)
     *c = (struct agon_changes){0};
 }
 
-void agon_change_text(const struct agon_world *w, const struct agon_change *c, char *ret, size_t size)
+void agon_change_text(const struct agon_world *w, const struct agon_change *c, char *ret,
+                      size_t size)
 {
     static const char *const verbs[] = {"inserted", "updated", "deleted"};
     const struct agon_table *t = &w->tables[c->table];

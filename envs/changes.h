@@ -20,9 +20,9 @@ struct change_row { /* one logged event; values owned, NULL arrays where there i
 struct change_log {
     struct change_row *rows;
     int n, capacity;
-    int mark;     /* length at the savepoint */
-    int over;     /* more rows than the limit, or no memory: the call is void */
-    bool paused;  /* while the world is perturbed */
+    int mark;    /* length at the savepoint */
+    int over;    /* more rows than the limit, or no memory: the call is void */
+    bool paused; /* while the world is perturbed */
 };
 
 enum agon_change_kind { AGON_INSERTED, AGON_UPDATED, AGON_DELETED };
@@ -43,9 +43,11 @@ void changes_cut(struct change_log *log, int n);
 void changes_free(struct change_log *log);
 
 /* The net difference since the reset; valid until the world changes again. */
-int agon_changes_of(struct agon_changes *ret, const struct agon_world *w, struct agon_err *err) AGON_MUST_USE;
+int agon_changes_of(struct agon_changes *ret, const struct agon_world *w,
+                    struct agon_err *err) AGON_MUST_USE;
 void agon_changes_deinit(struct agon_changes *c);
 /* "inserted booking id=7". */
-void agon_change_text(const struct agon_world *w, const struct agon_change *c, char *ret, size_t size);
+void agon_change_text(const struct agon_world *w, const struct agon_change *c, char *ret,
+                      size_t size);
 /* How many events the log holds: whether a call wrote anything. */
 int agon_changes_logged(const struct agon_world *w);

@@ -126,9 +126,7 @@ void agon_codec_look(lua_State *L, enum agon_kind want, struct agon_look *ret)
 {
     *ret = (struct agon_look){.kind = AGON_KIND_OTHER};
     switch (lua_type(L, -1)) {
-    case LUA_TNIL:
-        ret->kind = AGON_KIND_NULL;
-        break;
+    case LUA_TNIL: ret->kind = AGON_KIND_NULL; break;
     case LUA_TBOOLEAN:
         ret->kind = AGON_KIND_BOOLEAN;
         ret->boolean = lua_toboolean(L, -1);
@@ -144,12 +142,8 @@ void agon_codec_look(lua_State *L, enum agon_kind want, struct agon_look *ret)
         ret->kind = AGON_KIND_STRING;
         ret->string.data = lua_tolstring(L, -1, &ret->string.size);
         break;
-    case LUA_TTABLE:
-        look_table(L, want, ret);
-        break;
-    case LUA_TFUNCTION:
-        ret->other = "a function";
-        break;
+    case LUA_TTABLE: look_table(L, want, ret); break;
+    case LUA_TFUNCTION: ret->other = "a function"; break;
     default:
         ret->other = "no JSON value";
         if (agon_codec_is_null(L, -1))
@@ -233,7 +227,8 @@ static bool walk_nth_key(void *walk, size_t i, struct agon_str *ret)
 int agon_codec_fits(struct agon_codec *c, lua_State *L, const json_t *schema, const char *what,
                     struct agon_err *err)
 {
-    static const struct agon_walk_ops ops = {walk_look, walk_key, walk_item, walk_leave, walk_nth_key};
+    static const struct agon_walk_ops ops = {walk_look, walk_key, walk_item, walk_leave,
+                                             walk_nth_key};
     struct lua_walk walk = {L, c};
     int top = lua_gettop(L);
     c->n_keys = 0;
@@ -250,7 +245,8 @@ void agon_codec_defaults(struct agon_codec *c, lua_State *L, const json_t *schem
     json_t *properties = json_object_get(schema, "properties");
     const char *key;
     json_t *property;
-    json_object_foreach (properties, key, property) {
+    json_object_foreach(properties, key, property)
+    {
         const json_t *value = json_object_get(property, "default");
         lua_pushstring(L, key);
         if (lua_rawget(L, -2) == LUA_TNIL && value) {
@@ -325,7 +321,8 @@ static int write_properties(struct writer *w, const json_t *properties, size_t *
 {
     const char *key;
     json_t *property;
-    json_object_foreach ((json_t *)(uintptr_t)properties, key, property) {
+    json_object_foreach((json_t *)(uintptr_t)properties, key, property)
+    {
         lua_pushstring(w->L, key);
         if (lua_rawget(w->L, -2) == LUA_TNIL) {
             lua_pop(w->L, 1);
@@ -379,7 +376,8 @@ static bool in_order(lua_State *L, struct agon_str key)
 }
 
 /* What neither schema nor shape named, sorted. */
-static int write_rest(struct writer *w, const json_t *properties, bool shaped, size_t n_all, size_t *n)
+static int write_rest(struct writer *w, const json_t *properties, bool shaped, size_t n_all,
+                      size_t *n)
 {
     lua_State *L = w->L;
     size_t base = w->codec->n_keys;
@@ -469,27 +467,18 @@ static int write_value(struct writer *w, const json_t *schema)
         return refuse(w, "over 1,000,000 bytes of JSON");
     agon_script_charge(w->L, 1);
     switch (look.kind) {
-    case AGON_KIND_NULL:
-        agon_buf_adds(w->out, "null");
-        return 0;
-    case AGON_KIND_BOOLEAN:
-        agon_buf_adds(w->out, look.boolean ? "true" : "false");
-        return 0;
-    case AGON_KIND_INTEGER:
-        agon_buf_addf(w->out, "%" PRId64, look.integer);
-        return 0;
+    case AGON_KIND_NULL: agon_buf_adds(w->out, "null"); return 0;
+    case AGON_KIND_BOOLEAN: agon_buf_adds(w->out, look.boolean ? "true" : "false"); return 0;
+    case AGON_KIND_INTEGER: agon_buf_addf(w->out, "%" PRId64, look.integer); return 0;
     case AGON_KIND_NUMBER:
         if (!isfinite(look.number))
             return refuse(w, "a number is infinite or not a number");
         agon_json_dump_real(w->out, look.number);
         return 0;
-    case AGON_KIND_STRING:
-        return write_string(w, look.string);
+    case AGON_KIND_STRING: return write_string(w, look.string);
     case AGON_KIND_ARRAY:
-    case AGON_KIND_OBJECT:
-        return write_table(w, schema, &look);
-    case AGON_KIND_OTHER:
-        break;
+    case AGON_KIND_OBJECT: return write_table(w, schema, &look);
+    case AGON_KIND_OTHER: break;
     }
     char why[96];
     snprintf(why, sizeof(why), "%s cannot be written as JSON", look.other);
@@ -499,7 +488,8 @@ static int write_value(struct writer *w, const json_t *schema)
 int agon_codec_write(struct agon_codec *c, lua_State *L, const json_t *guide, const char *what,
                      struct agon_buf *out, struct agon_err *err)
 {
-    struct writer w = {.L = L, .codec = c, .out = out, .start = out->size, .what = what, .err = err};
+    struct writer w = {
+        .L = L, .codec = c, .out = out, .start = out->size, .what = what, .err = err};
     c->n_keys = 0;
     int top = lua_gettop(L);
     int r = write_value(&w, guide);
@@ -514,60 +504,6 @@ int agon_codec_encode(struct agon_codec *c, lua_State *L, const json_t *schema, 
 {
     int r = schema ? agon_codec_fits(c, L, schema, what, err) : 0;
     return r ? r : agon_codec_write(c, L, schema, what, out, err);
-}
-
-/* ---- pure functions for verifiers, solutions and tools ---- */
-
-static int logic_near(lua_State *L)
-{
-    lua_Number tolerance = luaL_checknumber(L, 3);
-    if (lua_type(L, 1) != LUA_TNUMBER || lua_type(L, 2) != LUA_TNUMBER)
-        lua_pushboolean(L, 0);
-    else
-        lua_pushboolean(L, fabs(lua_tonumber(L, 1) - lua_tonumber(L, 2)) <= tolerance);
-    return 1;
-}
-
-static bool same_values(lua_State *L, int a, int b, int depth);
-
-/* Every key of a is in b with the same value, and b has no more keys. */
-static bool same_tables(lua_State *L, int a, int b, int depth)
-{
-    if (depth >= AGON_CODEC_DEPTH_MAX)
-        luaL_error(L, "same: nested over %d deep", AGON_CODEC_DEPTH_MAX);
-    luaL_checkstack(L, 8, "value nested too deep");
-    int64_t n = 0;
-    for (lua_pushnil(L); lua_next(L, a);) {
-        lua_pushvalue(L, -2);
-        lua_rawget(L, b);
-        bool same = same_values(L, lua_gettop(L) - 1, lua_gettop(L), depth + 1);
-        lua_pop(L, 2);
-        if (!same) {
-            lua_pop(L, 1);
-            return false;
-        }
-        n++;
-    }
-    for (lua_pushnil(L); lua_next(L, b); lua_pop(L, 1))
-        n--;
-    return n == 0;
-}
-
-static bool same_values(lua_State *L, int a, int b, int depth)
-{
-    agon_script_charge(L, 2);
-    if (lua_type(L, a) != lua_type(L, b))
-        return false;
-    if (!lua_istable(L, a) || lua_rawequal(L, a, b))
-        return lua_rawequal(L, a, b);
-    return same_tables(L, a, b, depth);
-}
-
-static int logic_same(lua_State *L)
-{
-    lua_settop(L, 2);
-    lua_pushboolean(L, same_values(L, 1, 2, 0));
-    return 1;
 }
 
 static int null_tostring(lua_State *L)
@@ -588,8 +524,5 @@ void agon_codec_open(lua_State *L)
     lua_setfield(L, -2, "__tostring");
     lua_setmetatable(L, -2);
     lua_setglobal(L, "null");
-    lua_pushcfunction(L, logic_near);
-    lua_setglobal(L, "near");
-    lua_pushcfunction(L, logic_same);
-    lua_setglobal(L, "same");
+    agon_codec_open_logic(L);
 }

@@ -48,16 +48,17 @@ void agon_codec_mark_list(struct lua_State *L);
 void agon_codec_push_shape(struct lua_State *L, const char *const *names, int n);
 
 /* Push the value of text. what begins the sentence ("arguments"). */
-int agon_codec_decode(struct agon_codec *c, struct lua_State *L, struct agon_str text, const char *what,
-                      struct agon_err *err) AGON_MUST_USE;
+int agon_codec_decode(struct agon_codec *c, struct lua_State *L, struct agon_str text,
+                      const char *what, struct agon_err *err) AGON_MUST_USE;
 /* Does the value on the top fit? */
-int agon_codec_fits(struct agon_codec *c, struct lua_State *L, const json_t *schema, const char *what,
-                    struct agon_err *err) AGON_MUST_USE;
+int agon_codec_fits(struct agon_codec *c, struct lua_State *L, const json_t *schema,
+                    const char *what, struct agon_err *err) AGON_MUST_USE;
 /* Fill absent properties of the table on the top with their defaults, at all depths. */
 void agon_codec_defaults(struct agon_codec *c, struct lua_State *L, const json_t *schema);
-/* Append the value on the top (nil is null); guide says {} or [] and the order, and checks nothing. */
-int agon_codec_write(struct agon_codec *c, struct lua_State *L, const json_t *guide, const char *what,
-                     struct agon_buf *out, struct agon_err *err) AGON_MUST_USE;
+/* Append the value on the top (nil is null); guide says {} or [] and the order, and checks nothing.
+ */
+int agon_codec_write(struct agon_codec *c, struct lua_State *L, const json_t *guide,
+                     const char *what, struct agon_buf *out, struct agon_err *err) AGON_MUST_USE;
 /* The same for a value that must fit schema (NULL: unguided). */
-int agon_codec_encode(struct agon_codec *c, struct lua_State *L, const json_t *schema, const char *what,
-                      struct agon_buf *out, struct agon_err *err) AGON_MUST_USE;
+int agon_codec_encode(struct agon_codec *c, struct lua_State *L, const json_t *schema,
+                      const char *what, struct agon_buf *out, struct agon_err *err) AGON_MUST_USE;

@@ -270,22 +270,14 @@ static int read_value(struct reader *r)
         return refuse(r, "over 100,000 values");
     agon_script_charge(r->L, 1);
     switch (peek(r)) {
-    case '{':
-        return read_nested(r, read_object);
-    case '[':
-        return read_nested(r, read_array);
-    case '"':
-        return read_string(r);
-    case 't':
-        return read_word(r, "true");
-    case 'f':
-        return read_word(r, "false");
-    case 'n':
-        return read_word(r, "null");
-    case -1:
-        return refuse(r, "the text ends too early");
-    default:
-        return read_number(r);
+    case '{': return read_nested(r, read_object);
+    case '[': return read_nested(r, read_array);
+    case '"': return read_string(r);
+    case 't': return read_word(r, "true");
+    case 'f': return read_word(r, "false");
+    case 'n': return read_word(r, "null");
+    case -1: return refuse(r, "the text ends too early");
+    default: return read_number(r);
     }
 }
 

@@ -107,7 +107,8 @@ static int task_answer(struct agon_task *t, struct agon_str line, struct agon_er
     if (json_object_get(value, "fails"))
         return json_array_append(t->negatives, owned) ? out_of_memory(err) : 0;
     if (t->golden)
-        return agon_fail(err, AGON_EINPUT, "two lines without \"fails\"; only the golden answer has none");
+        return agon_fail(err, AGON_EINPUT,
+                         "two lines without \"fails\"; only the golden answer has none");
     t->golden = json_incref(owned);
     return 0;
 }
@@ -141,12 +142,14 @@ static int task_fields(struct agon_task *t, int dir_fd, const char *name, struct
     const char *answers = NULL;
     json_t *parent = NULL; /* null, or absent, at level 1 */
     json_error_t at;
-    if (json_unpack_ex(owned, &at, JSON_STRICT, "{s:i, s?o, s:O, s:s, s?O}", "level", &t->level, "parent", &parent,
-                       "answer_schema", &t->answer_schema, "answers", &answers, "effects", &t->effects))
+    if (json_unpack_ex(owned, &at, JSON_STRICT, "{s:i, s?o, s:O, s:s, s?O}", "level", &t->level,
+                       "parent", &parent, "answer_schema", &t->answer_schema, "answers", &answers,
+                       "effects", &t->effects))
         return agon_fail(err, AGON_EINPUT, "%s: %s", name, at.text);
     bool many = !strcmp(answers, "many");
     if (t->level < 1 || (!many && strcmp(answers, "one") != 0))
-        return agon_fail(err, AGON_EINPUT, "%s: %s", name, t->level < 1 ? "level is below 1" : "answers is neither one nor many");
+        return agon_fail(err, AGON_EINPUT, "%s: %s", name,
+                         t->level < 1 ? "level is below 1" : "answers is neither one nor many");
     t->answers = many ? AGON_ANSWERS_MANY : AGON_ANSWERS_ONE;
     if (!t->effects && !(t->effects = json_array()))
         return out_of_memory(err);
@@ -194,7 +197,8 @@ static int env_add_task(const char *name, void *user, struct agon_err *err)
         return out_of_memory(err);
     e->tasks = tasks;
     e->tasks[e->n_tasks] = (struct agon_task){0};
-    return task_load(&e->tasks[e->n_tasks++], l->dir_fd, name, err); /* freed with the environment */
+    return task_load(&e->tasks[e->n_tasks++], l->dir_fd, name,
+                     err); /* freed with the environment */
 }
 
 /* ---- the environment ---- */
@@ -230,12 +234,14 @@ static int env_fields(struct agon_env *e, int dir_fd, struct agon_err *err)
     const char *id, *family, *category;
     json_t *sources = NULL, *files = NULL;
     json_error_t at;
-    if (json_unpack_ex(owned, &at, JSON_STRICT, "{s:s, s:s, s:s, s:i, s?o, s?O, s?o}", "id", &id, "family", &family,
-                       "category", &category, "format_version", &e->format_version, "sources", &sources,
-                       "limits", &e->limits, "files", &files))
+    if (json_unpack_ex(owned, &at, JSON_STRICT, "{s:s, s:s, s:s, s:i, s?o, s?O, s?o}", "id", &id,
+                       "family", &family, "category", &category, "format_version",
+                       &e->format_version, "sources", &sources, "limits", &e->limits, "files",
+                       &files))
         return agon_fail(err, AGON_EINPUT, "env.json: %s", at.text);
     if (e->format_version != AGON_ENV_FORMAT)
-        return agon_fail(err, AGON_EINPUT, "env.json: format_version %d is not %d, which this agon reads",
+        return agon_fail(err, AGON_EINPUT,
+                         "env.json: format_version %d is not %d, which this agon reads",
                          e->format_version, AGON_ENV_FORMAT);
     if (!e->limits && !(e->limits = json_object()))
         return out_of_memory(err);

@@ -20,17 +20,18 @@ enum agon_answers { AGON_ANSWERS_ONE, AGON_ANSWERS_MANY };
 
 /* A task as the author proposes it and as it stands on disk. All owned. */
 struct agon_task {
-    char *id;             /* "t1_l3": task line 1, level 3 */
-    char *parent;         /* id of the task below, or NULL */
-    int level;            /* from 1 */
-    char *prompt;         /* what the solver reads */
+    char *id;     /* "t1_l3": task line 1, level 3 */
+    char *parent; /* id of the task below, or NULL */
+    int level;    /* from 1 */
+    char *prompt; /* what the solver reads */
     json_t *answer_schema;
     enum agon_answers answers;
-    json_t *effects;      /* array of {"table":..., "operations":["insert",...]}; empty: read-only */
-    char *solution;       /* Lua: return function(tools) ... return answer end */
-    char *verifier;       /* Lua: check{...} check{...} */
-    json_t *golden;       /* {"answer": ..., "writes": [{"tool":..., "arguments":{...}}]} or NULL before gate 2 */
-    json_t *negatives;    /* array of {"answer":..., "writes":..., "fails":"check name"} */
+    json_t *effects; /* array of {"table":..., "operations":["insert",...]}; empty: read-only */
+    char *solution;  /* Lua: return function(tools) ... return answer end */
+    char *verifier;  /* Lua: check{...} check{...} */
+    json_t *golden;  /* {"answer": ..., "writes": [{"tool":..., "arguments":{...}}]} or NULL before
+                        gate 2 */
+    json_t *negatives; /* array of {"answer":..., "writes":..., "fails":"check name"} */
 };
 void agon_task_deinit(struct agon_task *t);
 
@@ -40,14 +41,15 @@ struct agon_source {
 };
 
 struct agon_env {
-    char *dir;      /* where it was loaded from */
+    char *dir; /* where it was loaded from */
     char *id, *family, *category;
     int format_version;
     struct agon_source *sources;
     int n_sources;
     json_t *limits;
-    char *tools;    /* text of tools.lua */
-    char *world_path; /* of world.db; of a temporary file where the folder has world.sql instead; NULL: none */
+    char *tools;      /* text of tools.lua */
+    char *world_path; /* of world.db; of a temporary file where the folder has world.sql instead;
+                         NULL: none */
     bool world_is_temporary; /* agon_env_free() removes it */
     struct agon_task *tasks; /* ordered by id */
     int n_tasks;

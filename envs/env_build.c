@@ -13,7 +13,8 @@
 
 enum { STEPS = 100000, STEPS_MAX = 2000 }; /* 200 million operations */
 
-static int build_guard(void *user, int action, const char *a, const char *b, const char *schema, const char *trigger)
+static int build_guard(void *user, int action, const char *a, const char *b, const char *schema,
+                       const char *trigger)
 {
     (void)user, (void)b, (void)trigger;
     if (schema && strcmp(schema, "main") != 0)
@@ -26,12 +27,9 @@ static int build_guard(void *user, int action, const char *a, const char *b, con
     case SQLITE_READ:
     case SQLITE_UPDATE: /* of the schema, inside CREATE */
     case SQLITE_INSERT:
-    case SQLITE_REINDEX:
-        return SQLITE_OK;
-    case SQLITE_PRAGMA:
-        return a && !strcmp(a, "foreign_keys") ? SQLITE_OK : SQLITE_DENY;
-    default:
-        return SQLITE_DENY;
+    case SQLITE_REINDEX: return SQLITE_OK;
+    case SQLITE_PRAGMA: return a && !strcmp(a, "foreign_keys") ? SQLITE_OK : SQLITE_DENY;
+    default: return SQLITE_DENY;
     }
 }
 
@@ -43,7 +41,8 @@ static int build_progress(void *user)
 static int build_run(const char *path, const char *sql, struct agon_err *err)
 {
     sqlite3 *db = NULL;
-    int steps = 0, rc = sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, NULL);
+    int steps = 0,
+        rc = sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, NULL);
     if (rc == SQLITE_OK) {
         (void)sqlite3_db_config(db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
         (void)sqlite3_db_config(db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
@@ -56,7 +55,9 @@ static int build_run(const char *path, const char *sql, struct agon_err *err)
         if (rc == SQLITE_OK && !sqlite3_get_autocommit(db))
             rc = sqlite3_exec(db, "COMMIT", NULL, NULL, NULL);
     }
-    int r = rc == SQLITE_OK ? 0 : agon_fail(err, AGON_EINPUT, "world.sql: %s", db ? sqlite3_errmsg(db) : "out of memory");
+    int r = rc == SQLITE_OK ? 0
+                            : agon_fail(err, AGON_EINPUT, "world.sql: %s",
+                                        db ? sqlite3_errmsg(db) : "out of memory");
     sqlite3_close(db);
     return r;
 }

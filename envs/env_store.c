@@ -72,7 +72,8 @@ static int listing_walk(struct listing *l, struct agon_err *err)
     return r;
 }
 
-static int each_file(const char *dir, int (*fn)(const char *, const char *, void *, struct agon_err *), void *user,
+static int each_file(const char *dir,
+                     int (*fn)(const char *, const char *, void *, struct agon_err *), void *user,
                      struct agon_err *err)
 {
     if (strlen(dir) >= PATH_BYTES_MAX)
@@ -90,7 +91,8 @@ static int add_hash(const char *name, const char *hex, void *user, struct agon_e
 
 /* ---- storing ---- */
 
-static int write_at(const char *dir, const char *name, struct agon_str content, struct agon_err *err)
+static int write_at(const char *dir, const char *name, struct agon_str content,
+                    struct agon_err *err)
 {
     char *path AGON_AUTO(env_free_text) = NULL;
     if (asprintf(&path, "%s/%s", dir, name) < 0)
@@ -101,7 +103,8 @@ static int write_at(const char *dir, const char *name, struct agon_str content, 
 /* JSON for people: indented, one final newline. */
 static int write_json(const char *dir, const char *name, const json_t *value, struct agon_err *err)
 {
-    char *text AGON_AUTO(env_free_text) = json_dumps(value, JSON_INDENT(2) | JSON_REAL_PRECISION(17));
+    char *text AGON_AUTO(env_free_text) =
+        json_dumps(value, JSON_INDENT(2) | JSON_REAL_PRECISION(17));
     struct agon_buf b AGON_AUTO(agon_buf_deinit) = AGON_BUF(64 << 20);
     if (!text)
         return out_of_memory(err);
@@ -128,8 +131,8 @@ static int write_answers(const char *dir, const struct agon_task *t, struct agon
 static int write_task_json(const char *dir, const struct agon_task *t, struct agon_err *err)
 {
     json_auto_t *root =
-        json_pack("{s:i, s:s?, s:O, s:s}", "level", t->level, "parent", t->parent, "answer_schema", t->answer_schema,
-                  "answers", t->answers == AGON_ANSWERS_MANY ? "many" : "one");
+        json_pack("{s:i, s:s?, s:O, s:s}", "level", t->level, "parent", t->parent, "answer_schema",
+                  t->answer_schema, "answers", t->answers == AGON_ANSWERS_MANY ? "many" : "one");
     json_t *effects = t->effects ? json_incref(t->effects) : json_array();
     if (!root || json_object_set_new(root, "effects", effects))
         return out_of_memory(err);
@@ -162,17 +165,19 @@ static int write_env_json(const char *dir, const struct agon_env *e, struct agon
     json_auto_t *sources = json_array(), *files = json_object();
     for (int i = 0; i < e->n_sources; i++) {
         const struct agon_source *s = &e->sources[i];
-        if (json_array_append_new(sources, json_pack("{s:s, s:s, s:s, s:s}", "url", s->url, "sha256", s->sha256,
-                                                     "licence", s->licence ? s->licence : "", "title",
-                                                     s->title ? s->title : "")))
+        if (json_array_append_new(sources,
+                                  json_pack("{s:s, s:s, s:s, s:s}", "url", s->url, "sha256",
+                                            s->sha256, "licence", s->licence ? s->licence : "",
+                                            "title", s->title ? s->title : "")))
             return out_of_memory(err);
     }
     int r = files ? each_file(dir, add_hash, files, err) : out_of_memory(err);
     if (r)
         return r;
-    json_auto_t *root = json_pack("{s:s, s:s, s:s, s:i, s:O, s:o, s:O}", "id", e->id, "family", e->family, "category",
-                                  e->category, "format_version", AGON_ENV_FORMAT, "sources", sources, "limits",
-                                  e->limits ? json_incref(e->limits) : json_object(), "files", files);
+    json_auto_t *root =
+        json_pack("{s:s, s:s, s:s, s:i, s:O, s:o, s:O}", "id", e->id, "family", e->family,
+                  "category", e->category, "format_version", AGON_ENV_FORMAT, "sources", sources,
+                  "limits", e->limits ? json_incref(e->limits) : json_object(), "files", files);
     return root ? write_json(dir, "env.json", root, err) : out_of_memory(err);
 }
 
@@ -213,11 +218,15 @@ static int take_place(const char *made, const char *dir, struct agon_err *err)
 
 /* The temporary folder's name: the dot keeps it out of agon_dir_each(), and being the same each
  * time, a killed writer leaves one at most. */
-static int temporary_beside(char **ret_made, char **ret_parent, const char *place, struct agon_err *err)
+static int temporary_beside(char **ret_made, char **ret_parent, const char *place,
+                            struct agon_err *err)
 {
     const char *slash = strrchr(place, '/');
     int size = slash ? (int)(slash - place) : 0;
-    if (asprintf(ret_parent, "%.*s%s", size, place, !slash ? "." : size ? "" : "/") < 0 ||
+    if (asprintf(ret_parent, "%.*s%s", size, place,
+                 !slash ? "."
+                 : size ? ""
+                        : "/") < 0 ||
         asprintf(ret_made, "%s/.agon-tmp-%s", *ret_parent, slash ? slash + 1 : place) < 0)
         return out_of_memory(err);
     return 0;
@@ -268,7 +277,8 @@ static int compare_hash(const char *name, const char *hex, void *user, struct ag
     const char *listed = json_string_value(json_object_get(c->files, name));
     if (listed && !strcmp(listed, hex))
         return json_object_del(c->files, name) ? out_of_memory(err) : 0;
-    agon_fail(err, FILE_MISMATCH, "%s: %s", name, listed ? "sha256 differs from env.json" : "not listed in env.json");
+    agon_fail(err, FILE_MISMATCH, "%s: %s", name,
+              listed ? "sha256 differs from env.json" : "not listed in env.json");
     return FILE_MISMATCH;
 }
 

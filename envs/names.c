@@ -11,24 +11,26 @@ enum { NAME_BYTES_MAX = 63, NAME_REFUSED = 1 };
 
 /* Sorted, lower case only (others can't be names). SQL's words are asked of SQLite itself. */
 static const char *const c_words[] = {
-    "auto",   "break",  "case",     "char",   "const",  "continue", "default",  "do",       "double",
-    "else",   "enum",   "extern",   "float",  "for",    "goto",     "if",       "inline",   "int",
-    "long",   "register", "restrict", "return", "short", "signed",  "sizeof",   "static",   "struct",
-    "switch", "typedef", "union",   "unsigned", "void", "volatile", "while",
+    "auto",    "break",  "case",     "char",   "const",    "continue", "default",
+    "do",      "double", "else",     "enum",   "extern",   "float",    "for",
+    "goto",    "if",     "inline",   "int",    "long",     "register", "restrict",
+    "return",  "short",  "signed",   "sizeof", "static",   "struct",   "switch",
+    "typedef", "union",  "unsigned", "void",   "volatile", "while",
 };
 static const char *const python_words[] = {
-    "and",    "as",     "assert", "async",  "await",    "break", "class", "continue", "def",
-    "del",    "elif",   "else",   "except", "finally",  "for",   "from",  "global",   "if",
-    "import", "in",     "is",     "lambda", "nonlocal", "not",   "or",    "pass",     "raise",
-    "return", "try",    "while",  "with",   "yield",
+    "and",    "as",   "assert", "async",  "await",  "break",   "class",    "continue",
+    "def",    "del",  "elif",   "else",   "except", "finally", "for",      "from",
+    "global", "if",   "import", "in",     "is",     "lambda",  "nonlocal", "not",
+    "or",     "pass", "raise",  "return", "try",    "while",   "with",     "yield",
 };
 static const char *const lua_words[] = {
-    "and", "break", "do",  "else", "elseif", "end",    "false", "for",  "function", "goto",  "if",
-    "in",  "local", "nil", "not",  "or",     "repeat", "return", "then", "true",    "until", "while",
+    "and",      "break",  "do",   "else", "elseif", "end",   "false", "for",
+    "function", "goto",   "if",   "in",   "local",  "nil",   "not",   "or",
+    "repeat",   "return", "then", "true", "until",  "while",
 };
 /* What protocols of other systems call on an environment (DESIGN.md). */
 static const char *const reserved[] = {
-    "aggregate_metrics", "close", "get_reward", "mcp",    "reset",
+    "aggregate_metrics", "close", "get_reward", "mcp",           "reset",
     "seed_session",      "state", "step",       "submit_result", "verify",
 };
 
@@ -47,7 +49,8 @@ int agon_name_check(const char *name, struct agon_err *err)
     size_t size = strlen(name);
     bool fine = size > 0 && name[0] >= 'a' && name[0] <= 'z';
     for (size_t i = 0; i < size; i++)
-        fine &= (name[i] >= 'a' && name[i] <= 'z') || (name[i] >= '0' && name[i] <= '9') || name[i] == '_';
+        fine &= (name[i] >= 'a' && name[i] <= 'z') || (name[i] >= '0' && name[i] <= '9') ||
+                name[i] == '_';
     const char *language = NULL;
     if (size > NAME_BYTES_MAX)
         agon_fail(err, NAME_REFUSED, "'%.40s...' is over %d bytes", name, NAME_BYTES_MAX);

@@ -40,7 +40,8 @@ static void describe_tools(const struct agon_toolset *ts, struct agon_buf *out)
     agon_buf_addc(out, ']');
 }
 
-static int op_open(void *state, struct agon_str request, struct agon_buf *reply, struct agon_err *err)
+static int op_open(void *state, struct agon_str request, struct agon_buf *reply,
+                   struct agon_err *err)
 {
     struct agon_env_cell *cell = state;
     struct agon_wire wire = agon_wire_of(request);
@@ -66,7 +67,8 @@ static int op_open(void *state, struct agon_str request, struct agon_buf *reply,
     return agon_buf_check(&text, "tools", err);
 }
 
-static int op_call(void *state, struct agon_str request, struct agon_buf *reply, struct agon_err *err)
+static int op_call(void *state, struct agon_str request, struct agon_buf *reply,
+                   struct agon_err *err)
 {
     struct agon_env_cell *cell = state;
     struct agon_wire wire = agon_wire_of(request);
@@ -74,7 +76,9 @@ static int op_call(void *state, struct agon_str request, struct agon_buf *reply,
     if (!r)
         r = agon_session_replay(cell, &wire, err);
     if (r)
-        return r > 0 ? agon_fail(err, AGON_EINPUT, "the instance does not replay: %.400s", err->text) : r;
+        return r > 0
+                   ? agon_fail(err, AGON_EINPUT, "the instance does not replay: %.400s", err->text)
+                   : r;
     struct agon_str tool = agon_wire_str(&wire), arguments = agon_wire_str(&wire);
     int n_writes = cell->n_writes;
     if ((r = agon_wire_end(&wire, "env.call", err)))
@@ -90,7 +94,8 @@ static int op_call(void *state, struct agon_str request, struct agon_buf *reply,
     return 0;
 }
 
-static int op_solve(void *state, struct agon_str request, struct agon_buf *reply, struct agon_err *err)
+static int op_solve(void *state, struct agon_str request, struct agon_buf *reply,
+                    struct agon_err *err)
 {
     struct agon_env_cell *cell = state;
     struct agon_wire wire = agon_wire_of(request);
@@ -136,9 +141,7 @@ static int sql_value(sqlite3_stmt *q, int i, struct agon_buf *out, struct agon_e
         else
             agon_buf_adds(out, "null"); /* JSON has no infinity */
         return 0;
-    case SQLITE_NULL:
-        agon_buf_adds(out, "null");
-        return 0;
+    case SQLITE_NULL: agon_buf_adds(out, "null"); return 0;
     case SQLITE_TEXT:
         text.data = (const char *)sqlite3_column_text(q, i);
         text.size = (size_t)sqlite3_column_bytes(q, i);
@@ -146,10 +149,10 @@ static int sql_value(sqlite3_stmt *q, int i, struct agon_buf *out, struct agon_e
             break;
         agon_json_dump_string(out, text);
         return 0;
-    default:
-        break;
+    default: break;
     }
-    agon_fail(err, AGON_WORLD_REFUSED, "SQL: column '%.60s' holds bytes that are no text; read it with hex()",
+    agon_fail(err, AGON_WORLD_REFUSED,
+              "SQL: column '%.60s' holds bytes that are no text; read it with hex()",
               sqlite3_column_name(q, i));
     return AGON_WORLD_REFUSED;
 }
@@ -160,7 +163,8 @@ static int sql_rows(struct agon_statement *st, struct agon_buf *out, struct agon
     int step, n = 0;
     while ((step = (int)agon_statement_step(st, err)) == AGON_STEP_ROW) {
         if (n++ == AGON_WORLD_ROWS_PEOPLE) {
-            agon_fail(err, AGON_WORLD_REFUSED, "SQL: over %d rows; narrow it with WHERE or LIMIT", AGON_WORLD_ROWS_PEOPLE);
+            agon_fail(err, AGON_WORLD_REFUSED, "SQL: over %d rows; narrow it with WHERE or LIMIT",
+                      AGON_WORLD_ROWS_PEOPLE);
             return AGON_WORLD_REFUSED;
         }
         agon_buf_adds(out, n > 1 ? ", {" : "[{");
@@ -178,7 +182,8 @@ static int sql_rows(struct agon_statement *st, struct agon_buf *out, struct agon
     return step == AGON_STEP_END ? 0 : AGON_WORLD_REFUSED;
 }
 
-static int op_sql(void *state, struct agon_str request, struct agon_buf *reply, struct agon_err *err)
+static int op_sql(void *state, struct agon_str request, struct agon_buf *reply,
+                  struct agon_err *err)
 {
     struct agon_env_cell *cell = state;
     struct agon_wire wire = agon_wire_of(request);
@@ -186,7 +191,9 @@ static int op_sql(void *state, struct agon_str request, struct agon_buf *reply, 
     if (!r)
         r = agon_session_replay(cell, &wire, err);
     if (r)
-        return r > 0 ? agon_fail(err, AGON_EINPUT, "the instance does not replay: %.400s", err->text) : r;
+        return r > 0
+                   ? agon_fail(err, AGON_EINPUT, "the instance does not replay: %.400s", err->text)
+                   : r;
     struct agon_str sql = agon_wire_str(&wire);
     if ((r = agon_wire_end(&wire, "env.sql", err)))
         return r;
@@ -205,5 +212,6 @@ static int op_sql(void *state, struct agon_str request, struct agon_buf *reply, 
 }
 
 const struct agon_worker_op agon_env_ops[] = {
-    {"env.open", op_open}, {"env.call", op_call}, {"env.solve", op_solve}, {"env.sql", op_sql}, {NULL, NULL},
+    {"env.open", op_open}, {"env.call", op_call}, {"env.solve", op_solve},
+    {"env.sql", op_sql},   {NULL, NULL},
 };

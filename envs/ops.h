@@ -5,8 +5,8 @@
  *
  *   env.open   world, tools                       -> status [reason | tools as JSON]
  *   env.call   writes, tool, arguments            -> status, result, wrote [arguments]
- *   env.solve  solution, has schema, schema       -> status, reason, answer, calls, writes, reads, fuel
- *   env.sql    writes, sql                        -> status, reason | rows as JSON
+ *   env.solve  solution, has schema, schema       -> status, reason, answer, calls, writes, reads,
+ * fuel env.sql    writes, sql                        -> status, reason | rows as JSON
  *
  * status 0 is success, 1 the model's code is at fault.
  */

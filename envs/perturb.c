@@ -56,7 +56,8 @@ static void add_names(struct agon_buf *b, const struct agon_table *t, bool keys_
     }
 }
 
-static int rows_read(struct rows *rows, struct agon_world *w, const struct agon_table *t, struct agon_err *err)
+static int rows_read(struct rows *rows, struct agon_world *w, const struct agon_table *t,
+                     struct agon_err *err)
 {
     struct agon_buf sql AGON_AUTO(agon_buf_deinit) = AGON_BUF(1 << 16);
     agon_buf_adds(&sql, "SELECT ");
@@ -86,7 +87,8 @@ static sqlite3_value **cell(const struct rows *rows, uint32_t row, int column)
 static void permute(struct rows *rows, int column, struct agon_rng *rng)
 {
     for (uint32_t i = (uint32_t)rows->n; i > 1; i--) {
-        sqlite3_value **a = cell(rows, i - 1, column), **b = cell(rows, agon_rng_below(rng, i), column);
+        sqlite3_value **a = cell(rows, i - 1, column),
+                      **b = cell(rows, agon_rng_below(rng, i), column);
         sqlite3_value *v = *a;
         *a = *b;
         *b = v;
@@ -132,7 +134,9 @@ static int rows_write(const struct rows *rows, struct agon_world *w, const struc
     int rc = SQLITE_DONE;
     for (int i = 0; i < rows->n && rc == SQLITE_DONE; i++) {
         for (int k = 0; k < t->n_columns && rc == SQLITE_DONE; k++)
-            rc = sqlite3_bind_value(q, k + 1, *cell(rows, (uint32_t)i, k)) == SQLITE_OK ? SQLITE_DONE : SQLITE_NOMEM;
+            rc = sqlite3_bind_value(q, k + 1, *cell(rows, (uint32_t)i, k)) == SQLITE_OK
+                     ? SQLITE_DONE
+                     : SQLITE_NOMEM;
         if (rc == SQLITE_DONE)
             rc = sqlite3_step(q);
         (void)sqlite3_reset(q); /* repeats the error of the step */
@@ -186,7 +190,8 @@ static int set_constraints(struct agon_world *w, bool on, struct agon_err *err)
 {
     if (sqlite3_db_config(w->db, SQLITE_DBCONFIG_ENABLE_FKEY, on, NULL) != SQLITE_OK)
         return world_fail(w, "perturb", err);
-    return world_exec(w, on ? "PRAGMA ignore_check_constraints=0" : "PRAGMA ignore_check_constraints=1", err);
+    return world_exec(
+        w, on ? "PRAGMA ignore_check_constraints=0" : "PRAGMA ignore_check_constraints=1", err);
 }
 
 int world_apply_plan(struct agon_world *w, struct agon_err *err)

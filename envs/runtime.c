@@ -15,8 +15,8 @@ struct agon_runtime {
     struct agon_cell *cell;       /* owned; NULL: none open */
     struct agon_buf open;         /* the request env.open */
     struct agon_buf request, reply;
-    json_t *signatures;           /* owned; what env.open answered */
-    struct agon_tool *tools;      /* owned; borrow from signatures */
+    json_t *signatures;      /* owned; what env.open answered */
+    struct agon_tool *tools; /* owned; borrow from signatures */
     int n_tools;
 };
 
@@ -38,7 +38,8 @@ void agon_runtime_renew(struct agon_runtime *rt)
     runtime_drop_cell(rt);
 }
 
-/* One request to the cell at hand, with env.open before it where there is none. AGON_CELL_LOST: try again. */
+/* One request to the cell at hand, with env.open before it where there is none. AGON_CELL_LOST: try
+ * again. */
 static int runtime_try(struct agon_runtime *rt, const char *op, struct agon_str request,
                        struct agon_buf *reply, char ret_lost[128], struct agon_err *err)
 {
@@ -64,7 +65,8 @@ int agon_runtime_request(struct agon_runtime *rt, const char *op, struct agon_st
             return r;
         runtime_drop_cell(rt);
     }
-    return agon_fail(err, AGON_ESYS, "refused: %s ended %d cells, the last: %s", op, CELLS_MAX, lost);
+    return agon_fail(err, AGON_ESYS, "refused: %s ended %d cells, the last: %s", op, CELLS_MAX,
+                     lost);
 }
 
 /* ---- opening ---- */
@@ -82,9 +84,9 @@ static int runtime_read_tools(struct agon_runtime *rt, struct agon_str text, str
         struct agon_tool *t = &rt->tools[i];
         json_t *params, *returns;
         int writes;
-        if (json_unpack(json_array_get(rt->signatures, i), "{s:s, s:s, s:o, s:o, s:b}", "name", &t->name,
-                        "description", &t->description, "params", &params, "returns", &returns, "writes",
-                        &writes))
+        if (json_unpack(json_array_get(rt->signatures, i), "{s:s, s:s, s:o, s:o, s:b}", "name",
+                        &t->name, "description", &t->description, "params", &params, "returns",
+                        &returns, "writes", &writes))
             return agon_fail(err, AGON_EINPUT, "runtime: the cell described its tools badly");
         t->params = params;
         t->returns = returns;
@@ -165,8 +167,8 @@ json_t *agon_runtime_tools_json(const struct agon_runtime *rt)
     json_t *all = json_array();
     for (int i = 0; all && i < rt->n_tools; i++) {
         const struct agon_tool *t = &rt->tools[i];
-        json_t *one = json_pack("{s:s, s:{s:s, s:s, s:O}}", "type", "function", "function", "name", t->name,
-                                "description", t->description, "parameters", t->params);
+        json_t *one = json_pack("{s:s, s:{s:s, s:s, s:O}}", "type", "function", "function", "name",
+                                t->name, "description", t->description, "parameters", t->params);
         if (json_array_append_new(all, one)) {
             json_decref(all);
             return NULL;
@@ -220,7 +222,8 @@ static json_t *wire_writes(struct agon_wire *wire)
     for (int i = 0; writes && i < n; i++) {
         struct agon_str tool = agon_wire_str(wire);
         json_t *arguments = agon_wire_json(wire);
-        json_t *write = json_pack("{s:s%, s:o}", "tool", tool.data, tool.size, "arguments", arguments);
+        json_t *write =
+            json_pack("{s:s%, s:o}", "tool", tool.data, tool.size, "arguments", arguments);
         if (!write || json_array_append_new(writes, write))
             wire->bad = true;
     }
@@ -253,11 +256,13 @@ int agon_instance_new(struct agon_instance **ret, struct agon_runtime *rt, struc
     return 0;
 }
 
-int agon_instance_fork(struct agon_instance **ret, const struct agon_instance *in, struct agon_err *err)
+int agon_instance_fork(struct agon_instance **ret, const struct agon_instance *in,
+                       struct agon_err *err)
 {
     struct agon_instance *fork AGON_AUTO(agon_instance_freep) = NULL;
     int r = agon_instance_new(&fork, in->rt, err);
-    if (!r && json_array_extend(fork->writes, in->writes)) /* a call noted never changes: share them */
+    if (!r &&
+        json_array_extend(fork->writes, in->writes)) /* a call noted never changes: share them */
         r = agon_fail(err, AGON_ENOMEM, "instance: out of memory");
     if (!r)
         *ret = AGON_STEAL(fork);
@@ -298,7 +303,8 @@ static int instance_note(struct agon_instance *in, const char *tool, struct agon
     int r = agon_json_parse(&value, arguments, err);
     if (r)
         return r;
-    if (json_array_append_new(in->writes, json_pack("{s:s, s:o}", "tool", tool, "arguments", value)))
+    if (json_array_append_new(in->writes,
+                              json_pack("{s:s, s:o}", "tool", tool, "arguments", value)))
         return agon_fail(err, AGON_ENOMEM, "instance: out of memory");
     return 0;
 }
@@ -368,8 +374,9 @@ void agon_solved_deinit(struct agon_solved *s)
     *s = (struct agon_solved){0};
 }
 
-int agon_runtime_solve(struct agon_runtime *rt, struct agon_str solution, const json_t *answer_schema,
-                       struct agon_solved *ret, struct agon_buf *reason, struct agon_err *err)
+int agon_runtime_solve(struct agon_runtime *rt, struct agon_str solution,
+                       const json_t *answer_schema, struct agon_solved *ret,
+                       struct agon_buf *reason, struct agon_err *err)
 {
     struct agon_buf schema AGON_AUTO(agon_buf_deinit) = AGON_BUF(1 << 20);
     if (answer_schema)

@@ -71,9 +71,9 @@ struct agon_solved {
     int64_t fuel;
 };
 void agon_solved_deinit(struct agon_solved *s);
-/* answer_schema guides {} against [] and the order of keys, and the answer must fit it; NULL: unguided.
- * AGON_REJECTED: the solution does not load, raises, or its answer does not fit (reason). Returning nil
- * (unsolvable) is the answer null, or AGON_REJECTED where the schema has no null. */
-int agon_runtime_solve(struct agon_runtime *rt, struct agon_str solution, const json_t *answer_schema,
-                       struct agon_solved *ret, struct agon_buf *reason,
-                       struct agon_err *err) AGON_MUST_USE;
+/* answer_schema guides {} against [] and the order of keys, and the answer must fit it; NULL:
+ * unguided. AGON_REJECTED: the solution does not load, raises, or its answer does not fit (reason).
+ * Returning nil (unsolvable) is the answer null, or AGON_REJECTED where the schema has no null. */
+int agon_runtime_solve(struct agon_runtime *rt, struct agon_str solution,
+                       const json_t *answer_schema, struct agon_solved *ret,
+                       struct agon_buf *reason, struct agon_err *err) AGON_MUST_USE;

@@ -11,10 +11,12 @@ int agon_runtime_request(struct agon_runtime *rt, const char *op, struct agon_st
                          struct agon_buf *reply, struct agon_err *err) AGON_MUST_USE;
 /* Writes as the cell reads them: a count, then tool and arguments. NULL: none. AGON_EINPUT names a
  * malformed one. */
-int agon_wire_add_writes(struct agon_buf *b, const json_t *writes, struct agon_err *err) AGON_MUST_USE;
+int agon_wire_add_writes(struct agon_buf *b, const json_t *writes,
+                         struct agon_err *err) AGON_MUST_USE;
 /* A JSON value in a reply (new reference), or NULL and wire->bad. */
 json_t *agon_wire_json(struct agon_wire *wire);
 /* What env.solve and verify.trial say of a run: calls, writes, reads, fuel, into ret. */
-int agon_wire_solved(struct agon_wire *wire, struct agon_solved *ret, struct agon_err *err) AGON_MUST_USE;
+int agon_wire_solved(struct agon_wire *wire, struct agon_solved *ret,
+                     struct agon_err *err) AGON_MUST_USE;
 /* Copy a reason out of a reply. */
 void agon_wire_reason(struct agon_wire *wire, struct agon_buf *reason);

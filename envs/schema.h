@@ -13,9 +13,11 @@
 
 #include <jansson.h>
 
-/* Is this schema well-formed? 0, or 1 with the reason in err's text ("properties.city: unknown keyword 'pattern'"). */
+/* Is this schema well-formed? 0, or 1 with the reason in err's text ("properties.city: unknown
+ * keyword 'pattern'"). */
 int agon_schema_check(const json_t *schema, struct agon_err *err) AGON_MUST_USE;
-/* Does value fit? 0, or 1 with "answer.city: expected string, got integer 3". what: "answer", "arguments". */
+/* Does value fit? 0, or 1 with "answer.city: expected string, got integer 3". what: "answer",
+ * "arguments". */
 int agon_schema_fits(const json_t *schema, const json_t *value, const char *what,
                      struct agon_err *err) AGON_MUST_USE;
 /* An identifier of agon (column, table, argument): [a-z][a-z0-9_]*, at most 63 bytes, no keyword

@@ -38,7 +38,8 @@ struct agon_walk_ops {
     bool (*enter_key)(void *walk, struct agon_str key); /* false: absent */
     bool (*enter_item)(void *walk, size_t i);           /* from 0; false: no memory */
     void (*leave)(void *walk);
-    /* The i-th key in bytewise order; keys are gathered on i == 0 for the object the cursor is on. */
+    /* The i-th key in bytewise order; keys are gathered on i == 0 for the object the cursor is on.
+     */
     bool (*key)(void *walk, size_t i, struct agon_str *ret);
 };
 

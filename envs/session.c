@@ -59,7 +59,8 @@ int agon_session_reset(struct agon_env_cell *cell, struct agon_err *err)
 
 static int session_note(struct agon_env_cell *cell, const char *tool, struct agon_err *err)
 {
-    struct agon_write *writes = realloc(cell->writes, (size_t)(cell->n_writes + 1) * sizeof(*writes));
+    struct agon_write *writes =
+        realloc(cell->writes, (size_t)(cell->n_writes + 1) * sizeof(*writes));
     if (!writes)
         return agon_fail(err, AGON_ENOMEM, "session: out of memory");
     cell->writes = writes;
@@ -88,7 +89,8 @@ static bool session_override(void *user, const struct agon_tool_call *call)
 }
 
 /* The call itself, in its savepoint where it may write. */
-static int session_try(struct agon_env_cell *cell, int tool, struct agon_str arguments, struct agon_err *err)
+static int session_try(struct agon_env_cell *cell, int tool, struct agon_str arguments,
+                       struct agon_err *err)
 {
     bool writes = agon_toolset_get(cell->toolset, tool)->writes;
     int r = writes ? agon_world_begin_call(cell->world, err) : 0;
@@ -115,10 +117,11 @@ static int unknown_tool(struct agon_env_cell *cell, struct agon_str tool)
 {
     agon_buf_reset(&cell->canonical);
     agon_buf_reset(&cell->result);
-    agon_buf_addf(&cell->result, "no tool '%.*s'; there are:", (int)(tool.size < 60 ? tool.size : 60),
-                  tool.data);
+    agon_buf_addf(&cell->result,
+                  "no tool '%.*s'; there are:", (int)(tool.size < 60 ? tool.size : 60), tool.data);
     for (int i = 0; i < agon_toolset_count(cell->toolset); i++)
-        agon_buf_addf(&cell->result, "%s %s", i ? "," : "", agon_toolset_get(cell->toolset, i)->name);
+        agon_buf_addf(&cell->result, "%s %s", i ? "," : "",
+                      agon_toolset_get(cell->toolset, i)->name);
     return AGON_SESSION_ERROR;
 }
 
@@ -140,7 +143,9 @@ static int session_rebuild(struct agon_env_cell *cell, struct agon_err *err)
     cell->result = result;
     cell->fuel = fuel; /* a run cannot buy itself new budgets by losing its transaction */
     agon_world_set_run_ops(cell->world, ops);
-    return r > 0 ? agon_fail(err, AGON_ESTORE, "session: a call does not repeat: %.300s", err ? err->text : "") : r;
+    return r > 0 ? agon_fail(err, AGON_ESTORE, "session: a call does not repeat: %.300s",
+                             err ? err->text : "")
+                 : r;
 }
 
 int agon_session_call(struct agon_env_cell *cell, struct agon_str tool, struct agon_str arguments,
@@ -175,7 +180,8 @@ int agon_session_replay(struct agon_env_cell *cell, struct agon_wire *wire, stru
     int same = 0; /* how many of our writes the list begins with */
     while (same < n && same < cell->n_writes) {
         struct agon_str tool = agon_wire_str(&ahead), arguments = agon_wire_str(&ahead);
-        if (!agon_str_is(tool, cell->writes[same].tool) || !agon_str_is(arguments, cell->writes[same].arguments))
+        if (!agon_str_is(tool, cell->writes[same].tool) ||
+            !agon_str_is(arguments, cell->writes[same].arguments))
             break;
         same++;
     }

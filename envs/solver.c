@@ -16,7 +16,7 @@ struct agon_solver {
     struct agon_env_cell *cell; /* borrowed */
     struct agon_script *script; /* owned */
     struct agon_codec codec;
-    struct agon_buf arguments;  /* of the call that is being made */
+    struct agon_buf arguments;        /* of the call that is being made */
     struct agon_solve_result *result; /* of the run, borrowed */
     struct agon_err broken;           /* code < 0: the cell itself failed under the solution */
 };
@@ -29,7 +29,8 @@ static void record_call(struct agon_solver *s, const char *tool, bool failed)
     agon_buf_adds(b, s->result->n_calls++ ? ", {\"tool\": " : "[{\"tool\": ");
     agon_json_dump_string(b, agon_str(tool));
     agon_buf_adds(b, ", \"arguments\": ");
-    agon_buf_add_str(b, agon_buf_str(s->cell->canonical.size ? &s->cell->canonical : &s->arguments));
+    agon_buf_add_str(b,
+                     agon_buf_str(s->cell->canonical.size ? &s->cell->canonical : &s->arguments));
     agon_buf_adds(b, failed ? ", \"error\": " : ", \"result\": ");
     if (failed)
         agon_json_dump_string(b, agon_buf_str(&s->cell->result));
@@ -42,7 +43,8 @@ static void record_call(struct agon_solver *s, const char *tool, bool failed)
 static int lua_call_tool(lua_State *L)
 {
     struct agon_solver *s = agon_script_user(L);
-    const struct agon_tool_entry *t = agon_toolset_get(s->cell->toolset, (int)lua_tointeger(L, lua_upvalueindex(1)));
+    const struct agon_tool_entry *t =
+        agon_toolset_get(s->cell->toolset, (int)lua_tointeger(L, lua_upvalueindex(1)));
     struct agon_err err;
     agon_script_charge(L, CALL_FUEL);
     if (lua_gettop(L) > 1 || (!lua_isnoneornil(L, 1) && !lua_istable(L, 1)))
@@ -143,7 +145,8 @@ static int solve_in_lua(lua_State *L, void *arg)
     struct solving *v = arg;
     agon_script_run_chunk(L, "=solution", v->text, 1);
     if (!lua_isfunction(L, -1))
-        return luaL_error(L, "solution: does not return a function; write: return function(tools) ... end");
+        return luaL_error(
+            L, "solution: does not return a function; write: return function(tools) ... end");
     v->end = AGON_SOLVE_FAILED;
     lua_rawgetp(L, LUA_REGISTRYINDEX, &key_tools);
     lua_call(L, 1, 1);

@@ -14,7 +14,8 @@
 struct agon_env_cell;
 struct agon_solver;
 
-int agon_solver_new(struct agon_solver **ret, struct agon_env_cell *cell, struct agon_err *err) AGON_MUST_USE;
+int agon_solver_new(struct agon_solver **ret, struct agon_env_cell *cell,
+                    struct agon_err *err) AGON_MUST_USE;
 void agon_solver_free(struct agon_solver *s);
 AGON_DEFINE_FREEP(struct agon_solver, agon_solver_free)
 

@@ -89,7 +89,8 @@ static int statement_name_columns(struct agon_statement *st, struct agon_err *er
             return agon_fail(err, AGON_ENOMEM, "SQL: out of memory");
         for (int k = 0; k < i; k++)
             if (!strcmp(st->names[k], st->names[i])) {
-                agon_fail(err, AGON_WORLD_REFUSED, "SQL: two columns are named '%.60s': give one a name with AS",
+                agon_fail(err, AGON_WORLD_REFUSED,
+                          "SQL: two columns are named '%.60s': give one a name with AS",
                           st->names[i]);
                 return AGON_WORLD_REFUSED;
             }
@@ -109,8 +110,9 @@ static int statement_refused(struct agon_world *w, int rc, struct agon_err *err)
     return AGON_WORLD_REFUSED;
 }
 
-static int statement_prepare(struct agon_statement **ret, struct agon_world *w, enum agon_principal by,
-                             bool writes, struct agon_str sql, struct agon_err *err)
+static int statement_prepare(struct agon_statement **ret, struct agon_world *w,
+                             enum agon_principal by, bool writes, struct agon_str sql,
+                             struct agon_err *err)
 {
     struct agon_statement *st AGON_AUTO(statement_freep) = calloc(1, sizeof(*st));
     if (!st || !(st->sql = strndup(sql.data, sql.size)) ||
@@ -124,7 +126,8 @@ static int statement_prepare(struct agon_statement **ret, struct agon_world *w, 
     const char *tail = "";
     w->current = st;
     w->statement_ops = 0;
-    int rc = sqlite3_prepare_v3(w->db, st->sql, (int)sql.size + 1, SQLITE_PREPARE_PERSISTENT, &st->stmt, &tail);
+    int rc = sqlite3_prepare_v3(w->db, st->sql, (int)sql.size + 1, SQLITE_PREPARE_PERSISTENT,
+                                &st->stmt, &tail);
     w->current = NULL;
     int r = rc == SQLITE_OK ? statement_check(st, tail, err) : statement_refused(w, rc, err);
     if (!r)
@@ -163,8 +166,9 @@ static enum agon_step step_failed(struct agon_world *w, int rc, struct agon_err 
         return AGON_STEP_LIMIT;
     }
     if (code == SQLITE_NOMEM || code == SQLITE_FULL) {
-        agon_fail(err, AGON_STEP_LIMIT, code == SQLITE_FULL ? "the world grew over its size limit"
-                                                            : "SQL ran out of memory");
+        agon_fail(err, AGON_STEP_LIMIT,
+                  code == SQLITE_FULL ? "the world grew over its size limit"
+                                      : "SQL ran out of memory");
         return AGON_STEP_LIMIT;
     }
     (void)statement_refused(w, rc, err); /* an outcome: fills err */

@@ -40,7 +40,8 @@ static const char *declared_text(lua_State *L, const char *name, const char *fie
     return lua_tostring(L, -1);
 }
 
-/* The schema of a signature; raises where it is none. The caller owns it by its place in the toolset. */
+/* The schema of a signature; raises where it is none. The caller owns it by its place in the
+ * toolset. */
 static void declared_schema(lua_State *L, const char *name, const char *field, json_t **ret)
 {
     struct agon_str text;
@@ -65,14 +66,14 @@ static void check_params(lua_State *L, const struct agon_tool_entry *t)
     const char *key;
     json_t *property;
     struct agon_err err;
-    json_object_foreach (properties, key, property)
-        if (agon_name_check(key, &err))
-            raise_at(L, t->name, lua_pushfstring(L, "params: %s", err.text));
+    json_object_foreach(properties, key, property) if (agon_name_check(key, &err))
+        raise_at(L, t->name, lua_pushfstring(L, "params: %s", err.text));
 }
 
 static void check_fields(lua_State *L, const char *name)
 {
-    static const char *const known[] = {"name", "description", "params", "returns", "writes", "run"};
+    static const char *const known[] = {"name",    "description", "params",
+                                        "returns", "writes",      "run"};
     for (lua_pushnil(L); lua_next(L, 1); lua_pop(L, 1)) {
         const char *key = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "(no name)";
         bool found = false;
@@ -106,7 +107,8 @@ static int lua_tool(lua_State *L)
     if (agon_toolset_find(ts, agon_str(name)) >= 0)
         raise_at(L, name, "stands twice");
     check_fields(L, name);
-    struct agon_tool_entry *t = &ts->tools[ts->n_tools++]; /* owns what follows, whatever is raised */
+    struct agon_tool_entry *t =
+        &ts->tools[ts->n_tools++]; /* owns what follows, whatever is raised */
     t->name = copy_text(L, name);
     const char *description = declared_text(L, name, "description");
     struct agon_str text = agon_str(description);
@@ -255,7 +257,8 @@ static int call_in_lua(lua_State *L, void *arg)
  * the author, who needs it for a mistake of the code itself. */
 static const char *without_place(const char *reason)
 {
-    bool mistake = strstr(reason, "attempt to ") || strstr(reason, "bad argument") || strstr(reason, "SQL: ");
+    bool mistake =
+        strstr(reason, "attempt to ") || strstr(reason, "bad argument") || strstr(reason, "SQL: ");
     const char *at = reason;
     if (mistake || strncmp(at, "tools:", 6) != 0)
         return reason;

@@ -65,6 +65,7 @@ int agon_wire_end(const struct agon_wire *w, const char *what, struct agon_err *
     if (w->bad)
         return agon_fail(err, AGON_EINPUT, "%s: the message is cut short", what);
     if (w->at != w->end)
-        return agon_fail(err, AGON_EINPUT, "%s: %zu bytes too many", what, (size_t)(w->end - w->at));
+        return agon_fail(err, AGON_EINPUT, "%s: %zu bytes too many", what,
+                         (size_t)(w->end - w->at));
     return 0;
 }

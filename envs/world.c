@@ -5,12 +5,9 @@
 #include <stdlib.h>
 
 static const char *const control_sql[N_CONTROLS] = {
-    [CONTROL_BEGIN] = "BEGIN",
-    [CONTROL_ROLLBACK] = "ROLLBACK",
-    [CONTROL_BASE] = "SAVEPOINT base",
-    [CONTROL_TO_BASE] = "ROLLBACK TO base",
-    [CONTROL_CALL] = "SAVEPOINT call",
-    [CONTROL_KEEP] = "RELEASE call",
+    [CONTROL_BEGIN] = "BEGIN",           [CONTROL_ROLLBACK] = "ROLLBACK",
+    [CONTROL_BASE] = "SAVEPOINT base",   [CONTROL_TO_BASE] = "ROLLBACK TO base",
+    [CONTROL_CALL] = "SAVEPOINT call",   [CONTROL_KEEP] = "RELEASE call",
     [CONTROL_UNDO] = "ROLLBACK TO call",
 };
 
@@ -32,7 +29,8 @@ static int control_run(struct agon_world *w, enum control c, struct agon_err *er
     w->trusted++;
     int rc = SQLITE_OK;
     if (!w->control[c])
-        rc = sqlite3_prepare_v3(w->db, control_sql[c], -1, SQLITE_PREPARE_PERSISTENT, &w->control[c], NULL);
+        rc = sqlite3_prepare_v3(w->db, control_sql[c], -1, SQLITE_PREPARE_PERSISTENT,
+                                &w->control[c], NULL);
     if (rc == SQLITE_OK) {
         rc = sqlite3_step(w->control[c]);
         int again = sqlite3_reset(w->control[c]);
@@ -62,11 +60,12 @@ static int query_text(sqlite3 *db, const char *sql, char *ret, size_t size)
 }
 
 /* Check the image read-only, then copy it page by page into a database that is all cache. */
-static int world_copy(struct agon_world *w, sqlite3 *from, struct agon_str bytes, struct agon_err *err)
+static int world_copy(struct agon_world *w, sqlite3 *from, struct agon_str bytes,
+                      struct agon_err *err)
 {
     unsigned char *image = (unsigned char *)(uintptr_t)bytes.data; /* SQLITE_DESERIALIZE_READONLY */
-    if (sqlite3_deserialize(from, "main", image, (sqlite3_int64)bytes.size, (sqlite3_int64)bytes.size,
-                            SQLITE_DESERIALIZE_READONLY) != SQLITE_OK)
+    if (sqlite3_deserialize(from, "main", image, (sqlite3_int64)bytes.size,
+                            (sqlite3_int64)bytes.size, SQLITE_DESERIALIZE_READONLY) != SQLITE_OK)
         return refuse(err, "the database cannot be read");
     (void)sqlite3_db_config(from, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
     (void)sqlite3_db_config(from, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
@@ -93,7 +92,8 @@ static int world_fill(struct agon_world *w, struct agon_str bytes, struct agon_e
     if (bytes.size > AGON_WORLD_BYTES_MAX)
         return refuse(err, "the database is over 48 MiB");
     if (bytes.data[18] == 2 || bytes.data[19] == 2)
-        return refuse(err, "the database is in WAL mode; run PRAGMA journal_mode=DELETE on it first");
+        return refuse(err,
+                      "the database is in WAL mode; run PRAGMA journal_mode=DELETE on it first");
     sqlite3 *from = NULL;
     int r = world_open_memory(&from, err);
     if (!r)
@@ -193,8 +193,8 @@ void agon_world_set_run_ops(struct agon_world *w, int64_t ops)
     w->run_ops = ops;
 }
 
-int agon_world_perturb(struct agon_world *w, uint64_t seed, int draw, const struct agon_str *columns,
-                       int n, struct agon_err *err)
+int agon_world_perturb(struct agon_world *w, uint64_t seed, int draw,
+                       const struct agon_str *columns, int n, struct agon_err *err)
 {
     free(w->plan.columns);
     w->plan = (struct plan){.seed = seed, .draw = draw};
@@ -207,7 +207,8 @@ int agon_world_perturb(struct agon_world *w, uint64_t seed, int draw, const stru
         struct agon_str table = {columns[i].data, dot ? (size_t)(dot - columns[i].data) : 0};
         int t = agon_world_find_table(w, table), c = -1;
         if (t >= 0)
-            c = agon_world_find_column(&w->tables[t], (struct agon_str){dot + 1, columns[i].size - table.size - 1});
+            c = agon_world_find_column(
+                &w->tables[t], (struct agon_str){dot + 1, columns[i].size - table.size - 1});
         if (c < 0)
             return agon_fail(err, AGON_EINPUT, "world: no column '%.*s'", AGON_STR_ARG(columns[i]));
         w->plan.columns[w->tables[t].first + c] = 1;

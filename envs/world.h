@@ -23,15 +23,16 @@ struct sqlite3_value;
 
 enum {
     /* Operations of the virtual machine that a statement may take: a base, and some for each row of
-     * the world, so that a full scan always fits; a run of several calls may take 50 times as many. */
+     * the world, so that a full scan always fits; a run of several calls may take 50 times as many.
+     */
     AGON_WORLD_OPS = 200000,
     AGON_WORLD_OPS_ROW = 20,
     AGON_WORLD_OPS_MAX = 2000000,
-    AGON_WORLD_OPS_PEOPLE = 50000000,   /* our own questions, statement by statement */
+    AGON_WORLD_OPS_PEOPLE = 50000000, /* our own questions, statement by statement */
     AGON_WORLD_OPS_RUN = 50,
-    AGON_WORLD_ROWS_MAX = 10000,        /* that one statement hands out */
+    AGON_WORLD_ROWS_MAX = 10000, /* that one statement hands out */
     AGON_WORLD_ROWS_PEOPLE = 200000,
-    AGON_WORLD_CHANGES_MAX = 20000,     /* rows touched since the reset */
+    AGON_WORLD_CHANGES_MAX = 20000, /* rows touched since the reset */
     AGON_WORLD_BYTES_MAX = 48 << 20,
     AGON_WORLD_REFUSED = 1,
 };
@@ -60,7 +61,8 @@ struct agon_table {
 
 /* bytes: an SQLite database file, or empty. AGON_WORLD_REFUSED with a sentence in err when it is
  * damaged or not a world of agon (STRICT tables with keys, no views or triggers, plain names). */
-int agon_world_open(struct agon_world **ret, struct agon_str bytes, struct agon_err *err) AGON_MUST_USE;
+int agon_world_open(struct agon_world **ret, struct agon_str bytes,
+                    struct agon_err *err) AGON_MUST_USE;
 void agon_world_free(struct agon_world *w);
 AGON_DEFINE_FREEP(struct agon_world, agon_world_free)
 int agon_world_n_tables(const struct agon_world *w);
@@ -82,10 +84,10 @@ int agon_world_end_call(struct agon_world *w, bool keep, struct agon_err *err) A
 /* Both flush statements, and do nothing when the world is so already. */
 int agon_world_set_query_only(struct agon_world *w, bool on, struct agon_err *err) AGON_MUST_USE;
 int agon_world_set_reverse(struct agon_world *w, bool on, struct agon_err *err) AGON_MUST_USE;
-/* Columns ("table.column") of agon_perturb's plan (verifiers/trial.h); n 0: none. Takes effect at once:
- * the world is reset to its perturbed state. */
-int agon_world_perturb(struct agon_world *w, uint64_t seed, int draw, const struct agon_str *columns,
-                       int n, struct agon_err *err) AGON_MUST_USE;
+/* Columns ("table.column") of agon_perturb's plan (verifiers/trial.h); n 0: none. Takes effect at
+ * once: the world is reset to its perturbed state. */
+int agon_world_perturb(struct agon_world *w, uint64_t seed, int draw,
+                       const struct agon_str *columns, int n, struct agon_err *err) AGON_MUST_USE;
 
 /* ---- statements ---- */
 
@@ -106,6 +108,7 @@ void agon_world_settle(struct agon_world *w);
 struct sqlite3_stmt *agon_statement_sqlite(struct agon_statement *st);
 int agon_statement_n_columns(const struct agon_statement *st);
 const char *const *agon_statement_names(const struct agon_statement *st);
-/* Columns that tools have read since agon_world_forget_reads(): a byte for each column of the world. */
+/* Columns that tools have read since agon_world_forget_reads(): a byte for each column of the
+ * world. */
 const uint8_t *agon_world_reads(const struct agon_world *w, int *ret_n);
 void agon_world_forget_reads(struct agon_world *w);

@@ -41,7 +41,8 @@ static int clock_randomness(sqlite3_vfs *vfs, int n, char *ret)
 }
 
 /* Worlds live in memory: nothing is opened by this VFS. */
-static int clock_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int flags, int *ret_flags)
+static int clock_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int flags,
+                      int *ret_flags)
 {
     (void)vfs, (void)name, (void)flags, (void)ret_flags;
     file->pMethods = NULL;
@@ -74,7 +75,8 @@ int world_open_memory(sqlite3 **ret, struct agon_err *err)
     if (clock_register() != SQLITE_OK)
         return agon_fail(err, AGON_ESTORE, "world: no VFS");
     sqlite3 *db = NULL;
-    if (sqlite3_open_v2(":memory:", &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, "agon") != SQLITE_OK) {
+    if (sqlite3_open_v2(":memory:", &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, "agon") !=
+        SQLITE_OK) {
         agon_fail(err, AGON_ESTORE, "world: %s", db ? sqlite3_errmsg(db) : "out of memory");
         sqlite3_close(db);
         return AGON_ESTORE;
@@ -85,22 +87,95 @@ int world_open_memory(sqlite3 **ret, struct agon_err *err)
 
 /* Sorted. Deterministic, bounded by their arguments, and without a view on anything else. */
 static const char *const functions[] = {
-    "->",          "->>",         "abs",          "acos",         "asin",          "atan",
-    "atan2",       "avg",         "ceil",         "ceiling",      "char",          "coalesce",
-    "cos",         "count",       "cume_dist",    "current_date", "current_time",  "current_timestamp",
-    "date",        "datetime",    "degrees",
-    "dense_rank",  "exp",         "first_value",  "floor",        "glob",          "group_concat",
-    "hex",         "ifnull",      "iif",          "instr",        "json",          "json_array",
-    "json_array_length", "json_each", "json_extract", "json_group_array", "json_group_object",
-    "json_object", "json_type",   "json_valid",   "julianday",    "lag",           "last_value",
-    "lead",        "length",      "like",         "likelihood",   "likely",        "ln",
-    "log",         "log10",       "log2",         "lower",        "ltrim",         "max",
-    "min",         "mod",         "nth_value",    "ntile",        "nullif",        "percent_rank",
-    "pi",          "pow",         "power",        "quote",        "radians",       "rank",
-    "replace",     "round",       "row_number",   "rtrim",        "sign",          "sin",
-    "sqrt",        "strftime",    "substr",       "substring",    "sum",           "tan",
-    "time",        "total",       "trim",         "trunc",        "typeof",        "unicode",
-    "unixepoch",   "unlikely",    "upper",
+    "->",
+    "->>",
+    "abs",
+    "acos",
+    "asin",
+    "atan",
+    "atan2",
+    "avg",
+    "ceil",
+    "ceiling",
+    "char",
+    "coalesce",
+    "cos",
+    "count",
+    "cume_dist",
+    "current_date",
+    "current_time",
+    "current_timestamp",
+    "date",
+    "datetime",
+    "degrees",
+    "dense_rank",
+    "exp",
+    "first_value",
+    "floor",
+    "glob",
+    "group_concat",
+    "hex",
+    "ifnull",
+    "iif",
+    "instr",
+    "json",
+    "json_array",
+    "json_array_length",
+    "json_each",
+    "json_extract",
+    "json_group_array",
+    "json_group_object",
+    "json_object",
+    "json_type",
+    "json_valid",
+    "julianday",
+    "lag",
+    "last_value",
+    "lead",
+    "length",
+    "like",
+    "likelihood",
+    "likely",
+    "ln",
+    "log",
+    "log10",
+    "log2",
+    "lower",
+    "ltrim",
+    "max",
+    "min",
+    "mod",
+    "nth_value",
+    "ntile",
+    "nullif",
+    "percent_rank",
+    "pi",
+    "pow",
+    "power",
+    "quote",
+    "radians",
+    "rank",
+    "replace",
+    "round",
+    "row_number",
+    "rtrim",
+    "sign",
+    "sin",
+    "sqrt",
+    "strftime",
+    "substr",
+    "substring",
+    "sum",
+    "tan",
+    "time",
+    "total",
+    "trim",
+    "trunc",
+    "typeof",
+    "unicode",
+    "unixepoch",
+    "unlikely",
+    "upper",
 };
 
 static int text_order(const void *a, const void *b)
@@ -110,16 +185,16 @@ static int text_order(const void *a, const void *b)
 
 static bool function_allowed(const char *name)
 {
-    return name && bsearch(name, functions, sizeof(functions) / sizeof(*functions), sizeof(*functions),
-                           text_order);
+    return name && bsearch(name, functions, sizeof(functions) / sizeof(*functions),
+                           sizeof(*functions), text_order);
 }
 
 /* Tables that are no part of the world: a list of JSON values, and the schema for people. */
 static bool extra_table(const struct agon_statement *st, const char *table)
 {
-    static const char *const schema[] = {"sqlite_master", "sqlite_schema", "pragma_table_info",
-                                         "pragma_table_xinfo", "pragma_foreign_key_list",
-                                         "pragma_index_list", "pragma_index_info"};
+    static const char *const schema[] = {
+        "sqlite_master",           "sqlite_schema",     "pragma_table_info", "pragma_table_xinfo",
+        "pragma_foreign_key_list", "pragma_index_list", "pragma_index_info"};
     if (!strcmp(table, "json_each"))
         return true;
     for (size_t i = 0; st->by == AGON_BY_PEOPLE && i < sizeof(schema) / sizeof(*schema); i++)
@@ -128,7 +203,8 @@ static bool extra_table(const struct agon_statement *st, const char *table)
     return false;
 }
 
-/* A common table expression of which no column is used is announced like a table, without a column. */
+/* A common table expression of which no column is used is announced like a table, without a column.
+ */
 static bool may_be_expression(const char *table, const char *column)
 {
     static const char *const virtual_tables[] = {"bytecode", "dbstat", "tables_used"};
@@ -164,24 +240,21 @@ static int guard(void *user, int action, const char *a, const char *b, const cha
         return SQLITE_DENY;
     switch (action) {
     case SQLITE_SELECT:
-    case SQLITE_RECURSIVE:
-        return SQLITE_OK;
-    case SQLITE_READ:
-        return guard_read(st, a, b);
-    case SQLITE_FUNCTION:
-        return function_allowed(b) ? SQLITE_OK : SQLITE_DENY;
+    case SQLITE_RECURSIVE: return SQLITE_OK;
+    case SQLITE_READ: return guard_read(st, a, b);
+    case SQLITE_FUNCTION: return function_allowed(b) ? SQLITE_OK : SQLITE_DENY;
     case SQLITE_INSERT:
     case SQLITE_UPDATE:
     case SQLITE_DELETE:
         return st->writes && agon_world_find_table(w, agon_str(a)) >= 0 ? SQLITE_OK : SQLITE_DENY;
     case SQLITE_PRAGMA: /* the functions pragma_...() of the schema, which read only */
         return st->by == AGON_BY_PEOPLE && a && extra_table(st, "sqlite_schema") &&
-                       (!strcmp(a, "table_info") || !strcmp(a, "table_xinfo") || !strcmp(a, "index_list") ||
-                        !strcmp(a, "index_info") || !strcmp(a, "foreign_key_list"))
+                       (!strcmp(a, "table_info") || !strcmp(a, "table_xinfo") ||
+                        !strcmp(a, "index_list") || !strcmp(a, "index_info") ||
+                        !strcmp(a, "foreign_key_list"))
                    ? SQLITE_OK
                    : SQLITE_DENY;
-    default:
-        return SQLITE_DENY;
+    default: return SQLITE_DENY;
     }
 }
 
@@ -231,12 +304,18 @@ static void guard_limits(sqlite3 *db)
     static const struct {
         int id, most;
     } limits[] = {
-        {SQLITE_LIMIT_LENGTH, 4 << 20},        {SQLITE_LIMIT_SQL_LENGTH, 64 << 10},
-        {SQLITE_LIMIT_COLUMN, 256},            {SQLITE_LIMIT_EXPR_DEPTH, 100},
-        {SQLITE_LIMIT_COMPOUND_SELECT, 30},    {SQLITE_LIMIT_VDBE_OP, 25000},
-        {SQLITE_LIMIT_FUNCTION_ARG, 32},       {SQLITE_LIMIT_ATTACHED, 0},
-        {SQLITE_LIMIT_LIKE_PATTERN_LENGTH, 100}, {SQLITE_LIMIT_VARIABLE_NUMBER, 250},
-        {SQLITE_LIMIT_TRIGGER_DEPTH, 8},       {SQLITE_LIMIT_WORKER_THREADS, 0},
+        {SQLITE_LIMIT_LENGTH, 4 << 20},
+        {SQLITE_LIMIT_SQL_LENGTH, 64 << 10},
+        {SQLITE_LIMIT_COLUMN, 256},
+        {SQLITE_LIMIT_EXPR_DEPTH, 100},
+        {SQLITE_LIMIT_COMPOUND_SELECT, 30},
+        {SQLITE_LIMIT_VDBE_OP, 25000},
+        {SQLITE_LIMIT_FUNCTION_ARG, 32},
+        {SQLITE_LIMIT_ATTACHED, 0},
+        {SQLITE_LIMIT_LIKE_PATTERN_LENGTH, 100},
+        {SQLITE_LIMIT_VARIABLE_NUMBER, 250},
+        {SQLITE_LIMIT_TRIGGER_DEPTH, 8},
+        {SQLITE_LIMIT_WORKER_THREADS, 0},
     };
     for (size_t i = 0; i < sizeof(limits) / sizeof(*limits); i++)
         sqlite3_limit(db, limits[i].id, limits[i].most);
@@ -247,9 +326,9 @@ int world_guard(struct agon_world *w, struct agon_err *err)
     static const struct {
         int id, on;
     } config[] = {
-        {SQLITE_DBCONFIG_DEFENSIVE, 1},      {SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0},
-        {SQLITE_DBCONFIG_ENABLE_TRIGGER, 0}, {SQLITE_DBCONFIG_ENABLE_VIEW, 0},
-        {SQLITE_DBCONFIG_DQS_DML, 0},        {SQLITE_DBCONFIG_DQS_DDL, 0},
+        {SQLITE_DBCONFIG_DEFENSIVE, 1},       {SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0},
+        {SQLITE_DBCONFIG_ENABLE_TRIGGER, 0},  {SQLITE_DBCONFIG_ENABLE_VIEW, 0},
+        {SQLITE_DBCONFIG_DQS_DML, 0},         {SQLITE_DBCONFIG_DQS_DDL, 0},
         {SQLITE_DBCONFIG_WRITABLE_SCHEMA, 0}, {SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, 0},
         {SQLITE_DBCONFIG_ENABLE_FKEY, 1},
     };

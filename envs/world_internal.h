@@ -1,5 +1,6 @@
 #pragma once
-/* What the files of the world share: world.c, world_guard.c, world_schema.c, statement.c, changes.c, perturb.c. */
+/* What the files of the world share: world.c, world_guard.c, world_schema.c, statement.c,
+ * changes.c, perturb.c. */
 #define SQLITE_ENABLE_PREUPDATE_HOOK 1
 #include "base/uthash.h"
 #include "envs/changes.h"
@@ -10,15 +11,15 @@
 enum { STATEMENTS_MAX = 128 }; /* cached for each principal */
 
 struct agon_statement {
-    char *sql;             /* owned, the key */
+    char *sql; /* owned, the key */
     struct agon_world *world;
-    sqlite3_stmt *stmt;    /* owned */
+    sqlite3_stmt *stmt; /* owned */
     enum agon_principal by;
     bool writes;
     int n_columns;
-    const char **names;    /* owned array of owned names */
-    uint8_t *reads;        /* a byte for each column of the world */
-    bool busy;             /* stepped and not ended */
+    const char **names; /* owned array of owned names */
+    uint8_t *reads;     /* a byte for each column of the world */
+    bool busy;          /* stepped and not ended */
     UT_hash_handle hh;
 };
 
@@ -28,8 +29,16 @@ struct plan { /* of a perturbation */
     uint8_t *columns; /* a byte for each column of the world; NULL: not perturbed */
 };
 
-enum control { CONTROL_BEGIN, CONTROL_ROLLBACK, CONTROL_BASE, CONTROL_TO_BASE, CONTROL_CALL,
-               CONTROL_KEEP, CONTROL_UNDO, N_CONTROLS };
+enum control {
+    CONTROL_BEGIN,
+    CONTROL_ROLLBACK,
+    CONTROL_BASE,
+    CONTROL_TO_BASE,
+    CONTROL_CALL,
+    CONTROL_KEEP,
+    CONTROL_UNDO,
+    N_CONTROLS
+};
 
 struct agon_world {
     sqlite3 *db;
@@ -38,16 +47,16 @@ struct agon_world {
     sqlite3_stmt *control[N_CONTROLS];
     struct agon_statement *cached[2][AGON_N_PRINCIPALS]; /* [writes][by]: hash tables by text */
     struct agon_statement *current; /* being prepared or stepped: what the authorizer goes by */
-    int trusted;            /* > 0: our own statements */
-    int64_t statement_ops;  /* of the statement that runs, in steps of the progress handler */
-    int64_t run_ops;        /* of the run, up to now */
-    int64_t ops_max;        /* of one statement of a tool or a verifier */
+    int trusted;                    /* > 0: our own statements */
+    int64_t statement_ops; /* of the statement that runs, in steps of the progress handler */
+    int64_t run_ops;       /* of the run, up to now */
+    int64_t ops_max;       /* of one statement of a tool or a verifier */
     bool query_only, reverse;
-    bool in_call;           /* the savepoint of a call stands */
-    bool clean;             /* nothing was written since the reset */
+    bool in_call; /* the savepoint of a call stands */
+    bool clean;   /* nothing was written since the reset */
     struct plan plan;
-    bool based;             /* the savepoint under which a perturbation lies stands */
-    uint8_t *reads;         /* what tools read */
+    bool based;     /* the savepoint under which a perturbation lies stands */
+    uint8_t *reads; /* what tools read */
     struct change_log log;
 };
 

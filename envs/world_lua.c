@@ -33,21 +33,15 @@ static void bind_one(lua_State *L, sqlite3_stmt *q, int param, int index)
 {
     int rc = SQLITE_OK;
     switch (lua_type(L, index)) {
-    case LUA_TNIL:
-        rc = sqlite3_bind_null(q, param);
-        break;
-    case LUA_TBOOLEAN:
-        rc = sqlite3_bind_int(q, param, lua_toboolean(L, index));
-        break;
+    case LUA_TNIL: rc = sqlite3_bind_null(q, param); break;
+    case LUA_TBOOLEAN: rc = sqlite3_bind_int(q, param, lua_toboolean(L, index)); break;
     case LUA_TNUMBER:
         if (!lua_isinteger(L, index) && !isfinite(lua_tonumber(L, index)))
             luaL_error(L, "parameter %d: the number is infinite or not a number", param);
         rc = lua_isinteger(L, index) ? sqlite3_bind_int64(q, param, lua_tointeger(L, index))
                                      : sqlite3_bind_double(q, param, lua_tonumber(L, index));
         break;
-    case LUA_TSTRING:
-        bind_text(L, q, param, index);
-        break;
+    case LUA_TSTRING: bind_text(L, q, param, index); break;
     default:
         if (!agon_codec_is_null(L, index))
             luaL_error(L, "parameter %d is a %s; use text, numbers, booleans or null", param,
@@ -109,40 +103,31 @@ void agon_world_push_value(lua_State *L, sqlite3_value *value, const struct agon
         else
             lua_pushinteger(L, sqlite3_value_int64(value));
         break;
-    case SQLITE_FLOAT:
-        lua_pushnumber(L, sqlite3_value_double(value));
-        break;
+    case SQLITE_FLOAT: lua_pushnumber(L, sqlite3_value_double(value)); break;
     case SQLITE_TEXT:
-        lua_pushlstring(L, (const char *)sqlite3_value_text(value), (size_t)sqlite3_value_bytes(value));
+        lua_pushlstring(L, (const char *)sqlite3_value_text(value),
+                        (size_t)sqlite3_value_bytes(value));
         break;
-    case SQLITE_NULL:
-        agon_codec_push_null(L);
-        break;
-    default:
-        luaL_error(L, "SQL: a column holds a BLOB; read it with hex()");
+    case SQLITE_NULL: agon_codec_push_null(L); break;
+    default: luaL_error(L, "SQL: a column holds a BLOB; read it with hex()");
     }
 }
 
 static void push_column(lua_State *L, sqlite3_stmt *q, int i)
 {
     switch (sqlite3_column_type(q, i)) {
-    case SQLITE_INTEGER:
-        lua_pushinteger(L, sqlite3_column_int64(q, i));
-        break;
-    case SQLITE_FLOAT:
-        lua_pushnumber(L, sqlite3_column_double(q, i));
-        break;
+    case SQLITE_INTEGER: lua_pushinteger(L, sqlite3_column_int64(q, i)); break;
+    case SQLITE_FLOAT: lua_pushnumber(L, sqlite3_column_double(q, i)); break;
     case SQLITE_TEXT: {
         const char *text = (const char *)sqlite3_column_text(q, i);
         lua_pushlstring(L, text, (size_t)sqlite3_column_bytes(q, i));
         agon_script_charge(L, (int64_t)(lua_rawlen(L, -1) / 32));
         break;
     }
-    case SQLITE_NULL:
-        agon_codec_push_null(L);
-        break;
+    case SQLITE_NULL: agon_codec_push_null(L); break;
     default:
-        luaL_error(L, "SQL: column '%s' holds a BLOB; read it with hex()", sqlite3_column_name(q, i));
+        luaL_error(L, "SQL: column '%s' holds a BLOB; read it with hex()",
+                   sqlite3_column_name(q, i));
     }
 }
 
@@ -217,8 +202,9 @@ static int world_exec_lua(lua_State *L)
 {
     struct agon_host *h = host_of(L);
     if (!h->may_write)
-        return luaL_error(L, h->by == AGON_BY_VERIFIER ? "a verifier only reads"
-                                                       : "world:exec needs a tool with writes=true");
+        return luaL_error(L, h->by == AGON_BY_VERIFIER
+                                 ? "a verifier only reads"
+                                 : "world:exec needs a tool with writes=true");
     struct agon_statement *st = statement_start(L, true, "exec");
     while (statement_next(L, st))
         continue; /* rows of RETURNING; read what was written with a SELECT */
@@ -231,7 +217,7 @@ static int world_exec_lua(lua_State *L)
 void agon_world_push(lua_State *L)
 {
     static const luaL_Reg methods[] = {
-        {"rows", world_rows},       {"row", world_row}, {"value", world_value},
+        {"rows", world_rows},     {"row", world_row}, {"value", world_value},
         {"exec", world_exec_lua}, {NULL, NULL},
     };
     luaL_newlib(L, methods);

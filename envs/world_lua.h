@@ -13,12 +13,13 @@ struct sqlite3_value;
 struct agon_host {
     struct agon_world *world; /* borrowed */
     enum agon_principal by;
-    bool may_write;           /* the running tool declares writes=true */
+    bool may_write; /* the running tool declares writes=true */
     struct agon_codec codec;
-    void *owner;              /* the toolset, solution or verifier itself */
+    void *owner; /* the toolset, solution or verifier itself */
 };
 
 /* Push the table `world`. */
 void agon_world_push(struct lua_State *L);
 /* Push one SQL value of column c (c may be NULL); raises on a BLOB. */
-void agon_world_push_value(struct lua_State *L, struct sqlite3_value *value, const struct agon_column *c);
+void agon_world_push_value(struct lua_State *L, struct sqlite3_value *value,
+                           const struct agon_column *c);

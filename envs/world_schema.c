@@ -42,16 +42,18 @@ int agon_world_find_column(const struct agon_table *t, struct agon_str name)
 /* One row of a query about the schema; name is the first column, borrowed. */
 typedef int row_fn(void *user, sqlite3_stmt *q, struct agon_err *err);
 
-static int schema_query(struct agon_world *w, const char *sql, const char *name, row_fn *fn, void *user,
-                        struct agon_err *err)
+static int schema_query(struct agon_world *w, const char *sql, const char *name, row_fn *fn,
+                        void *user, struct agon_err *err)
 {
     sqlite3_stmt *q = NULL;
     if (sqlite3_prepare_v2(w->db, sql, -1, &q, NULL) != SQLITE_OK) {
-        agon_fail(err, AGON_WORLD_REFUSED, "world: the schema cannot be read: %s", sqlite3_errmsg(w->db));
+        agon_fail(err, AGON_WORLD_REFUSED, "world: the schema cannot be read: %s",
+                  sqlite3_errmsg(w->db));
         return AGON_WORLD_REFUSED;
     }
     if (name)
-        (void)sqlite3_bind_text(q, 1, name, -1, SQLITE_TRANSIENT); /* an unbound one finds nothing */
+        (void)sqlite3_bind_text(q, 1, name, -1,
+                                SQLITE_TRANSIENT); /* an unbound one finds nothing */
     int rc, r = 0;
     while (!r && (rc = sqlite3_step(q)) == SQLITE_ROW)
         r = fn(user, q, err);
@@ -68,7 +70,8 @@ static const char *text_at(sqlite3_stmt *q, int i)
 static int add_column(void *user, sqlite3_stmt *q, struct agon_err *err)
 {
     struct agon_table *t = user;
-    struct agon_column *columns = realloc(t->columns, (size_t)(t->n_columns + 1) * sizeof(*columns));
+    struct agon_column *columns =
+        realloc(t->columns, (size_t)(t->n_columns + 1) * sizeof(*columns));
     if (!columns)
         return agon_fail(err, AGON_ENOMEM, "world: out of memory");
     t->columns = columns;
@@ -81,8 +84,9 @@ static int add_column(void *user, sqlite3_stmt *q, struct agon_err *err)
     c->key = sqlite3_column_int(q, 2);
     t->n_keys += c->key > 0;
     if (sqlite3_column_int(q, 3) > 0) { /* the preupdate hook does not see them */
-        agon_fail(err, AGON_WORLD_REFUSED, "world: table '%s': column '%.60s' is generated; store its values",
-                  t->name, c->name);
+        agon_fail(err, AGON_WORLD_REFUSED,
+                  "world: table '%s': column '%.60s' is generated; store its values", t->name,
+                  c->name);
         return AGON_WORLD_REFUSED;
     }
     if (agon_name_check(c->name, err)) {
@@ -129,8 +133,8 @@ static int mark_index(void *user, sqlite3_stmt *q, struct agon_err *err)
 {
     struct agon_table *t = user;
     if (sqlite3_column_type(q, 0) == SQLITE_NULL) {
-        agon_fail(err, AGON_WORLD_REFUSED, "world: table '%s': a UNIQUE index over an expression is not possible",
-                  t->name);
+        agon_fail(err, AGON_WORLD_REFUSED,
+                  "world: table '%s': a UNIQUE index over an expression is not possible", t->name);
         return AGON_WORLD_REFUSED;
     }
     int c = agon_world_find_column(t, agon_str(text_at(q, 0)));
@@ -143,7 +147,8 @@ static int mark_index(void *user, sqlite3_stmt *q, struct agon_err *err)
 
 static int read_table(struct agon_world *w, struct agon_table *t, struct agon_err *err)
 {
-    int r = schema_query(w, "SELECT name, type, pk, hidden FROM pragma_table_xinfo(?)", t->name, add_column, t, err);
+    int r = schema_query(w, "SELECT name, type, pk, hidden FROM pragma_table_xinfo(?)", t->name,
+                         add_column, t, err);
     if (!r && t->n_keys == 0) {
         agon_fail(err, AGON_WORLD_REFUSED, "world: table '%s' has no PRIMARY KEY", t->name);
         return AGON_WORLD_REFUSED;
@@ -153,13 +158,15 @@ static int read_table(struct agon_world *w, struct agon_table *t, struct agon_er
         t->columns[i].composite = t->columns[i].key && t->n_keys > 1;
     }
     if (!r)
-        r = schema_query(w,
-                         "SELECT i.name, (SELECT count(*) FROM pragma_index_info(l.name)), 1"
-                         " FROM pragma_index_list(?) l, pragma_index_info(l.name) i WHERE l.\"unique\"",
-                         t->name, mark_index, t, err);
+        r = schema_query(
+            w,
+            "SELECT i.name, (SELECT count(*) FROM pragma_index_info(l.name)), 1"
+            " FROM pragma_index_list(?) l, pragma_index_info(l.name) i WHERE l.\"unique\"",
+            t->name, mark_index, t, err);
     if (!r)
         r = schema_query(w,
-                         "SELECT f.\"from\", (SELECT count(*) FROM pragma_foreign_key_list(?1) g WHERE g.id = f.id), 0"
+                         "SELECT f.\"from\", (SELECT count(*) FROM pragma_foreign_key_list(?1) g "
+                         "WHERE g.id = f.id), 0"
                          " FROM pragma_foreign_key_list(?1) f",
                          t->name, mark_index, t, err);
     return r;
@@ -168,20 +175,22 @@ static int read_table(struct agon_world *w, struct agon_table *t, struct agon_er
 static int refuse_trigger(void *user, sqlite3_stmt *q, struct agon_err *err)
 {
     (void)user;
-    agon_fail(err, AGON_WORLD_REFUSED, "world: '%.60s' is a %.20s, which is not possible", text_at(q, 0),
-              text_at(q, 1));
+    agon_fail(err, AGON_WORLD_REFUSED, "world: '%.60s' is a %.20s, which is not possible",
+              text_at(q, 0), text_at(q, 1));
     return AGON_WORLD_REFUSED;
 }
 
 int world_read_schema(struct agon_world *w, struct agon_err *err)
 {
-    int r = schema_query(w, "SELECT name, type FROM sqlite_schema WHERE type NOT IN ('table', 'index')",
-                         NULL, refuse_trigger, w, err);
+    int r =
+        schema_query(w, "SELECT name, type FROM sqlite_schema WHERE type NOT IN ('table', 'index')",
+                     NULL, refuse_trigger, w, err);
     if (!r)
-        r = schema_query(w,
-                         "SELECT name, type, strict, wr FROM pragma_table_list WHERE schema = 'main'"
-                         " ORDER BY name",
-                         NULL, add_table, w, err);
+        r = schema_query(
+            w,
+            "SELECT name, type, strict, wr FROM pragma_table_list WHERE schema = 'main'"
+            " ORDER BY name",
+            NULL, add_table, w, err);
     for (int i = 0; !r && i < w->n_tables; i++) {
         r = read_table(w, &w->tables[i], err);
         w->tables[i].first = w->n_columns;

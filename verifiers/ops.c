@@ -18,11 +18,11 @@ struct trial {
     struct agon_env_cell *cell;
     struct agon_wire in;
     struct agon_buf *out;
-    json_t *schema;               /* owned or NULL */
+    json_t *schema;                 /* owned or NULL */
     struct agon_verifier *verifier; /* borrowed from the cell, or NULL */
     bool full;
     int failed_max; /* of the items */
-    int64_t fuel; /* spent by checks */
+    int64_t fuel;   /* spent by checks */
 };
 
 static void verifier_release(void *verifier)
@@ -54,8 +54,8 @@ static int trial_verifier(struct trial *t, struct agon_str text, struct agon_err
 
 static void add_verdict(struct trial *t, const struct agon_judgement *j, bool full)
 {
-    int64_t flags = (j->pass ? TRIAL_PASS : 0) | (j->schema ? TRIAL_SCHEMA : 0) | (j->replay ? TRIAL_REPLAY : 0) |
-                    (j->unclaimed ? TRIAL_UNCLAIMED : 0);
+    int64_t flags = (j->pass ? TRIAL_PASS : 0) | (j->schema ? TRIAL_SCHEMA : 0) |
+                    (j->replay ? TRIAL_REPLAY : 0) | (j->unclaimed ? TRIAL_UNCLAIMED : 0);
     agon_wire_add_int(t->out, flags);
     agon_wire_add_int(t->out, (int64_t)j->failed);
     if (!full)
@@ -69,7 +69,8 @@ static void add_verdict(struct trial *t, const struct agon_judgement *j, bool fu
 }
 
 /* Judge on the world as it stands. */
-static int trial_judge(struct trial *t, struct agon_str answer, bool full, int failed_max, struct agon_err *err)
+static int trial_judge(struct trial *t, struct agon_str answer, bool full, int failed_max,
+                       struct agon_err *err)
 {
     struct agon_judgement j AGON_AUTO(agon_judgement_deinit) = {0};
     int r = agon_world_set_query_only(t->cell->world, true, err);
@@ -276,7 +277,8 @@ static int trial_end(struct trial *t, struct agon_err *err)
     return r ? r : agon_session_reset(t->cell, err);
 }
 
-static int op_trial(void *state, struct agon_str request, struct agon_buf *reply, struct agon_err *err)
+static int op_trial(void *state, struct agon_str request, struct agon_buf *reply,
+                    struct agon_err *err)
 {
     struct agon_buf out AGON_AUTO(agon_buf_deinit) = AGON_BUF(64 << 20);
     struct trial t = {.cell = state, .in = agon_wire_of(request), .out = &out};

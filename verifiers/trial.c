@@ -69,7 +69,8 @@ static int add_overrides(struct agon_buf *b, const json_t *overrides, struct ago
         const json_t *o = json_array_get(overrides, i);
         const char *tool = agon_json_text(o, "tool", NULL);
         if (!tool || !json_object_get(o, "arguments") || !json_object_get(o, "result"))
-            return agon_fail(err, AGON_EINPUT, "trial: overrides[%zu] needs tool, arguments and result", i);
+            return agon_fail(err, AGON_EINPUT,
+                             "trial: overrides[%zu] needs tool, arguments and result", i);
         agon_wire_add_text(b, tool);
         add_json(b, json_object_get(o, "arguments"));
         add_json(b, json_object_get(o, "result"));
@@ -77,7 +78,8 @@ static int add_overrides(struct agon_buf *b, const json_t *overrides, struct ago
     return 0;
 }
 
-static int trial_request(struct agon_buf *b, const struct agon_trial_input *in, bool full, struct agon_err *err)
+static int trial_request(struct agon_buf *b, const struct agon_trial_input *in, bool full,
+                         struct agon_err *err)
 {
     int r = add_perturb(b, in->perturb, err);
     agon_wire_add_int(b, in->reverse);
@@ -163,7 +165,9 @@ static int read_verdict(struct agon_wire *wire, struct agon_verdict *v, struct a
     for (int i = 0; i < v->n_checks && !r; i++) {
         int64_t end = agon_wire_int(wire);
         struct agon_str reason = agon_wire_str(wire);
-        v->checks[i].end = end == 0 ? AGON_CHECK_PASS : end == 1 ? AGON_CHECK_FAIL : AGON_CHECK_ERROR;
+        v->checks[i].end = end == 0   ? AGON_CHECK_PASS
+                           : end == 1 ? AGON_CHECK_FAIL
+                                      : AGON_CHECK_ERROR;
         if (reason.size)
             r = copy_text(&v->checks[i].reason, reason, err);
     }
@@ -173,7 +177,8 @@ static int read_verdict(struct agon_wire *wire, struct agon_verdict *v, struct a
 }
 
 /* The solution's run; its verdict into checks, which is moved to ret->own. */
-static int read_run(struct agon_wire *wire, struct agon_trial *ret, struct agon_verdict *checks, struct agon_err *err)
+static int read_run(struct agon_wire *wire, struct agon_trial *ret, struct agon_verdict *checks,
+                    struct agon_err *err)
 {
     int64_t state = agon_wire_int(wire);
     if (state < 0)
@@ -227,8 +232,9 @@ static int read_briefs(struct agon_wire *wire, struct agon_trial *ret, struct ag
 }
 
 /* Send it; 0 with the wire past the status, or AGON_REJECTED. */
-static int trial_send(struct agon_runtime *rt, const struct agon_trial_input *input, bool full, struct agon_buf *reply,
-                      struct agon_wire *wire, struct agon_buf *reason, struct agon_err *err)
+static int trial_send(struct agon_runtime *rt, const struct agon_trial_input *input, bool full,
+                      struct agon_buf *reply, struct agon_wire *wire, struct agon_buf *reason,
+                      struct agon_err *err)
 {
     struct agon_buf request AGON_AUTO(agon_buf_deinit) = AGON_BUF(MESSAGE_BYTES_MAX);
     int r = trial_request(&request, input, full, err);
@@ -244,8 +250,8 @@ static int trial_send(struct agon_runtime *rt, const struct agon_trial_input *in
     return rejected ? AGON_REJECTED : 0;
 }
 
-static int trial_read(struct agon_wire *wire, const struct agon_trial_input *input, struct agon_trial *ret,
-                      struct agon_err *err)
+static int trial_read(struct agon_wire *wire, const struct agon_trial_input *input,
+                      struct agon_trial *ret, struct agon_err *err)
 {
     struct agon_verdict checks AGON_AUTO(agon_verdict_deinit) = {0};
     int r = read_checks(wire, &checks, err);
@@ -261,8 +267,8 @@ static int trial_read(struct agon_wire *wire, const struct agon_trial_input *inp
     return r ? r : agon_wire_end(wire, "verify.trial", err);
 }
 
-int agon_trial(struct agon_runtime *rt, const struct agon_trial_input *input, struct agon_trial *ret,
-               struct agon_buf *reason, struct agon_err *err)
+int agon_trial(struct agon_runtime *rt, const struct agon_trial_input *input,
+               struct agon_trial *ret, struct agon_buf *reason, struct agon_err *err)
 {
     struct agon_buf reply AGON_AUTO(agon_buf_deinit) = AGON_BUF(MESSAGE_BYTES_MAX);
     struct agon_trial t AGON_AUTO(agon_trial_deinit) = {0};
@@ -280,12 +286,14 @@ int agon_trial(struct agon_runtime *rt, const struct agon_trial_input *input, st
 /* ---- verdicts ---- */
 
 /* What follows the checks where there is no solution: run -1, no probes, then the items. */
-static int verdict_read(struct agon_wire *wire, int n_items, struct agon_verdict *v, struct agon_err *err)
+static int verdict_read(struct agon_wire *wire, int n_items, struct agon_verdict *v,
+                        struct agon_err *err)
 {
     int r = read_checks(wire, v, err);
     if (r)
         return r;
-    bool fine = agon_wire_int(wire) == -1 && agon_wire_count(wire) == 0 && agon_wire_count(wire) == n_items;
+    bool fine =
+        agon_wire_int(wire) == -1 && agon_wire_count(wire) == 0 && agon_wire_count(wire) == n_items;
     if (!fine)
         return agon_fail(err, AGON_EINPUT, "the cell described a verdict badly");
     if (n_items)
@@ -293,8 +301,8 @@ static int verdict_read(struct agon_wire *wire, int n_items, struct agon_verdict
     return r ? r : agon_wire_end(wire, "verify.trial", err);
 }
 
-static int verdict_run(struct agon_runtime *rt, const struct agon_trial_input *input, struct agon_verdict *ret,
-                       struct agon_buf *reason, struct agon_err *err)
+static int verdict_run(struct agon_runtime *rt, const struct agon_trial_input *input,
+                       struct agon_verdict *ret, struct agon_buf *reason, struct agon_err *err)
 {
     struct agon_buf reply AGON_AUTO(agon_buf_deinit) = AGON_BUF(MESSAGE_BYTES_MAX);
     struct agon_verdict v AGON_AUTO(agon_verdict_deinit) = {0};
@@ -321,7 +329,8 @@ int agon_verdict_checks(struct agon_runtime *rt, struct agon_str verifier, struc
 }
 
 int agon_verdict(struct agon_runtime *rt, const struct agon_task *task, struct agon_str answer,
-                 const json_t *writes, struct agon_verdict *ret, struct agon_buf *reason, struct agon_err *err)
+                 const json_t *writes, struct agon_verdict *ret, struct agon_buf *reason,
+                 struct agon_err *err)
 {
     struct agon_trial_item item = {answer, writes};
     struct agon_trial_input input = {

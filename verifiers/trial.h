@@ -46,11 +46,12 @@ struct agon_trial_input {
     /* Results put in the place of the real ones: [{"tool","arguments","result"}]; calls with equal
      * arguments (in the canonical writing, defaults filled in) are not executed. NULL: none. */
     const json_t *overrides;
-    const json_t *probes; /* calls to make, each on the initial state: [{"tool","arguments"}], or NULL */
+    const json_t
+        *probes; /* calls to make, each on the initial state: [{"tool","arguments"}], or NULL */
     const struct agon_trial_item *items;
     int n_items;
-    /* Judge an item no further once so many checks failed; its brief says pass = false and the checks
-     * that failed so far, and unclaimed then means nothing. 0: all checks run. */
+    /* Judge an item no further once so many checks failed; its brief says pass = false and the
+     * checks that failed so far, and unclaimed then means nothing. 0: all checks run. */
     int failed_max;
 };
 
@@ -67,5 +68,5 @@ void agon_trial_deinit(struct agon_trial *t);
 
 /* Returns 0; AGON_REJECTED when solution or verifier do not load (reason); or <0.
  * A solution that raises is no rejection: solved is false and unsolved says why. */
-int agon_trial(struct agon_runtime *rt, const struct agon_trial_input *input, struct agon_trial *ret,
-               struct agon_buf *reason, struct agon_err *err) AGON_MUST_USE;
+int agon_trial(struct agon_runtime *rt, const struct agon_trial_input *input,
+               struct agon_trial *ret, struct agon_buf *reason, struct agon_err *err) AGON_MUST_USE;

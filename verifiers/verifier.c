@@ -150,9 +150,9 @@ struct judging {
     struct agon_verifier *v;
     const json_t *schema;
     struct agon_str answer;
-    int check;            /* -1: only whether the answer fits */
+    int check; /* -1: only whether the answer fits */
     bool pass, refused;
-    struct agon_err why;  /* refused: it does not fit */
+    struct agon_err why; /* refused: it does not fit */
 };
 
 static int judge_in_lua(lua_State *L, void *arg)
@@ -172,14 +172,15 @@ static int judge_in_lua(lua_State *L, void *arg)
     lua_rawgetp(L, LUA_REGISTRYINDEX, &key_changes);
     lua_call(L, 3, 1);
     if (!lua_isnil(L, -1) && !lua_isboolean(L, -1))
-        return luaL_error(L, "check '%s' returned a %s; a check returns true or false", j->v->checks[j->check].name,
-                          luaL_typename(L, -1));
+        return luaL_error(L, "check '%s' returned a %s; a check returns true or false",
+                          j->v->checks[j->check].name, luaL_typename(L, -1));
     j->pass = lua_toboolean(L, -1);
     return 0;
 }
 
 /* One entry into the verifier's state, which starts from and goes back to the snapshot. */
-static int judge_enter(struct judging *j, char reason[REASON_MAX], int64_t *fuel, struct agon_err *err)
+static int judge_enter(struct judging *j, char reason[REASON_MAX], int64_t *fuel,
+                       struct agon_err *err)
 {
     agon_script_set_fuel(j->v->script, AGON_CHECK_FUEL);
     int r = agon_script_protect(j->v->script, judge_in_lua, j, reason, REASON_MAX, err);
@@ -189,7 +190,8 @@ static int judge_enter(struct judging *j, char reason[REASON_MAX], int64_t *fuel
     return r;
 }
 
-static int judge_checks(struct judging *j, bool want_reasons, int failed_max, struct agon_judgement *ret, struct agon_err *err)
+static int judge_checks(struct judging *j, bool want_reasons, int failed_max,
+                        struct agon_judgement *ret, struct agon_err *err)
 {
     char reason[REASON_MAX];
     int n_failed = 0;
@@ -211,7 +213,8 @@ static int judge_checks(struct judging *j, bool want_reasons, int failed_max, st
 }
 
 int agon_verifier_run(struct agon_verifier *v, const json_t *schema, struct agon_str answer,
-                      bool want_reasons, int failed_max, struct agon_judgement *ret, struct agon_err *err)
+                      bool want_reasons, int failed_max, struct agon_judgement *ret,
+                      struct agon_err *err)
 {
     struct judging j = {.v = v, .schema = schema, .answer = answer, .check = -1};
     char reason[REASON_MAX];

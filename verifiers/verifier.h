@@ -32,14 +32,15 @@ const char *agon_verifier_text(const struct agon_verifier *v, int i);
 
 struct agon_judgement {
     bool pass, schema, replay, unclaimed;
-    uint64_t failed;  /* bit i: check i did not pass */
-    uint64_t raised;  /* of these: it raised or hit a limit */
-    int64_t fuel;     /* that the checks spent */
-    char why[256];    /* schema, replay, or the first unclaimed change */
+    uint64_t failed;                /* bit i: check i did not pass */
+    uint64_t raised;                /* of these: it raised or hit a limit */
+    int64_t fuel;                   /* that the checks spent */
+    char why[256];                  /* schema, replay, or the first unclaimed change */
     char *reasons[AGON_CHECKS_MAX]; /* owned; of checks that raised, where reasons are wanted */
 };
 void agon_judgement_deinit(struct agon_judgement *j);
 /* Judge an answer (JSON text) on the world as it stands; nothing is written. Ends once failed_max
  * checks failed (0: all run). */
 int agon_verifier_run(struct agon_verifier *v, const json_t *schema, struct agon_str answer,
-                      bool want_reasons, int failed_max, struct agon_judgement *ret, struct agon_err *err) AGON_MUST_USE;
+                      bool want_reasons, int failed_max, struct agon_judgement *ret,
+                      struct agon_err *err) AGON_MUST_USE;

@@ -73,7 +73,8 @@ static void push_row(lua_State *L, const struct agon_table *t, sqlite3_value **r
 }
 
 /* {old=, new=} as far as they exist; op and table before them where named. */
-static void push_change(lua_State *L, const struct agon_table *t, const struct agon_change *c, bool named)
+static void push_change(lua_State *L, const struct agon_table *t, const struct agon_change *c,
+                        bool named)
 {
     static const char *const keys[] = {"op", "table", "old", "new"};
     static const char *const ops[] = {"insert", "update", "delete"};

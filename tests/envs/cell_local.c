@@ -18,7 +18,8 @@ struct agon_cell {
     struct agon_env_cell *state;
 };
 
-int agon_sandbox_open(struct agon_sandbox **ret, const struct agon_sandbox_options *options, struct agon_err *err)
+int agon_sandbox_open(struct agon_sandbox **ret, const struct agon_sandbox_options *options,
+                      struct agon_err *err)
 {
     (void)options;
     *ret = calloc(1, sizeof(**ret));
@@ -48,8 +49,8 @@ void agon_cell_free(struct agon_cell *c)
     free(c);
 }
 
-int agon_cell_call(struct agon_cell *c, const char *op, struct agon_str request, struct agon_buf *reply,
-                   char ret_reason[128], struct agon_err *err)
+int agon_cell_call(struct agon_cell *c, const char *op, struct agon_str request,
+                   struct agon_buf *reply, char ret_reason[128], struct agon_err *err)
 {
     static const struct agon_worker_op *const tables[] = {agon_env_ops, agon_verifier_ops, NULL};
     (void)err;

@@ -32,8 +32,8 @@ bool env_start(struct open_env *o, const char *tools)
     return r == 0;
 }
 
-void expect_call(struct open_env *o, struct agon_instance *in, const char *tool, const char *arguments,
-                        int status, const char *expected)
+void expect_call(struct open_env *o, struct agon_instance *in, const char *tool,
+                 const char *arguments, int status, const char *expected)
 {
     int r = agon_instance_call(in, tool, agon_str(arguments), &o->out, &o->err);
     if (!EXPECT(r == status) || !EXPECT(!strcmp(agon_buf_text(&o->out), expected)))
@@ -71,4 +71,3 @@ int kill_cells(void)
         pclose(p);
     return n;
 }
-

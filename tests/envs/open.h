@@ -15,8 +15,8 @@ struct open_env {
 bool env_start(struct open_env *o, const char *tools);
 void env_close(struct open_env *o);
 /* Call and compare status and text. */
-void expect_call(struct open_env *o, struct agon_instance *in, const char *tool, const char *arguments,
-                 int status, const char *expected);
+void expect_call(struct open_env *o, struct agon_instance *in, const char *tool,
+                 const char *arguments, int status, const char *expected);
 /* SIGKILL for each cell of this process; how many there were. */
 int kill_cells(void);
 

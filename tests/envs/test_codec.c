@@ -44,7 +44,10 @@ static const char *through(const char *in, const char *chunk, const char *schema
     if (agon_script_new(&s, NULL, &err))
         return err.text[0] ? "no script" : "";
     int r = agon_script_protect(s, run_trip, &t, reason, sizeof(reason), &err);
-    snprintf(result, sizeof(result), "%.3999s", r ? reason : t.refused ? t.err.text : agon_buf_text(&t.out));
+    snprintf(result, sizeof(result), "%.3999s",
+             r           ? reason
+             : t.refused ? t.err.text
+                         : agon_buf_text(&t.out));
     agon_buf_deinit(&t.out);
     agon_codec_deinit(&t.codec);
     return result;
@@ -59,10 +62,12 @@ TEST(json_comes_back_canonical)
         {"true", "true"},
         {" [1,2.0 ,-0,1e2,0.1] ", "[1, 2.0, 0, 100.0, 0.1]"},
         {"[1e16, 1e-5, 123456789012345680.0]", "[1e+16, 1e-05, 1.2345678901234568e+17]"},
-        {"[9223372036854775807, -9223372036854775808]", "[9223372036854775807, -9223372036854775808]"},
+        {"[9223372036854775807, -9223372036854775808]",
+         "[9223372036854775807, -9223372036854775808]"},
         {"{\"b\":1,\"a\":{}, \"c\":[]}", "{\"a\": {}, \"b\": 1, \"c\": []}"},
         {"[[],[[]],{\"x\":[{}]}]", "[[], [[]], {\"x\": [{}]}]"},
-        {"\"\\u00e4\\/\\\"\\\\\\b\\f\\n\\r\\t\\u0001\\ud83d\\ude00\"", "\"ä/\\\"\\\\\\b\\f\\n\\r\\t\\u0001😀\""},
+        {"\"\\u00e4\\/\\\"\\\\\\b\\f\\n\\r\\t\\u0001\\ud83d\\ude00\"",
+         "\"ä/\\\"\\\\\\b\\f\\n\\r\\t\\u0001😀\""},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++)
         EXPECT_TEXT(through(cases[i][0], SAME, NULL), cases[i][1]);
@@ -71,10 +76,12 @@ TEST(json_comes_back_canonical)
 TEST(the_schema_says_what_an_empty_table_is_and_in_which_order_keys_stand)
 {
     EXPECT_TEXT(through("null", "return function() return {b={}, a={}} end",
-                        "{\"type\":\"object\",\"properties\":{\"b\":{\"type\":\"object\"},\"a\":{\"type\":\"array\"}}}"),
+                        "{\"type\":\"object\",\"properties\":{\"b\":{\"type\":\"object\"},\"a\":{"
+                        "\"type\":\"array\"}}}"),
                 "{\"b\": {}, \"a\": []}");
     EXPECT_TEXT(through("null", "return function() return {z=1, c=2, b=3} end",
-                        "{\"type\":\"object\",\"properties\":{\"c\":{\"type\":\"integer\"}},\"additionalProperties\":true}"),
+                        "{\"type\":\"object\",\"properties\":{\"c\":{\"type\":\"integer\"}},"
+                        "\"additionalProperties\":true}"),
                 "{\"c\": 2, \"b\": 3, \"z\": 1}");
 }
 
@@ -82,7 +89,8 @@ TEST(what_is_no_json_is_refused)
 {
     static const char *const cases[][2] = {
         {"return function() return print end", ""},
-        {"return function() return function() end end", "value: a function cannot be written as JSON"},
+        {"return function() return function() end end",
+         "value: a function cannot be written as JSON"},
         {"return function() return {1, nil, 3} end", "a table whose keys are not 1, 2, 3, ..."},
         {"return function() return {1, a=2} end", "a table with both names and numbers as keys"},
         {"return function() return {[1.5]=1} end", "a table whose keys are not 1, 2, 3, ..."},
@@ -91,9 +99,11 @@ TEST(what_is_no_json_is_refused)
         {"return function() return 'a\\0b' end", "value: a string holds a NUL character"},
         {"return function() return '\\xff' end", "value: a string is not valid UTF-8"},
         {"return function() local t = {} t[1] = t return t end", "value: nested over 32 deep"},
-        {"return function() local t = {} for i = 1, 100001 do t[i] = i end return t end", "value: over 100,000 values"},
+        {"return function() local t = {} for i = 1, 100001 do t[i] = i end return t end",
+         "value: over 100,000 values"},
         {"return function() return ('x'):rep(1000001) end", "value: over 1,000,000 bytes of JSON"},
-        {"return function() local t, s = {}, ('x'):rep(100000) for i = 1, 11 do t[i] = s end return t end",
+        {"return function() local t, s = {}, ('x'):rep(100000) for i = 1, 11 do t[i] = s end "
+         "return t end",
          "value: over 1,000,000 bytes of JSON"},
     };
     for (size_t i = 1; i < sizeof(cases) / sizeof(*cases); i++)
@@ -103,10 +113,18 @@ TEST(what_is_no_json_is_refused)
 TEST(pure_helpers_compare_values)
 {
     static const char *const cases[][2] = {
-        {"same({1, {a=2}}, {1, {a=2.0}})", "true"}, {"same({1}, {1, 2})", "false"}, {"same({a=1}, {a=1, b=2})", "false"},
-        {"same(null, nil)", "false"}, {"same(null, null)", "true"}, {"same('1', 1)", "false"},
-        {"near(1.0, 1.005, 0.01)", "true"}, {"near(1, 2, 0.5)", "false"}, {"near('1', 1, 1)", "false"},
-        {"tostring(null)", "\"null\""}, {"v.x == null", "true"}, {"type(v.x)", "\"userdata\""},
+        {"same({1, {a=2}}, {1, {a=2.0}})", "true"},
+        {"same({1}, {1, 2})", "false"},
+        {"same({a=1}, {a=1, b=2})", "false"},
+        {"same(null, nil)", "false"},
+        {"same(null, null)", "true"},
+        {"same('1', 1)", "false"},
+        {"near(1.0, 1.005, 0.01)", "true"},
+        {"near(1, 2, 0.5)", "false"},
+        {"near('1', 1, 1)", "false"},
+        {"tostring(null)", "\"null\""},
+        {"v.x == null", "true"},
+        {"type(v.x)", "\"userdata\""},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
         char chunk[200];

@@ -23,18 +23,30 @@ static bool store(const char *dir, const char *prompt)
     snprintf(world, sizeof(world), "%s-XXXXXX", test_path("world"));
     if (!EXPECT(sample_world_file(world) == 0))
         return false;
-    static char url[] = "http://example.org/hotels.csv", sha256[] = "00", licence[] = "CC0", title[] = "";
+    static char url[] = "http://example.org/hotels.csv", sha256[] = "00", licence[] = "CC0",
+                title[] = "";
     struct agon_source source = {url, sha256, licence, title};
     struct agon_task task = {
-        .id = strdup("t1_l1"), .level = 1, .prompt = strdup(prompt),
-        .answer_schema = json_pack("{s:s}", "type", "string"), .answers = AGON_ANSWERS_ONE, .effects = json_array(),
-        .solution = strdup("return function(tools) return 'x' end"), .verifier = strdup("check{}"),
+        .id = strdup("t1_l1"),
+        .level = 1,
+        .prompt = strdup(prompt),
+        .answer_schema = json_pack("{s:s}", "type", "string"),
+        .answers = AGON_ANSWERS_ONE,
+        .effects = json_array(),
+        .solution = strdup("return function(tools) return 'x' end"),
+        .verifier = strdup("check{}"),
         .golden = json_pack("{s:s, s:[]}", "answer", "x", "writes"),
         .negatives = json_pack("[{s:s, s:s}]", "answer", "y", "fails", "a"),
     };
-    struct agon_env e = {.id = strdup("hotels"), .family = strdup("general"), .category = strdup("travel"),
-                         .sources = &source, .n_sources = 1, .tools = strdup(sample_tools),
-                         .world_path = world, .tasks = &task, .n_tasks = 1};
+    struct agon_env e = {.id = strdup("hotels"),
+                         .family = strdup("general"),
+                         .category = strdup("travel"),
+                         .sources = &source,
+                         .n_sources = 1,
+                         .tools = strdup(sample_tools),
+                         .world_path = world,
+                         .tasks = &task,
+                         .n_tasks = 1};
     int r = agon_env_store(&e, dir, &err);
     if (!EXPECT(r == 0))
         printf("# %s\n", err.text);
@@ -107,7 +119,8 @@ TEST(links_and_broken_files_are_refused_with_their_place)
     char path[4096];
     static const char *const cases[][3] = {
         {"tasks/t1_l1/task.json", "{\"level\": 1}", "task.json"},
-        {"tasks/t1_l1/answers.jsonl", "{\"answer\": 1}\n{\"answer\": 2}\n", "answers.jsonl: line 2: two lines without \"fails\""},
+        {"tasks/t1_l1/answers.jsonl", "{\"answer\": 1}\n{\"answer\": 2}\n",
+         "answers.jsonl: line 2: two lines without \"fails\""},
         {"env.json", "{\"id\": \"a\"}", "env.json"},
         {"tools.lua", "\xff", "tools.lua: not UTF-8 text"},
     };
@@ -133,7 +146,9 @@ static void by_hand(const char *dir, const char *sql)
     char path[4096];
     EXPECT(agon_dir_make(dir, &err) == 0);
     snprintf(path, sizeof(path), "%s/env.json", dir);
-    write_text(path, "{\"id\": \"a\", \"family\": \"general\", \"category\": \"b\", \"format_version\": 1}");
+    write_text(
+        path,
+        "{\"id\": \"a\", \"family\": \"general\", \"category\": \"b\", \"format_version\": 1}");
     snprintf(path, sizeof(path), "%s/tools.lua", dir);
     write_text(path, "");
     snprintf(path, sizeof(path), "%s/world.sql", dir);
@@ -162,7 +177,8 @@ TEST(a_world_of_sql_can_do_nothing_else)
         "CREATE TABLE t (id INTEGER PRIMARY KEY) STRICT; SELECT load_extension('x');",
         "CREATE TRIGGER t AFTER INSERT ON a BEGIN SELECT 1; END;",
         "VACUUM INTO '/tmp/agon-test-vacuum';",
-        "CREATE TABLE t (id INTEGER PRIMARY KEY) STRICT; INSERT INTO t WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n WHERE i < 0;",
+        "CREATE TABLE t (id INTEGER PRIMARY KEY) STRICT; INSERT INTO t WITH RECURSIVE n(i) AS "
+        "(SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n WHERE i < 0;",
     };
     const char *dir = test_path("hostile");
     for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
@@ -171,5 +187,6 @@ TEST(a_world_of_sql_can_do_nothing_else)
         EXPECT(agon_env_load(&e, dir, &err) == AGON_EINPUT);
         EXPECT_HAS(err.text, "world.sql: ");
     }
-    EXPECT(access("/tmp/agon-test-attached", F_OK) != 0 && access("/tmp/agon-test-vacuum", F_OK) != 0);
+    EXPECT(access("/tmp/agon-test-attached", F_OK) != 0 &&
+           access("/tmp/agon-test-vacuum", F_OK) != 0);
 }

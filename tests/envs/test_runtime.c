@@ -10,18 +10,23 @@ TEST(a_fork_goes_its_own_way)
 {
     START(o, sample_tools);
     struct agon_instance *fork AGON_AUTO(agon_instance_freep) = NULL;
-    expect_call(&o, o.in, "book", "{\"hotel\": \"Corso\", \"guest\": \"Li\"}", 0, "{\"booking\": 1, \"nights\": 1}");
+    expect_call(&o, o.in, "book", "{\"hotel\": \"Corso\", \"guest\": \"Li\"}", 0,
+                "{\"booking\": 1, \"nights\": 1}");
     REQUIRE(agon_instance_fork(&fork, o.in, &o.err) == 0);
-    expect_call(&o, fork, "book", "{\"hotel\": \"Corso\", \"guest\": \"Ann\"}", 0, "{\"booking\": 2, \"nights\": 1}");
+    expect_call(&o, fork, "book", "{\"hotel\": \"Corso\", \"guest\": \"Ann\"}", 0,
+                "{\"booking\": 2, \"nights\": 1}");
     expect_call(&o, o.in, "bookings", "", 0, "[{\"id\": 1, \"guest\": \"Li\"}]");
-    expect_call(&o, fork, "bookings", "{}", 0, "[{\"id\": 1, \"guest\": \"Li\"}, {\"id\": 2, \"guest\": \"Ann\"}]");
-    EXPECT(json_array_size(agon_instance_writes(o.in)) == 1 && json_array_size(agon_instance_writes(fork)) == 2);
+    expect_call(&o, fork, "bookings", "{}", 0,
+                "[{\"id\": 1, \"guest\": \"Li\"}, {\"id\": 2, \"guest\": \"Ann\"}]");
+    EXPECT(json_array_size(agon_instance_writes(o.in)) == 1 &&
+           json_array_size(agon_instance_writes(fork)) == 2);
 }
 
 TEST(a_failed_call_leaves_nothing)
 {
     START(o, sample_tools);
-    expect_call(&o, o.in, "book", "{\"hotel\": \"Corso\", \"guest\": \"Nobody\"}", AGON_TOOL_ERROR, "nobody may not book");
+    expect_call(&o, o.in, "book", "{\"hotel\": \"Corso\", \"guest\": \"Nobody\"}", AGON_TOOL_ERROR,
+                "nobody may not book");
     expect_call(&o, o.in, "bookings", "{}", 0, "[]");
     EXPECT(json_array_size(agon_instance_writes(o.in)) == 0);
 }
@@ -30,11 +35,14 @@ TEST(a_failed_call_leaves_nothing)
 TEST(a_killed_cell_is_replaced_and_its_writes_are_replayed)
 {
     START(o, sample_tools);
-    expect_call(&o, o.in, "book", "{\"hotel\": \"Corso\", \"guest\": \"Li\"}", 0, "{\"booking\": 1, \"nights\": 1}");
+    expect_call(&o, o.in, "book", "{\"hotel\": \"Corso\", \"guest\": \"Li\"}", 0,
+                "{\"booking\": 1, \"nights\": 1}");
     EXPECT(kill_cells() >= 1);
-    expect_call(&o, o.in, "book", "{\"hotel\": \"Corso\", \"guest\": \"Ann\"}", 0, "{\"booking\": 2, \"nights\": 1}");
+    expect_call(&o, o.in, "book", "{\"hotel\": \"Corso\", \"guest\": \"Ann\"}", 0,
+                "{\"booking\": 2, \"nights\": 1}");
     agon_runtime_renew(o.rt);
-    expect_call(&o, o.in, "bookings", "{}", 0, "[{\"id\": 1, \"guest\": \"Li\"}, {\"id\": 2, \"guest\": \"Ann\"}]");
+    expect_call(&o, o.in, "bookings", "{}", 0,
+                "[{\"id\": 1, \"guest\": \"Li\"}, {\"id\": 2, \"guest\": \"Ann\"}]");
 }
 #endif
 
@@ -50,14 +58,19 @@ TEST(a_solution_reports_what_it_did)
 {
     START(o, sample_tools);
     struct agon_solved s AGON_AUTO(agon_solved_deinit) = {0};
-    int r = agon_runtime_solve(o.rt, agon_str("return function(tools) local h = tools.hotels{city='Wien'}[1]"
-                                              " tools.book{hotel=h.name, guest='Li'} return h.price end"),
-                               NULL, &s, &o.out, &o.err);
+    int r =
+        agon_runtime_solve(o.rt,
+                           agon_str("return function(tools) local h = tools.hotels{city='Wien'}[1]"
+                                    " tools.book{hotel=h.name, guest='Li'} return h.price end"),
+                           NULL, &s, &o.out, &o.err);
     REQUIRE(r == 0);
     char *columns = json_dumps(s.columns, 0), *writes = json_dumps(s.writes, 0);
     EXPECT(json_real_value(s.answer) == 120.0 && json_array_size(s.calls) == 2);
-    EXPECT(!strcmp(columns, "[\"booking.id\", \"hotel.city\", \"hotel.id\", \"hotel.name\", \"hotel.price\"]"));
-    EXPECT(!strcmp(writes, "[{\"tool\": \"book\", \"arguments\": {\"hotel\": \"Astoria\", \"guest\": \"Li\", \"nights\": 1}}]"));
+    EXPECT(
+        !strcmp(columns,
+                "[\"booking.id\", \"hotel.city\", \"hotel.id\", \"hotel.name\", \"hotel.price\"]"));
+    EXPECT(!strcmp(writes, "[{\"tool\": \"book\", \"arguments\": {\"hotel\": \"Astoria\", "
+                           "\"guest\": \"Li\", \"nights\": 1}}]"));
     if (test_failures)
         printf("# %s %s\n", columns, writes);
     free(columns);
@@ -69,9 +82,10 @@ TEST(two_cells_give_the_same_bytes)
 {
     START(o, sample_tools);
     struct agon_buf first AGON_AUTO(agon_buf_deinit) = AGON_BUF(1 << 20);
-    static const char solution[] =
-        "return function(tools) local seen = {} for k, v in pairs({b=1, a=2, [3]='x', c={1,2.5}}) do "
-        "seen[#seen+1] = tostring(k) .. tostring(v) end seen[#seen+1] = tools.hotels{city='Wien'} return seen end";
+    static const char solution[] = "return function(tools) local seen = {} for k, v in pairs({b=1, "
+                                   "a=2, [3]='x', c={1,2.5}}) do "
+                                   "seen[#seen+1] = tostring(k) .. tostring(v) end seen[#seen+1] = "
+                                   "tools.hotels{city='Wien'} return seen end";
     for (int i = 0; i < 3; i++) {
         struct agon_solved s AGON_AUTO(agon_solved_deinit) = {0};
         REQUIRE(agon_runtime_solve(o.rt, agon_str(solution), NULL, &s, &o.out, &o.err) == 0);

@@ -13,18 +13,29 @@
 /* Tools that run whatever SQL they are given: what a careless author might write. */
 static const char open_tools[] =
     "local any = [[{\"type\":\"array\",\"items\":{\"type\":\"object\"}}]]\n"
-    "local sql = [[{\"type\":\"object\",\"properties\":{\"sql\":{\"type\":\"string\"}},\"required\":[\"sql\"]}]]\n"
-    "tool{ name='q', description='read', params=sql, returns=any, run=function(world, a) return world:rows(a.sql) end }\n"
-    "tool{ name='x', description='write', writes=true, params=sql, returns=[[{\"type\":\"integer\"}]],"
+    "local sql = "
+    "[[{\"type\":\"object\",\"properties\":{\"sql\":{\"type\":\"string\"}},\"required\":[\"sql\"]}]"
+    "]\n"
+    "tool{ name='q', description='read', params=sql, returns=any, run=function(world, a) return "
+    "world:rows(a.sql) end }\n"
+    "tool{ name='x', description='write', writes=true, params=sql, "
+    "returns=[[{\"type\":\"integer\"}]],"
     " run=function(world, a) return world:exec(a.sql) end }\n"
-    "tool{ name='caught', description='write and catch', writes=true, params=sql, returns=[[{\"type\":\"string\"}]],"
-    " run=function(world, a) local ok, why = pcall(world.exec, world, a.sql) return tostring(why) end }\n"
-    "tool{ name='bound', description='bind', params=[[{\"type\":\"object\",\"properties\":{\"v\":{\"anyOf\":[{\"type\":\"string\"},"
-    "{\"type\":\"number\"},{\"type\":\"null\"},{\"type\":\"boolean\"}]}},\"required\":[\"v\"]}]], returns=any,"
+    "tool{ name='caught', description='write and catch', writes=true, params=sql, "
+    "returns=[[{\"type\":\"string\"}]],"
+    " run=function(world, a) local ok, why = pcall(world.exec, world, a.sql) return tostring(why) "
+    "end }\n"
+    "tool{ name='bound', description='bind', "
+    "params=[[{\"type\":\"object\",\"properties\":{\"v\":{\"anyOf\":[{\"type\":\"string\"},"
+    "{\"type\":\"number\"},{\"type\":\"null\"},{\"type\":\"boolean\"}]}},\"required\":[\"v\"]}]], "
+    "returns=any,"
     " run=function(world, a) return world:rows('SELECT ? AS v', a.v) end }\n"
-    "tool{ name='find', description='by name', params=[[{\"type\":\"object\",\"properties\":{\"name\":{\"type\":\"string\"},"
-    "\"most\":{\"type\":\"integer\",\"minimum\":1,\"maximum\":9,\"default\":3}},\"required\":[\"name\"]}]], returns=any,"
-    " run=function(world, a) return world:rows('SELECT id FROM hotel WHERE name = ? LIMIT ?', a.name, a.most) end }\n";
+    "tool{ name='find', description='by name', "
+    "params=[[{\"type\":\"object\",\"properties\":{\"name\":{\"type\":\"string\"},"
+    "\"most\":{\"type\":\"integer\",\"minimum\":1,\"maximum\":9,\"default\":3}},\"required\":["
+    "\"name\"]}]], returns=any,"
+    " run=function(world, a) return world:rows('SELECT id FROM hotel WHERE name = ? LIMIT ?', "
+    "a.name, a.most) end }\n";
 
 static char *request(const char *key, const char *text)
 {
@@ -43,7 +54,8 @@ static const char *refusal(struct open_env *o, const char *tool, const char *sql
     free(arguments);
     double seconds = (double)(to.tv_sec - from.tv_sec) + (double)(to.tv_nsec - from.tv_nsec) / 1e9;
     if (!EXPECT(r == AGON_TOOL_ERROR) || !EXPECT(seconds < 5))
-        printf("# %.60s: %d in %.1f s: %s\n", sql, r, seconds, r < 0 ? o->err.text : agon_buf_text(&o->out));
+        printf("# %.60s: %d in %.1f s: %s\n", sql, r, seconds,
+               r < 0 ? o->err.text : agon_buf_text(&o->out));
     return agon_buf_text(&o->out);
 }
 
@@ -51,9 +63,12 @@ static void expect_untouched(struct open_env *o)
 {
     json_t *rows = NULL;
     struct agon_buf reason AGON_AUTO(agon_buf_deinit) = AGON_BUF(1000);
-    EXPECT(agon_instance_sql(o->in, agon_str("SELECT (SELECT count(*) FROM hotel) AS h, (SELECT count(*) FROM booking) AS b,"
-                                             " (SELECT sum(stars) FROM hotel) AS s"),
-                             &rows, &reason, &o->err) == 0);
+    EXPECT(agon_instance_sql(
+               o->in,
+               agon_str(
+                   "SELECT (SELECT count(*) FROM hotel) AS h, (SELECT count(*) FROM booking) AS b,"
+                   " (SELECT sum(stars) FROM hotel) AS s"),
+               &rows, &reason, &o->err) == 0);
     char *text = json_dumps(rows, 0);
     EXPECT_TEXT(text, "[{\"h\": 3, \"b\": 0, \"s\": 7}]");
     free(text);
@@ -115,7 +130,8 @@ TEST(writes_that_reach_out_are_refused)
         {"UPDATE sqlite_schema SET sql = 'x'", "may not be modified"},
         {"INSERT INTO sqlite_sequence VALUES ('a', 1)", "no such table"},
         {"CREATE TABLE t (id INTEGER PRIMARY KEY) STRICT", "not allowed here"},
-        {"CREATE TRIGGER tr AFTER INSERT ON booking BEGIN DELETE FROM hotel; END", "not allowed here"},
+        {"CREATE TRIGGER tr AFTER INSERT ON booking BEGIN DELETE FROM hotel; END",
+         "not allowed here"},
         {"CREATE VIEW v AS SELECT 1", "not allowed here"},
         {"CREATE VIRTUAL TABLE v USING fts5(a)", "not allowed here"},
         {"DROP TABLE booking", "not allowed here"},
@@ -127,8 +143,10 @@ TEST(writes_that_reach_out_are_refused)
         {"DELETE FROM hotel; DELETE FROM booking", "one statement only"},
         {"INSERT INTO booking VALUES (1, 99, 'x', 1)", "FOREIGN KEY"},
         {"INSERT INTO booking VALUES (1, 1, 'x', 0)", "CHECK constraint failed"},
-        {"INSERT INTO booking VALUES (1, 1, 'x', 'three')", "cannot store TEXT value in INTEGER column"},
-        {"INSERT INTO hotel (id, name, city) VALUES (9, 'Corso', 'Rom')", "UNIQUE constraint failed"},
+        {"INSERT INTO booking VALUES (1, 1, 'x', 'three')",
+         "cannot store TEXT value in INTEGER column"},
+        {"INSERT INTO hotel (id, name, city) VALUES (9, 'Corso', 'Rom')",
+         "UNIQUE constraint failed"},
     };
     START(o, open_tools);
     for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++)
@@ -139,23 +157,30 @@ TEST(writes_that_reach_out_are_refused)
 
 TEST(endless_statements_end_and_a_lost_transaction_is_made_again)
 {
-    static const char endless[] = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) AS c FROM n";
-    static const char endless_write[] =
-        "INSERT INTO booking (hotel_id, guest, nights) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)"
-        " SELECT 1, 'x', i FROM n";
+    static const char endless[] = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) "
+                                  "SELECT count(*) AS c FROM n";
+    static const char endless_write[] = "INSERT INTO booking (hotel_id, guest, nights) WITH "
+                                        "RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)"
+                                        " SELECT 1, 'x', i FROM n";
     START(o, open_tools);
     EXPECT_HAS(refusal(&o, "q", endless), "operations in one statement");
-    EXPECT_HAS(refusal(&o, "q", "SELECT count(*) AS c FROM hotel a, hotel b, hotel c, hotel d, hotel e, hotel f, hotel g,"
-                                " hotel h, hotel i, hotel j, hotel k, hotel l, hotel m"),
+    EXPECT_HAS(refusal(&o, "q",
+                       "SELECT count(*) AS c FROM hotel a, hotel b, hotel c, hotel d, hotel e, "
+                       "hotel f, hotel g,"
+                       " hotel h, hotel i, hotel j, hotel k, hotel l, hotel m"),
                "operations in one statement");
     expect_call(&o, o.in, "x", "{\"sql\": \"INSERT INTO booking VALUES (7, 1, 'Li', 2)\"}", 0, "1");
     EXPECT_HAS(refusal(&o, "x", endless_write), "");
     EXPECT_HAS(refusal(&o, "caught", endless_write), "");
-    expect_call(&o, o.in, "q", "{\"sql\": \"SELECT id, guest FROM booking\"}", 0, "[{\"id\": 7, \"guest\": \"Li\"}]");
-    EXPECT_HAS(refusal(&o, "x", "UPDATE hotel SET name = name || (WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1"
-                                " FROM n WHERE i < 100000) SELECT count(*) FROM n)"),
+    expect_call(&o, o.in, "q", "{\"sql\": \"SELECT id, guest FROM booking\"}", 0,
+                "[{\"id\": 7, \"guest\": \"Li\"}]");
+    EXPECT_HAS(refusal(&o, "x",
+                       "UPDATE hotel SET name = name || (WITH RECURSIVE n(i) AS (SELECT 1 UNION "
+                       "ALL SELECT i + 1"
+                       " FROM n WHERE i < 100000) SELECT count(*) FROM n)"),
                "operations in one statement");
-    expect_call(&o, o.in, "q", "{\"sql\": \"SELECT id, guest FROM booking\"}", 0, "[{\"id\": 7, \"guest\": \"Li\"}]");
+    expect_call(&o, o.in, "q", "{\"sql\": \"SELECT id, guest FROM booking\"}", 0,
+                "[{\"id\": 7, \"guest\": \"Li\"}]");
     EXPECT(json_array_size(agon_instance_writes(o.in)) == 1);
 }
 
@@ -195,10 +220,16 @@ TEST(oversized_statements_are_refused)
 TEST(the_clock_stands_still_and_numbers_stay_json)
 {
     START(o, open_tools);
-    expect_call(&o, o.in, "q", "{\"sql\": \"SELECT datetime('now') AS a, CURRENT_TIMESTAMP AS b, date('now', '+1 day') AS c\"}", 0,
-                "[{\"a\": \"2025-01-01 00:00:00\", \"b\": \"2025-01-01 00:00:00\", \"c\": \"2025-01-02\"}]");
-    expect_call(&o, o.in, "q", "{\"sql\": \"SELECT 0.0 / 0.0 AS nan, 9223372036854775807 + 1 AS big, 7 / 2 AS i, 7 / 2.0 AS r\"}", 0,
-                "[{\"nan\": null, \"big\": 9.223372036854776e+18, \"i\": 3, \"r\": 3.5}]");
+    expect_call(&o, o.in, "q",
+                "{\"sql\": \"SELECT datetime('now') AS a, CURRENT_TIMESTAMP AS b, date('now', '+1 "
+                "day') AS c\"}",
+                0,
+                "[{\"a\": \"2025-01-01 00:00:00\", \"b\": \"2025-01-01 00:00:00\", \"c\": "
+                "\"2025-01-02\"}]");
+    expect_call(&o, o.in, "q",
+                "{\"sql\": \"SELECT 0.0 / 0.0 AS nan, 9223372036854775807 + 1 AS big, 7 / 2 AS i, "
+                "7 / 2.0 AS r\"}",
+                0, "[{\"nan\": null, \"big\": 9.223372036854776e+18, \"i\": 3, \"r\": 3.5}]");
     EXPECT_HAS(refusal(&o, "q", "SELECT 1e400 AS inf"), "infinite");
     EXPECT_HAS(refusal(&o, "q", "SELECT x'00ff' AS b"), "BLOB");
     EXPECT_HAS(refusal(&o, "q", "SELECT CAST(x'c328' AS TEXT) AS b"), "not valid UTF-8");
@@ -209,15 +240,22 @@ TEST(people_see_the_schema_and_tools_do_not)
 {
     START(o, open_tools);
     json_t *rows = NULL;
-    EXPECT(agon_instance_sql(o.in, agon_str("SELECT i.name AS c FROM sqlite_schema m, pragma_table_info(m.name) i"
-                                            " WHERE m.name = 'booking'"),
-                             &rows, &o.out, &o.err) == 0);
+    EXPECT(agon_instance_sql(
+               o.in,
+               agon_str("SELECT i.name AS c FROM sqlite_schema m, pragma_table_info(m.name) i"
+                        " WHERE m.name = 'booking'"),
+               &rows, &o.out, &o.err) == 0);
     EXPECT(json_array_size(rows) == 4);
     json_decref(rows);
-    EXPECT(agon_instance_sql(o.in, agon_str("DELETE FROM hotel"), &rows, &o.out, &o.err) == AGON_REJECTED);
-    expect_call(&o, o.in, "q", "{\"sql\": \"SELECT id FROM hotel WHERE id IN (SELECT value FROM json_each('[1, 3]')) ORDER BY id\"}",
+    EXPECT(agon_instance_sql(o.in, agon_str("DELETE FROM hotel"), &rows, &o.out, &o.err) ==
+           AGON_REJECTED);
+    expect_call(&o, o.in, "q",
+                "{\"sql\": \"SELECT id FROM hotel WHERE id IN (SELECT value FROM json_each('[1, "
+                "3]')) ORDER BY id\"}",
                 0, "[{\"id\": 1}, {\"id\": 3}]");
-    expect_call(&o, o.in, "q", "{\"sql\": \"WITH a AS (SELECT id FROM hotel) SELECT count(*) AS n FROM a\"}", 0, "[{\"n\": 3}]");
+    expect_call(&o, o.in, "q",
+                "{\"sql\": \"WITH a AS (SELECT id FROM hotel) SELECT count(*) AS n FROM a\"}", 0,
+                "[{\"n\": 3}]");
     expect_untouched(&o);
 }
 
@@ -230,7 +268,8 @@ TEST(parameters_are_bound_and_never_become_sql)
     expect_call(&o, o.in, "bound", "{\"v\": null}", 0, "[{\"v\": null}]");
     expect_call(&o, o.in, "bound", "{\"v\": true}", 0, "[{\"v\": 1}]");
     expect_call(&o, o.in, "bound", "{\"v\": 2.0}", 0, "[{\"v\": 2.0}]");
-    expect_call(&o, o.in, "bound", "{\"v\": \"\\u00fc\\n\\\"\\ud83d\\ude00\"}", 0, "[{\"v\": \"ü\\n\\\"😀\"}]");
+    expect_call(&o, o.in, "bound", "{\"v\": \"\\u00fc\\n\\\"\\ud83d\\ude00\"}", 0,
+                "[{\"v\": \"ü\\n\\\"😀\"}]");
     expect_untouched(&o);
 }
 
@@ -239,18 +278,24 @@ TEST(arguments_that_do_not_fit_are_told_so)
     static const char *const cases[][3] = {
         {"find", "{\"name\": 3}", "arguments.name: expected string, got integer 3"},
         {"find", "{}", "arguments: property 'name' is missing"},
-        {"find", "{\"name\": \"a\", \"nmae\": 1}", "arguments: unknown property 'nmae' (known: name, most)"},
+        {"find", "{\"name\": \"a\", \"nmae\": 1}",
+         "arguments: unknown property 'nmae' (known: name, most)"},
         {"find", "{\"name\": {\"a\": 1}}", "arguments.name: expected string, got object"},
-        {"find", "{\"name\": \"a\", \"most\": 10}", "arguments.most: expected at most 9, got integer 10"},
-        {"find", "{\"name\": \"a\", \"most\": 2.0}", "arguments.most: expected integer, got number 2.0"},
+        {"find", "{\"name\": \"a\", \"most\": 10}",
+         "arguments.most: expected at most 9, got integer 10"},
+        {"find", "{\"name\": \"a\", \"most\": 2.0}",
+         "arguments.most: expected integer, got number 2.0"},
         {"find", "[1]", "arguments: expected object, got array"},
         {"find", "{\"name\": \"a\"", "arguments: not JSON at byte 13: expected ',' or '}'"},
-        {"find", "{\"name\": \"a\", \"name\": \"b\"}", "arguments: not JSON at byte 21: a key stands twice"},
+        {"find", "{\"name\": \"a\", \"name\": \"b\"}",
+         "arguments: not JSON at byte 21: a key stands twice"},
         {"find", "{\"name\": NaN}", "arguments: not JSON at byte 10: unexpected character"},
         {"find", "{\"name\": \"\\ud800\"}", "arguments: not JSON at byte 17: a lone surrogate"},
-        {"find", "{\"name\": \"a\\u0000\"}", "arguments: not JSON at byte 18: a string holds a NUL character"},
+        {"find", "{\"name\": \"a\\u0000\"}",
+         "arguments: not JSON at byte 18: a string holds a NUL character"},
         {"find", "{\"name\": \"\xc3\x28\"}", "arguments: not JSON at byte 1: not valid UTF-8"},
-        {"find", "{\"name\": 9223372036854775808}", "arguments: not JSON at byte 10: an integer does not fit 64 bits"},
+        {"find", "{\"name\": 9223372036854775808}",
+         "arguments: not JSON at byte 10: an integer does not fit 64 bits"},
         {"find", "{\"name\": 1e999}", "arguments: not JSON at byte 10: a number is out of range"},
         {"../find", "{}", "no tool '../find'; there are: q, x, caught, bound, find"},
         {"__index", "{}", "no tool '__index'; there are: q, x, caught, bound, find"},

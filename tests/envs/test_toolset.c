@@ -3,28 +3,29 @@
 #include "tests/envs/samples.h"
 #include "tests/test.h"
 
-#define OPEN(l)                                                \
-    struct local l;                                            \
-    const char *text;                                          \
-    local_init(&l);                                            \
-    if (!EXPECT(local_open(&l, sample_world, sample_tools, &text) == 0)) {   \
-        printf("# %s\n", text);                                \
-        local_deinit(&l);                                      \
-        return;                                                \
+#define OPEN(l)                                                            \
+    struct local l;                                                        \
+    const char *text;                                                      \
+    local_init(&l);                                                        \
+    if (!EXPECT(local_open(&l, sample_world, sample_tools, &text) == 0)) { \
+        printf("# %s\n", text);                                            \
+        local_deinit(&l);                                                  \
+        return;                                                            \
     }
 
-#define CALL(l, writes, tool, arguments, status, expected)                             \
-    do {                                                                               \
-        int got = local_call(&(l), writes, tool, arguments, &text);                    \
-        if (!EXPECT(got == (status)) || !EXPECT(!strcmp(text, expected)))              \
-            printf("# got %d: %s\n", got, text);                                       \
+#define CALL(l, writes, tool, arguments, status, expected)                \
+    do {                                                                  \
+        int got = local_call(&(l), writes, tool, arguments, &text);       \
+        if (!EXPECT(got == (status)) || !EXPECT(!strcmp(text, expected))) \
+            printf("# got %d: %s\n", got, text);                          \
     } while (0)
 
 TEST(rows_keep_the_order_of_their_columns)
 {
     OPEN(l);
     CALL(l, NULL, "hotels", "{\"city\": \"Wien\"}", 0,
-         "[{\"name\": \"Astoria\", \"price\": 120.0, \"id\": 1}, {\"name\": \"Corso\", \"price\": null, \"id\": 3}]");
+         "[{\"name\": \"Astoria\", \"price\": 120.0, \"id\": 1}, {\"name\": \"Corso\", \"price\": "
+         "null, \"id\": 3}]");
     CALL(l, NULL, "hotels", "{\"city\": \"Rom\"}", 0, "[]");
     local_deinit(&l);
 }
@@ -32,30 +33,40 @@ TEST(rows_keep_the_order_of_their_columns)
 TEST(writes_are_replayed_and_failures_leave_nothing)
 {
     OPEN(l);
-    CALL(l, NULL, "book", "{\"hotel\": \"Corso\", \"guest\": \"Li\"}", 0, "{\"booking\": 1, \"nights\": 1}");
-    const char *const one[] = {"book", "{\"hotel\": \"Corso\", \"guest\": \"Li\", \"nights\": 1}", NULL};
-    CALL(l, one, "book", "{\"hotel\": \"Corso\", \"guest\": \"Nobody\", \"nights\": 2}", 1, "nobody may not book");
+    CALL(l, NULL, "book", "{\"hotel\": \"Corso\", \"guest\": \"Li\"}", 0,
+         "{\"booking\": 1, \"nights\": 1}");
+    const char *const one[] = {"book", "{\"hotel\": \"Corso\", \"guest\": \"Li\", \"nights\": 1}",
+                               NULL};
+    CALL(l, one, "book", "{\"hotel\": \"Corso\", \"guest\": \"Nobody\", \"nights\": 2}", 1,
+         "nobody may not book");
     CALL(l, one, "book", "{\"hotel\": \"Ritz\", \"guest\": \"Li\"}", 1, "there is no hotel Ritz");
     EXPECT(local_sql(&l, one, "SELECT count(*) AS n FROM booking", &text) == 0);
     EXPECT(!strcmp(text, "[{\"n\": 1}]"));
-    CALL(l, NULL, "book", "{\"hotel\": \"Astoria\", \"guest\": \"Ann\"}", 0, "{\"booking\": 1, \"nights\": 1}");
-    CALL(l, one, "book", "{\"hotel\": \"Astoria\", \"guest\": \"Ann\"}", 0, "{\"booking\": 2, \"nights\": 1}");
+    CALL(l, NULL, "book", "{\"hotel\": \"Astoria\", \"guest\": \"Ann\"}", 0,
+         "{\"booking\": 1, \"nights\": 1}");
+    CALL(l, one, "book", "{\"hotel\": \"Astoria\", \"guest\": \"Ann\"}", 0,
+         "{\"booking\": 2, \"nights\": 1}");
     local_deinit(&l);
 }
 
 TEST(solutions_get_tools_and_nothing_else)
 {
     OPEN(l);
-    static const char schema[] = "{\"type\":\"object\",\"properties\":{\"names\":{\"type\":\"array\",\"items\":"
-                                 "{\"type\":\"string\"}},\"none\":{\"type\":\"object\"}},\"required\":[\"names\"]}";
+    static const char schema[] =
+        "{\"type\":\"object\",\"properties\":{\"names\":{\"type\":\"array\",\"items\":"
+        "{\"type\":\"string\"}},\"none\":{\"type\":\"object\"}},\"required\":[\"names\"]}";
     EXPECT(local_solve(&l,
-                       "return function(tools) local names = {} for _, h in ipairs(tools.hotels{city='Wien'}) do "
+                       "return function(tools) local names = {} for _, h in "
+                       "ipairs(tools.hotels{city='Wien'}) do "
                        "names[#names+1] = h.name end return {none={}, names=names} end",
                        schema, &text) == 0);
     EXPECT(!strcmp(text, "{\"names\": [\"Astoria\", \"Corso\"], \"none\": {}}"));
-    EXPECT(local_solve(&l, "return function(tools) return world:rows('SELECT 1') end", schema, &text) == 1);
+    EXPECT(local_solve(&l, "return function(tools) return world:rows('SELECT 1') end", schema,
+                       &text) == 1);
     EXPECT_HAS(text, "attempt to index a nil value (global 'world')");
-    EXPECT(local_solve(&l, "return function(tools) local ok, why = pcall(tools.book, {hotel='Ritz', guest='x'}) return {names={why}} end",
+    EXPECT(local_solve(&l,
+                       "return function(tools) local ok, why = pcall(tools.book, {hotel='Ritz', "
+                       "guest='x'}) return {names={why}} end",
                        schema, &text) == 0);
     EXPECT(!strcmp(text, "{\"names\": [\"tool 'book': there is no hotel Ritz\"]}"));
     local_deinit(&l);

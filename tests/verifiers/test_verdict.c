@@ -10,13 +10,15 @@
 
 static const char verifier[] =
     "check{ name='hotel', text='the cheapest hotel of Wien', run=function(world, answer)\n"
-    "  local best = world:row('SELECT name, price FROM hotel WHERE city = ? AND price IS NOT NULL ORDER BY price', 'Wien')\n"
+    "  local best = world:row('SELECT name, price FROM hotel WHERE city = ? AND price IS NOT NULL "
+    "ORDER BY price', 'Wien')\n"
     "  answer.price = answer.price + 0\n"
     "  return answer.name == best.name and near(answer.price, best.price, 0.01)\n"
     "end }\n"
     "check{ name='booked', text='book it for Li', run=function(world, answer, changes)\n"
     "  local made = changes:inserted('booking', { guest = 'Li' })\n"
-    "  return #made == 1 and world:value('SELECT name FROM hotel WHERE id = ?', made[1].hotel_id) == answer.name\n"
+    "  return #made == 1 and world:value('SELECT name FROM hotel WHERE id = ?', made[1].hotel_id) "
+    "== answer.name\n"
     "end }\n";
 
 static const char solution[] =
@@ -26,17 +28,19 @@ static const char solution[] =
 
 static json_t *schema(void)
 {
-    return json_loads("{\"type\":\"object\",\"properties\":{\"name\":{\"type\":\"string\"},\"price\":{\"type\":\"number\"}},"
+    return json_loads("{\"type\":\"object\",\"properties\":{\"name\":{\"type\":\"string\"},"
+                      "\"price\":{\"type\":\"number\"}},"
                       "\"required\":[\"name\",\"price\"]}",
                       0, NULL);
 }
 
 static json_t *writes(const char *guest, const char *second)
 {
-    json_t *all = json_pack("[{s:s, s:{s:s, s:s}}]", "tool", "book", "arguments", "hotel", "Astoria", "guest", guest);
+    json_t *all = json_pack("[{s:s, s:{s:s, s:s}}]", "tool", "book", "arguments", "hotel",
+                            "Astoria", "guest", guest);
     if (second)
-        json_array_append_new(all, json_pack("{s:s, s:{s:s, s:s}}", "tool", "book", "arguments", "hotel", "Corso",
-                                             "guest", second));
+        json_array_append_new(all, json_pack("{s:s, s:{s:s, s:s}}", "tool", "book", "arguments",
+                                             "hotel", "Corso", "guest", second));
     return all;
 }
 
@@ -56,7 +60,8 @@ static const char *judge(struct open_env *b, const char *answer, json_t *done)
     }
     int used = snprintf(line, sizeof(line), "%s", v.pass ? "pass" : "fail");
     for (int i = 0; i < v.n_checks; i++)
-        used += snprintf(line + used, sizeof(line) - (size_t)used, " %s=%d", v.checks[i].name, (int)v.checks[i].end);
+        used += snprintf(line + used, sizeof(line) - (size_t)used, " %s=%d", v.checks[i].name,
+                         (int)v.checks[i].end);
     snprintf(line + used, sizeof(line) - (size_t)used, "%s%s%s%s%s%s", v.schema ? " schema: " : "",
              v.schema ? v.schema : "", v.replay ? " replay: " : "", v.replay ? v.replay : "",
              v.unclaimed ? " unclaimed: " : "", v.unclaimed ? v.unclaimed : "");
@@ -69,18 +74,25 @@ TEST(golden_passes_and_foreign_writes_fail)
     static const char golden[] = "{\"name\": \"Astoria\", \"price\": 120}";
     EXPECT_TEXT(judge(&b, golden, writes("Li", NULL)), "pass hotel=0 booked=0");
     EXPECT_TEXT(judge(&b, golden, NULL), "fail hotel=0 booked=1");
-    EXPECT_TEXT(judge(&b, golden, writes("Li", "Ann")), "fail hotel=0 booked=0 unclaimed: inserted booking id=2");
-    EXPECT_TEXT(judge(&b, golden, writes("Ann", NULL)), "fail hotel=0 booked=1 unclaimed: inserted booking id=1");
-    EXPECT_TEXT(judge(&b, "{\"name\": \"Corso\", \"price\": 120}", writes("Li", NULL)), "fail hotel=1 booked=1");
-    EXPECT_TEXT(judge(&b, golden, writes("Nobody", NULL)), "fail replay: call 1 (book): nobody may not book");
+    EXPECT_TEXT(judge(&b, golden, writes("Li", "Ann")),
+                "fail hotel=0 booked=0 unclaimed: inserted booking id=2");
+    EXPECT_TEXT(judge(&b, golden, writes("Ann", NULL)),
+                "fail hotel=0 booked=1 unclaimed: inserted booking id=1");
+    EXPECT_TEXT(judge(&b, "{\"name\": \"Corso\", \"price\": 120}", writes("Li", NULL)),
+                "fail hotel=1 booked=1");
+    EXPECT_TEXT(judge(&b, golden, writes("Nobody", NULL)),
+                "fail replay: call 1 (book): nobody may not book");
 }
 
 TEST(answers_that_are_no_answers_are_told_so)
 {
     START(b, sample_tools);
-    EXPECT_TEXT(judge(&b, "{\"name\": 3, \"price\": 1}", NULL), "fail schema: answer.name: expected string, got integer 3");
-    EXPECT_TEXT(judge(&b, "Astoria", NULL), "fail schema: answer: not JSON at byte 1: unexpected character");
-    EXPECT_TEXT(judge(&b, "{\"name\": \"x\"}", NULL), "fail schema: answer: property 'price' is missing");
+    EXPECT_TEXT(judge(&b, "{\"name\": 3, \"price\": 1}", NULL),
+                "fail schema: answer.name: expected string, got integer 3");
+    EXPECT_TEXT(judge(&b, "Astoria", NULL),
+                "fail schema: answer: not JSON at byte 1: unexpected character");
+    EXPECT_TEXT(judge(&b, "{\"name\": \"x\"}", NULL),
+                "fail schema: answer: property 'price' is missing");
 }
 
 TEST(a_verifier_that_does_not_load_is_rejected_with_the_reason)
@@ -98,7 +110,8 @@ TEST(a_verifier_that_does_not_load_is_rejected_with_the_reason)
     for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
         struct agon_verdict v AGON_AUTO(agon_verdict_deinit) = {0};
         agon_buf_reset(&b.out);
-        EXPECT(agon_verdict_checks(b.rt, agon_str(cases[i].text), &v, &b.out, &b.err) == AGON_REJECTED);
+        EXPECT(agon_verdict_checks(b.rt, agon_str(cases[i].text), &v, &b.out, &b.err) ==
+               AGON_REJECTED);
         EXPECT_HAS(agon_buf_text(&b.out), cases[i].reason);
     }
     struct agon_verdict v AGON_AUTO(agon_verdict_deinit) = {0};
@@ -110,14 +123,19 @@ TEST(a_verifier_cannot_write)
 {
     START(b, sample_tools);
     json_auto_t *s = schema();
-    static char text[] = "check{ name='a', text='t', run=function(world) world:exec('DELETE FROM hotel') return true end }"
-                         "check{ name='b', text='t', run=function(world) world:rows('DELETE FROM hotel RETURNING id') return true end }"
-                         "check{ name='c', text='t', run=function(world) return world:value('SELECT count(*) FROM hotel') == 3 end }";
+    static char text[] = "check{ name='a', text='t', run=function(world) world:exec('DELETE FROM "
+                         "hotel') return true end }"
+                         "check{ name='b', text='t', run=function(world) world:rows('DELETE FROM "
+                         "hotel RETURNING id') return true end }"
+                         "check{ name='c', text='t', run=function(world) return "
+                         "world:value('SELECT count(*) FROM hotel') == 3 end }";
     struct agon_task task = {.answer_schema = s, .verifier = text};
     struct agon_verdict v AGON_AUTO(agon_verdict_deinit) = {0};
-    REQUIRE(agon_verdict(b.rt, &task, agon_str("{\"name\":\"x\",\"price\":1}"), NULL, &v, &b.out, &b.err) == 0);
+    REQUIRE(agon_verdict(b.rt, &task, agon_str("{\"name\":\"x\",\"price\":1}"), NULL, &v, &b.out,
+                         &b.err) == 0);
     REQUIRE(v.n_checks == 3);
-    EXPECT(v.checks[0].end == AGON_CHECK_ERROR && v.checks[1].end == AGON_CHECK_ERROR && v.checks[2].end == AGON_CHECK_PASS);
+    EXPECT(v.checks[0].end == AGON_CHECK_ERROR && v.checks[1].end == AGON_CHECK_ERROR &&
+           v.checks[2].end == AGON_CHECK_PASS);
     EXPECT_HAS(v.checks[0].reason, "a verifier only reads");
     EXPECT_HAS(v.checks[1].reason, "not allowed here: only SELECT");
 }
@@ -127,8 +145,12 @@ static int run_trial(struct open_env *b, const struct agon_perturb *p, struct ag
 {
     json_auto_t *s = schema(), *done = writes("Li", NULL);
     struct agon_trial_item item = {agon_str("{\"name\": \"Astoria\", \"price\": 120.0}"), done};
-    struct agon_trial_input input = {.perturb = p, .answer_schema = s, .verifier = agon_str(verifier),
-                                     .solution = agon_str(solution), .items = &item, .n_items = 1};
+    struct agon_trial_input input = {.perturb = p,
+                                     .answer_schema = s,
+                                     .verifier = agon_str(verifier),
+                                     .solution = agon_str(solution),
+                                     .items = &item,
+                                     .n_items = 1};
     int r = agon_trial(b->rt, &input, t, &b->out, &b->err);
     if (r)
         printf("# %d %s %s\n", r, r < 0 ? b->err.text : "", agon_buf_text(&b->out));
@@ -144,10 +166,12 @@ TEST(a_perturbed_world_moves_the_answer_and_is_put_back)
     int moved = 0, old_fails = 0, solved = 0;
     for (int draw = 0; draw < 16; draw++) {
         struct agon_perturb p = {.seed = 5, .draw = draw, .columns = plain.run.columns};
-        struct agon_trial t AGON_AUTO(agon_trial_deinit) = {0}, again AGON_AUTO(agon_trial_deinit) = {0};
+        struct agon_trial t AGON_AUTO(agon_trial_deinit) = {0},
+                            again AGON_AUTO(agon_trial_deinit) = {0};
         REQUIRE(run_trial(&b, &p, &t) == 0 && run_trial(&b, &p, &again) == 0);
         solved += t.solved;
-        EXPECT(t.solved == again.solved && (!t.solved || json_equal(t.run.answer, again.run.answer)));
+        EXPECT(t.solved == again.solved &&
+               (!t.solved || json_equal(t.run.answer, again.run.answer)));
         EXPECT(!t.solved || t.own.pass);
         moved += t.solved && !json_equal(t.run.answer, plain.run.answer);
         old_fails += !t.briefs[0].pass;
@@ -161,8 +185,9 @@ TEST(a_perturbed_world_moves_the_answer_and_is_put_back)
 TEST(keys_are_permuted_and_never_drawn)
 {
     START(b, sample_tools);
-    static const char echo[] = "return function(tools) local n = {} for _, h in ipairs(tools.hotels{city='Wien'}) do "
-                               "n[#n+1] = h.name end return n end";
+    static const char echo[] =
+        "return function(tools) local n = {} for _, h in ipairs(tools.hotels{city='Wien'}) do "
+        "n[#n+1] = h.name end return n end";
     json_auto_t *columns = json_loads("[\"hotel.name\", \"hotel.id\"]", 0, NULL);
     for (int draw = 0; draw < 8; draw++) {
         struct agon_perturb p = {.seed = 1, .draw = draw, .columns = columns};
@@ -177,13 +202,19 @@ TEST(keys_are_permuted_and_never_drawn)
 TEST(overrides_replace_results_and_probes_see_the_initial_state)
 {
     START(b, sample_tools);
-    json_auto_t *overrides = json_loads("[{\"tool\":\"hotels\",\"arguments\":{\"city\":\"Wien\"},"
-                                        "\"result\":[{\"name\":\"Corso\",\"price\":1.0,\"id\":3}]}]",
-                                        0, NULL);
-    json_auto_t *probes = json_loads("[{\"tool\":\"bookings\",\"arguments\":{}},{\"tool\":\"hotels\",\"arguments\":{}}]", 0, NULL);
+    json_auto_t *overrides =
+        json_loads("[{\"tool\":\"hotels\",\"arguments\":{\"city\":\"Wien\"},"
+                   "\"result\":[{\"name\":\"Corso\",\"price\":1.0,\"id\":3}]}]",
+                   0, NULL);
+    json_auto_t *probes = json_loads(
+        "[{\"tool\":\"bookings\",\"arguments\":{}},{\"tool\":\"hotels\",\"arguments\":{}}]", 0,
+        NULL);
     json_auto_t *s = schema();
-    struct agon_trial_input input = {.answer_schema = s, .verifier = agon_str(verifier), .solution = agon_str(solution),
-                                     .overrides = overrides, .probes = probes};
+    struct agon_trial_input input = {.answer_schema = s,
+                                     .verifier = agon_str(verifier),
+                                     .solution = agon_str(solution),
+                                     .overrides = overrides,
+                                     .probes = probes};
     struct agon_trial t AGON_AUTO(agon_trial_deinit) = {0};
     REQUIRE(agon_trial(b.rt, &input, &t, &b.out, &b.err) == 0);
     EXPECT(t.solved && !t.own.pass && !strcmp(agon_json_text(t.run.answer, "name", ""), "Corso"));
@@ -196,7 +227,10 @@ TEST(a_solution_that_fails_says_why_and_one_that_does_not_load_is_rejected)
 {
     START(b, sample_tools);
     json_auto_t *s = schema();
-    struct agon_trial_input input = {.answer_schema = s, .solution = agon_str("return function(tools) tools.book{hotel='Corso', guest='Li'} return {name='x'} end")};
+    struct agon_trial_input input = {
+        .answer_schema = s,
+        .solution = agon_str(
+            "return function(tools) tools.book{hotel='Corso', guest='Li'} return {name='x'} end")};
     struct agon_trial t AGON_AUTO(agon_trial_deinit) = {0};
     REQUIRE(agon_trial(b.rt, &input, &t, &b.out, &b.err) == 0);
     EXPECT(!t.solved && json_array_size(t.run.calls) == 1);
@@ -214,11 +248,13 @@ TEST(ten_thousand_answers_are_judged_in_one_request)
     static struct agon_trial_item items[N];
     static char texts[N][64];
     for (int i = 0; i < N; i++) {
-        snprintf(texts[i], sizeof(texts[i]), "{\"name\": \"%s\", \"price\": %d}", i % 3 ? "Corso" : "Astoria", i % 200);
+        snprintf(texts[i], sizeof(texts[i]), "{\"name\": \"%s\", \"price\": %d}",
+                 i % 3 ? "Corso" : "Astoria", i % 200);
         items[i] = (struct agon_trial_item){agon_str(texts[i]), NULL};
     }
     json_auto_t *s = schema();
-    struct agon_trial_input input = {.answer_schema = s, .verifier = agon_str(verifier), .items = items, .n_items = N};
+    struct agon_trial_input input = {
+        .answer_schema = s, .verifier = agon_str(verifier), .items = items, .n_items = N};
     struct agon_trial t AGON_AUTO(agon_trial_deinit) = {0};
     struct timespec from, to;
     clock_gettime(CLOCK_MONOTONIC, &from);
@@ -227,7 +263,9 @@ TEST(ten_thousand_answers_are_judged_in_one_request)
     int right = 0;
     for (int i = 0; i < N; i++)
         right += !(t.briefs[i].failed & 1);
-    EXPECT(t.n_briefs == N && right == 17); /* multiples of 3 that are 120 modulo 200: i = 120, 720, ... */
+    EXPECT(t.n_briefs == N &&
+           right == 17); /* multiples of 3 that are 120 modulo 200: i = 120, 720, ... */
     printf("# %.1f us an answer of two checks\n",
-           ((double)(to.tv_sec - from.tv_sec) * 1e9 + (double)(to.tv_nsec - from.tv_nsec)) / 1e3 / N);
+           ((double)(to.tv_sec - from.tv_sec) * 1e9 + (double)(to.tv_nsec - from.tv_nsec)) / 1e3 /
+               N);
 }
