@@ -151,8 +151,8 @@ struct agon_kernels {
      * scores[s] = sum_h weights[h] relu(q[h] . k_s) for s < n. Keys lie in blocks of
      * AGON_PANEL positions, each [dim][AGON_PANEL]; scores has room for whole blocks.
      */
-    void (*indexer)(float *scores, const float *q, const float *weights,
-                    const float *const *blocks, int n, int n_heads, int dim);
+    void (*indexer)(float *scores, const float *q, const float *weights, const float *const *blocks,
+                    int n, int n_heads, int dim);
     /*
      * The positions of the k largest of scores[n], ascending; the lowest position first on
      * ties, -0 equal to 0, NaN below all. Returns min(n, k). scratch: n values.

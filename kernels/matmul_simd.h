@@ -20,10 +20,11 @@ SIMD_INLINE void tile_run(const int n_rows, const int n_panels, float *const *ou
 {
     vec sum[TILE_ROWS][TILE_PANELS * PANEL_VECS];
     SIMD_UNROLL
-    for (int r = 0; r < n_rows; r++)
+    for (int r = 0; r < n_rows; r++) {
         SIMD_UNROLL
         for (int v = 0; v < n_panels * PANEL_VECS; v++)
             sum[r][v] = first ? vec_zero() : vec_load(out[r] + v * LANES);
+    }
     for (int i = 0; i < k; i++) {
         vec w[TILE_PANELS * PANEL_VECS];
         SIMD_UNROLL
@@ -38,19 +39,20 @@ SIMD_INLINE void tile_run(const int n_rows, const int n_panels, float *const *ou
         }
     }
     SIMD_UNROLL
-    for (int r = 0; r < n_rows; r++)
+    for (int r = 0; r < n_rows; r++) {
         SIMD_UNROLL
         for (int v = 0; v < n_panels * PANEL_VECS; v++)
             vec_store(out[r] + v * LANES, sum[r][v]);
+    }
 }
 
 /* One function for each height, so that the accumulators have fixed registers. */
-#define TILE_CASE(n)                                                                         \
-    case n:                                                                                  \
-        if (n_panels == 1)                                                                   \
-            tile_run(n, 1, out, x, panel, k, first);                                         \
-        else                                                                                 \
-            tile_run(n, TILE_PANELS, out, x, panel, k, first);                               \
+#define TILE_CASE(n)                                           \
+    case n:                                                    \
+        if (n_panels == 1)                                     \
+            tile_run(n, 1, out, x, panel, k, first);           \
+        else                                                   \
+            tile_run(n, TILE_PANELS, out, x, panel, k, first); \
         break
 
 static SIMD_TARGET void tile_dispatch(int n_rows, int n_panels, float *const *out,

@@ -100,10 +100,11 @@ SIMD_INLINE void score_tile(const int n_heads, float *scores, size_t ld_scores, 
 {
     vec sum[MLA_SCORE_HEADS][SCORE_ENTRIES];
     SIMD_UNROLL
-    for (int h = 0; h < n_heads; h++)
+    for (int h = 0; h < n_heads; h++) {
         SIMD_UNROLL
         for (int s = 0; s < SCORE_ENTRIES; s++)
             sum[h][s] = vec_zero();
+    }
     for (int d = 0; d < entry_dim; d += LANES) {
         vec e[SCORE_ENTRIES];
         SIMD_UNROLL
@@ -154,10 +155,11 @@ SIMD_INLINE void value_tile(const int n_heads, const int n_vecs, float *out, siz
 {
     vec sum[MLA_VALUE_HEADS][VALUE_VECS];
     SIMD_UNROLL
-    for (int h = 0; h < n_heads; h++)
+    for (int h = 0; h < n_heads; h++) {
         SIMD_UNROLL
         for (int v = 0; v < n_vecs; v++)
             sum[h][v] = vec_zero();
+    }
     for (int s = 0; s < n; s++) {
         vec e[VALUE_VECS];
         SIMD_UNROLL
@@ -172,10 +174,11 @@ SIMD_INLINE void value_tile(const int n_heads, const int n_vecs, float *out, siz
         }
     }
     SIMD_UNROLL
-    for (int h = 0; h < n_heads; h++)
+    for (int h = 0; h < n_heads; h++) {
         SIMD_UNROLL
         for (int v = 0; v < n_vecs; v++)
             vec_store(out + ld_out * (size_t)h + offset + v * LANES, sum[h][v]);
+    }
 }
 
 static SIMD_TARGET void mla_scores(float *scores, size_t ld_scores, const float *q,
@@ -237,10 +240,11 @@ SIMD_INLINE void indexer_tile(const int n_heads, const int n_blocks, float *scor
 {
     vec dot[INDEXER_HEADS][INDEXER_VECS];
     SIMD_UNROLL
-    for (int h = 0; h < n_heads; h++)
+    for (int h = 0; h < n_heads; h++) {
         SIMD_UNROLL
         for (int v = 0; v < n_blocks * KEY_VECS; v++)
             dot[h][v] = vec_zero();
+    }
     for (int d = 0; d < dim; d++) {
         vec key[INDEXER_VECS];
         SIMD_UNROLL
@@ -316,10 +320,11 @@ SIMD_TARGET double ISA(agon_fma_loop)(long n_rounds, float *sink)
     SIMD_UNROLL
     for (int i = 0; i < CHAINS; i++)
         sum[i] = vec_set((float)i);
-    for (long round = 0; round < n_rounds; round++)
+    for (long round = 0; round < n_rounds; round++) {
         SIMD_UNROLL
         for (int i = 0; i < CHAINS; i++)
             sum[i] = vec_fma(sum[i], a, b);
+    }
     SIMD_UNROLL
     for (int i = 0; i < CHAINS; i++)
         *sink += vec_sum(sum[i]);

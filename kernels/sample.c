@@ -110,11 +110,11 @@ bool agon_sample_fast(struct agon_sample *ret, const float *logits, int n,
     for (sum = p[ids[0]]; at + 1 < n_kept && sum <= uniform * mass; sum += p[ids[at]])
         at++;
     double logit = logits[ids[at]];
-    *ret = (struct agon_sample){
-        .id = ids[at],
-        .n_kept = n_kept,
-        .logprob = (logit - logits[best]) / options->temperature - log(mass),
-        .logprob_raw = logit - logits[best] - log(raw)};
+    *ret =
+        (struct agon_sample){.id = ids[at],
+                             .n_kept = n_kept,
+                             .logprob = (logit - logits[best]) / options->temperature - log(mass),
+                             .logprob_raw = logit - logits[best] - log(raw)};
     return true;
 }
 

@@ -14,45 +14,47 @@
 #define SIMD_TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c")))
 enum { LANES = 16 };
 typedef __m512 vec;
-#define vec_zero()         _mm512_setzero_ps()
-#define vec_set(x)         _mm512_set1_ps(x)
-#define vec_load(p)        _mm512_loadu_ps(p)
-#define vec_store(p, v)    _mm512_storeu_ps(p, v)
-#define vec_add(a, b)      _mm512_add_ps(a, b)
-#define vec_sub(a, b)      _mm512_sub_ps(a, b)
-#define vec_mul(a, b)      _mm512_mul_ps(a, b)
-#define vec_div(a, b)      _mm512_div_ps(a, b)
-#define vec_max(a, b)      _mm512_max_ps(a, b)
-#define vec_min(a, b)      _mm512_min_ps(a, b)
-#define vec_fma(a, b, c)   _mm512_fmadd_ps(a, b, c)
-#define vec_fnma(a, b, c)  _mm512_fnmadd_ps(a, b, c)
-#define vec_round(a)       _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
-#define vec_sum(a)         _mm512_reduce_add_ps(a)
-#define vec_max_of(a)      _mm512_reduce_max_ps(a)
+#define vec_zero()        _mm512_setzero_ps()
+#define vec_set(x)        _mm512_set1_ps(x)
+#define vec_load(p)       _mm512_loadu_ps(p)
+#define vec_store(p, v)   _mm512_storeu_ps(p, v)
+#define vec_add(a, b)     _mm512_add_ps(a, b)
+#define vec_sub(a, b)     _mm512_sub_ps(a, b)
+#define vec_mul(a, b)     _mm512_mul_ps(a, b)
+#define vec_div(a, b)     _mm512_div_ps(a, b)
+#define vec_max(a, b)     _mm512_max_ps(a, b)
+#define vec_min(a, b)     _mm512_min_ps(a, b)
+#define vec_fma(a, b, c)  _mm512_fmadd_ps(a, b, c)
+#define vec_fnma(a, b, c) _mm512_fnmadd_ps(a, b, c)
+#define vec_round(a)      _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
+#define vec_sum(a)        _mm512_reduce_add_ps(a)
+#define vec_max_of(a)     _mm512_reduce_max_ps(a)
 /* 2^n for integral n in [-126, 127] */
-#define vec_exp2i(n) \
-    _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127)), 23))
+#define vec_exp2i(n)     \
+    _mm512_castsi512_ps( \
+        _mm512_slli_epi32(_mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127)), 23))
 #else
-#define SIMD_TARGET __attribute__((target("avx2,fma,f16c")))
+#define SIMD_TARGET       __attribute__((target("avx2,fma,f16c")))
 enum { LANES = 8 };
 typedef __m256 vec;
-#define vec_zero()         _mm256_setzero_ps()
-#define vec_set(x)         _mm256_set1_ps(x)
-#define vec_load(p)        _mm256_loadu_ps(p)
-#define vec_store(p, v)    _mm256_storeu_ps(p, v)
-#define vec_add(a, b)      _mm256_add_ps(a, b)
-#define vec_sub(a, b)      _mm256_sub_ps(a, b)
-#define vec_mul(a, b)      _mm256_mul_ps(a, b)
-#define vec_div(a, b)      _mm256_div_ps(a, b)
-#define vec_max(a, b)      _mm256_max_ps(a, b)
-#define vec_min(a, b)      _mm256_min_ps(a, b)
-#define vec_fma(a, b, c)   _mm256_fmadd_ps(a, b, c)
-#define vec_fnma(a, b, c)  _mm256_fnmadd_ps(a, b, c)
-#define vec_round(a)       _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
-#define vec_sum(a)         avx2_sum(a)
-#define vec_max_of(a)      avx2_max(a)
-#define vec_exp2i(n) \
-    _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23))
+#define vec_zero()        _mm256_setzero_ps()
+#define vec_set(x)        _mm256_set1_ps(x)
+#define vec_load(p)       _mm256_loadu_ps(p)
+#define vec_store(p, v)   _mm256_storeu_ps(p, v)
+#define vec_add(a, b)     _mm256_add_ps(a, b)
+#define vec_sub(a, b)     _mm256_sub_ps(a, b)
+#define vec_mul(a, b)     _mm256_mul_ps(a, b)
+#define vec_div(a, b)     _mm256_div_ps(a, b)
+#define vec_max(a, b)     _mm256_max_ps(a, b)
+#define vec_min(a, b)     _mm256_min_ps(a, b)
+#define vec_fma(a, b, c)  _mm256_fmadd_ps(a, b, c)
+#define vec_fnma(a, b, c) _mm256_fnmadd_ps(a, b, c)
+#define vec_round(a)      _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
+#define vec_sum(a)        avx2_sum(a)
+#define vec_max_of(a)     avx2_max(a)
+#define vec_exp2i(n)     \
+    _mm256_castsi256_ps( \
+        _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23))
 #endif
 
 #define SIMD_INLINE static inline __attribute__((always_inline)) SIMD_TARGET

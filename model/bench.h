@@ -13,9 +13,9 @@ struct agon_bench_options {
 struct agon_bench {
     const char *kernels;
     int n_threads;
-    double machine_gflops, machine_gbytes; /* all threads together */
+    double machine_gflops, machine_gbytes;               /* all threads together */
     double prefill_tokens, decode_tokens, single_tokens; /* a second */
-    double decode_gflops;                  /* of weights alone: 2 x active parameters a token */
+    double decode_gflops; /* of weights alone: 2 x active parameters a token */
     double step_ms_median;
 };
 int agon_bench_run(struct agon_bench *ret, const struct agon_checkpoint *checkpoint,

@@ -119,11 +119,9 @@ static void work_queue(struct bpe_work *w, const struct merges *m, int at)
     int left = w->nodes[at].id, right = w->nodes[w->nodes[at].next].id;
     const struct merge *merge = merges_find(m, left, right);
     if (merge)
-        heap_push(w, (struct bpe_candidate){.rank = merge->rank,
-                                            .at = at,
-                                            .left = left,
-                                            .right = right,
-                                            .id = merge->id});
+        heap_push(
+            w, (struct bpe_candidate){
+                   .rank = merge->rank, .at = at, .left = left, .right = right, .id = merge->id});
 }
 
 static void work_merge(struct bpe_work *w, const struct merges *m, struct bpe_candidate c)

@@ -301,9 +301,8 @@ static int load_experts(struct loader *l, struct agon_layer *layer, int i)
         if ((r = load_mlp(l, &layer->experts[e], c->expert_dim)))
             return r;
     }
-    l->checkpoint->n_active +=
-        (uint64_t)c->router.n_experts * (uint64_t)c->hidden +
-        mlp_parameters(c, (c->router.top_k + c->n_shared) * c->expert_dim);
+    l->checkpoint->n_active += (uint64_t)c->router.n_experts * (uint64_t)c->hidden +
+                               mlp_parameters(c, (c->router.top_k + c->n_shared) * c->expert_dim);
     if (c->n_shared == 0)
         return 0;
     loader_prefix(l, "model.layers.%d.mlp.shared_experts.", i);
@@ -337,8 +336,7 @@ static int check_unknown(const struct loader *l)
         const char *name = agon_tensors_at(l->tensors, i)->name;
         const char *part = strstr(name, ".indexer.");
         int layer;
-        if (!part || sscanf(name, "model.layers.%d.", &layer) != 1 ||
-            layer >= l->config->n_layers)
+        if (!part || sscanf(name, "model.layers.%d.", &layer) != 1 || layer >= l->config->n_layers)
             continue;
         part += strlen(".indexer.");
         bool found = false;
@@ -357,8 +355,7 @@ static int load_all(struct loader *l)
     const struct agon_config *c = l->config;
     int r = check_unknown(l);
     loader_prefix(l, "model.");
-    if (r ||
-        (r = load_matrix(l, &made->embedding, "embed_tokens.weight", c->n_vocab, c->hidden)) ||
+    if (r || (r = load_matrix(l, &made->embedding, "embed_tokens.weight", c->n_vocab, c->hidden)) ||
         (r = load_vector(l, &made->norm, "norm.weight", c->hidden)))
         return r;
     made->layers = calloc((size_t)c->n_layers, sizeof(*made->layers));
@@ -383,8 +380,7 @@ int agon_checkpoint_load(struct agon_checkpoint **ret, const char *dir, struct a
     int r = agon_config_load(&made->config, dir, err);
     if (r || (r = agon_tensors_open(&tensors, dir, err)))
         return agon_err_in(err, r, "checkpoint");
-    struct loader l = {
-        .tensors = tensors, .checkpoint = made, .config = &made->config, .err = err};
+    struct loader l = {.tensors = tensors, .checkpoint = made, .config = &made->config, .err = err};
     if ((r = load_all(&l)))
         return agon_err_in(err, r, "checkpoint: %s", dir);
     *ret = AGON_STEAL(made);

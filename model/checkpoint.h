@@ -19,21 +19,21 @@ struct agon_mlp {
 };
 
 struct agon_layer {
-    float *attention_norm, *mlp_norm;       /* [hidden] */
-    struct agon_matrix input;               /* from hidden: q_a, kv_a, and the indexer's wk */
-    float *q_a_norm, *kv_a_norm;            /* [q_lora], [kv_lora] */
-    struct agon_matrix query;               /* from q_lora: q_b, and the indexer's wq_b */
-    struct agon_matrix *absorb;             /* [n_heads]: W_UK transposed, [kv_lora][nope] */
-    struct agon_matrix *value;              /* [n_heads]: W_UV, [v][kv_lora] */
-    struct agon_matrix output;              /* [hidden][n_heads * v] */
-    struct agon_matrix index_weights;       /* [index_heads][hidden] */
-    float *index_norm, *index_bias;         /* [index_dim] */
+    float *attention_norm, *mlp_norm; /* [hidden] */
+    struct agon_matrix input;         /* from hidden: q_a, kv_a, and the indexer's wk */
+    float *q_a_norm, *kv_a_norm;      /* [q_lora], [kv_lora] */
+    struct agon_matrix query;         /* from q_lora: q_b, and the indexer's wq_b */
+    struct agon_matrix *absorb;       /* [n_heads]: W_UK transposed, [kv_lora][nope] */
+    struct agon_matrix *value;        /* [n_heads]: W_UV, [v][kv_lora] */
+    struct agon_matrix output;        /* [hidden][n_heads * v] */
+    struct agon_matrix index_weights; /* [index_heads][hidden] */
+    float *index_norm, *index_bias;   /* [index_dim] */
     /* Where the layer is dense, dense alone; else the rest. */
     struct agon_mlp dense;
-    struct agon_matrix router;              /* [n_experts][hidden], F32 */
-    float *router_bias;                     /* [n_experts] */
-    struct agon_mlp *experts;               /* [n_experts] */
-    struct agon_mlp shared;                 /* [n_shared * expert_dim]; empty when n_shared is 0 */
+    struct agon_matrix router; /* [n_experts][hidden], F32 */
+    float *router_bias;        /* [n_experts] */
+    struct agon_mlp *experts;  /* [n_experts] */
+    struct agon_mlp shared;    /* [n_shared * expert_dim]; empty when n_shared is 0 */
 };
 
 struct agon_checkpoint {
@@ -41,7 +41,7 @@ struct agon_checkpoint {
     struct agon_matrix embedding; /* [n_vocab][hidden]; also the head when tied */
     struct agon_matrix head;      /* empty when tied */
     struct agon_layer *layers;
-    float *norm; /* [hidden] */
+    float *norm;                     /* [hidden] */
     uint64_t n_parameters, n_active; /* without MTP; active: used by one token */
     uint64_t bytes;                  /* of packed weights in memory */
 };

@@ -17,8 +17,7 @@ static int field_int(const json_t *root, const char *name, int64_t min, int64_t 
 {
     const json_t *value = json_object_get(root, name);
     if (!json_is_integer(value))
-        return agon_fail(err, AGON_EINPUT, "%s: %s", name,
-                         value ? "not an integer" : "missing");
+        return agon_fail(err, AGON_EINPUT, "%s: %s", name, value ? "not an integer" : "missing");
     int64_t v = json_integer_value(value);
     if (v < min || v > max)
         return agon_fail(err, AGON_EINPUT, "%s: %lld is not from %lld to %lld", name, (long long)v,
@@ -180,7 +179,8 @@ static int config_rope(struct agon_config *c, const json_t *root, struct agon_er
     int r = field_real(theta, "rope_theta", 1.0001, 1e12, NAN, &rope->theta, err);
     if (r)
         return r;
-    const char *type = agon_json_text(nested, "rope_type", agon_json_text(nested, "type", "default"));
+    const char *type =
+        agon_json_text(nested, "rope_type", agon_json_text(nested, "type", "default"));
     if (strcmp(type, "default") == 0)
         return 0;
     if (strcmp(type, "yarn") != 0)
@@ -251,7 +251,8 @@ static int config_indexers(struct agon_config *c, const json_t *root, struct ago
     for (size_t i = 0; i < 2 && !json_is_array(types); i++) {
         const json_t *schedule = json_object_get(root, unread[i]);
         if (schedule && !json_is_null(schedule) && json_integer_value(schedule) != 1)
-            return agon_fail(err, AGON_EINPUT, "%s: not supported without indexer_types", unread[i]);
+            return agon_fail(err, AGON_EINPUT, "%s: not supported without indexer_types",
+                             unread[i]);
     }
     for (int i = 0; i < c->n_layers; i++)
         c->indexer[i] = true;

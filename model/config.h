@@ -25,12 +25,13 @@ struct agon_config {
     struct agon_router router;
     struct agon_rope rope;
     float norm_eps;
-    bool tied;           /* the embedding is the head */
-    bool fp8;            /* quantization_config says 128 x 128 blocks */
+    bool tied;                         /* the embedding is the head */
+    bool fp8;                          /* quantization_config says 128 x 128 blocks */
     int bos, n_eos, eos[AGON_EOS_MAX]; /* -1 where there is none */
 };
 
 /* AGON_EINPUT: "max_position_embeddings: 0 is not from 1 to ...". */
-int agon_config_parse(struct agon_config *ret, const json_t *root, struct agon_err *err) AGON_MUST_USE;
+int agon_config_parse(struct agon_config *ret, const json_t *root,
+                      struct agon_err *err) AGON_MUST_USE;
 /* DIR/config.json. */
 int agon_config_load(struct agon_config *ret, const char *dir, struct agon_err *err) AGON_MUST_USE;

@@ -46,8 +46,8 @@ struct agon_engine {
     int n_batch_max, n_chunk_max;
     struct agon_sequence *first, *last; /* those that generate */
     int n_sequences;
-    struct agon_row *rows;    /* [n_chunk_max] */
-    struct step_part *parts;  /* [n_chunk_max] */
+    struct agon_row *rows;   /* [n_chunk_max] */
+    struct step_part *parts; /* [n_chunk_max] */
     int n_rows, n_parts, n_logits;
     void *sample_scratch; /* [threads][AGON_SAMPLE_SCRATCH * n_vocab] */
     uint64_t n_rows_total;
@@ -74,7 +74,8 @@ static int engine_options(struct agon_engine *e, const struct agon_engine_option
         e->n_chunk_max = e->n_batch_max;
     e->kernels = agon_kernels_for(options->cpu);
     if (!e->kernels)
-        return agon_fail(err, AGON_EINPUT, "engine: this machine lacks the instruction set asked for");
+        return agon_fail(err, AGON_EINPUT,
+                         "engine: this machine lacks the instruction set asked for");
     return 0;
 }
 
@@ -95,9 +96,8 @@ int agon_engine_new(struct agon_engine **ret, const struct agon_checkpoint *chec
         return r;
     e->rows = calloc((size_t)e->n_chunk_max, sizeof(*e->rows));
     e->parts = calloc((size_t)e->n_chunk_max, sizeof(*e->parts));
-    e->sample_scratch =
-        malloc((size_t)agon_pool_threads(e->pool) * (size_t)checkpoint->config.n_vocab *
-               AGON_SAMPLE_SCRATCH);
+    e->sample_scratch = malloc((size_t)agon_pool_threads(e->pool) *
+                               (size_t)checkpoint->config.n_vocab * AGON_SAMPLE_SCRATCH);
     if (!e->rows || !e->parts || !e->sample_scratch)
         return agon_fail(err, AGON_ENOMEM, "engine: out of memory");
     *ret = AGON_STEAL(e);
@@ -314,11 +314,13 @@ static void step_run(struct agon_engine *e, const struct agon_forward_trace *tra
 static void step_fill(struct agon_engine *e)
 {
     int n_chosen = 0;
-    for (struct agon_sequence *s = e->first; s && n_chosen < e->n_batch_max; s = s->next, n_chosen++)
+    for (struct agon_sequence *s = e->first; s && n_chosen < e->n_batch_max;
+         s = s->next, n_chosen++)
         if (s->n - sequence_begin(s) == 1)
             (void)step_add(e, s, s->n, true); /* no room: it waits */
     n_chosen = 0;
-    for (struct agon_sequence *s = e->first; s && n_chosen < e->n_batch_max; s = s->next, n_chosen++) {
+    for (struct agon_sequence *s = e->first; s && n_chosen < e->n_batch_max;
+         s = s->next, n_chosen++) {
         int n_wanted = s->n - sequence_begin(s), n_room = e->n_chunk_max - e->n_rows;
         if (n_wanted == 1 || n_room == 0)
             continue;
@@ -340,7 +342,8 @@ static void sample_task(void *user, int task, int thread)
     at = agon_rng_split_int(&seed, (uint64_t)part->end); /* the position it will have */
     part->good = e->kernels->sample(&part->sample, agon_forward_logits(e->forward, part->logits),
                                     (int)n_vocab, &generation->sample, agon_rng_real(&at),
-                                    (char *)e->sample_scratch + (size_t)thread * n_vocab * AGON_SAMPLE_SCRATCH);
+                                    (char *)e->sample_scratch +
+                                        (size_t)thread * n_vocab * AGON_SAMPLE_SCRATCH);
 }
 
 static bool is_stop(const struct agon_generation *generation, int id)
@@ -366,8 +369,7 @@ static void sequence_advance(struct agon_sequence *s, const struct step_part *pa
                                                  .n_kept = sample->n_kept};
     if (is_stop(&s->generation, sample->id))
         sequence_unlink(s, AGON_SEQUENCE_STOPPED);
-    else if (s->n_drawn == s->generation.tokens_max ||
-             s->n == s->engine->checkpoint->config.window)
+    else if (s->n_drawn == s->generation.tokens_max || s->n == s->engine->checkpoint->config.window)
         sequence_unlink(s, AGON_SEQUENCE_LENGTH);
 }
 

@@ -26,7 +26,10 @@ struct agon_engine_options {
     int n_chunk_max;        /* most rows in one step; 0: 256 (at least n_batch_max) */
     size_t cache_bytes_max; /* 0: half of the machine's memory */
 };
-#define AGON_ENGINE_OPTIONS {.cpu = AGON_CPU_BEST}
+#define AGON_ENGINE_OPTIONS  \
+    {                        \
+        .cpu = AGON_CPU_BEST \
+    }
 
 /* checkpoint is borrowed and must outlive the engine. */
 int agon_engine_new(struct agon_engine **ret, const struct agon_checkpoint *checkpoint,

@@ -269,15 +269,22 @@ static int forward_alloc(struct agon_forward *f, struct agon_err *err)
     size_t shared = (size_t)(c->n_shared * c->expert_dim), half = (size_t)c->rope_dim / 2;
     size_t inner = pairs * expert > rows * dense ? pairs * expert : rows * dense;
     const struct floats_wanted wanted[] = {
-        {&f->x, rows * hidden}, {&f->h, rows * hidden},
-        {&f->cosine, rows * half}, {&f->sine, rows * half},
+        {&f->x, rows * hidden},
+        {&f->h, rows * hidden},
+        {&f->cosine, rows * half},
+        {&f->sine, rows * half},
         {&f->input, rows * (size_t)forward_input_width(c)},
         {&f->query, rows * (size_t)forward_query_width(c)},
         {&f->index_weights, rows * (size_t)c->index_heads},
-        {&f->heads, rows * (size_t)(c->n_heads * c->v_dim)}, {&f->update, rows * hidden},
-        {&f->route_logits, rows * (size_t)c->router.n_experts}, {&f->route_weights, pairs},
-        {&f->gate_up, 2 * inner}, {&f->act, inner}, {&f->down, pairs * hidden},
-        {&f->shared_gate_up, 2 * rows * shared}, {&f->shared_act, rows * shared},
+        {&f->heads, rows * (size_t)(c->n_heads * c->v_dim)},
+        {&f->update, rows * hidden},
+        {&f->route_logits, rows * (size_t)c->router.n_experts},
+        {&f->route_weights, pairs},
+        {&f->gate_up, 2 * inner},
+        {&f->act, inner},
+        {&f->down, pairs * hidden},
+        {&f->shared_gate_up, 2 * rows * shared},
+        {&f->shared_act, rows * shared},
         {&f->shared_down, rows * hidden},
         {&f->logits, logits * (size_t)c->n_vocab},
     };
@@ -311,8 +318,10 @@ int attention_scratch_init(struct agon_forward *f, struct agon_err *err)
     size_t n_scores = window > heads * topk ? window : heads * topk;
     size_t n_pages = window / AGON_PAGE, n = (size_t)f->n_threads;
     float *q, *out, *scores, *counters, *key;
-    const struct floats_wanted wanted[] = {{&q, n * n_q}, {&out, n * n_out},
-                                           {&scores, n * n_scores}, {&counters, n * window},
+    const struct floats_wanted wanted[] = {{&q, n * n_q},
+                                           {&out, n * n_out},
+                                           {&scores, n * n_scores},
+                                           {&counters, n * window},
                                            {&key, n * (size_t)forward_padded(c->index_dim)}};
     int r = floats_alloc(&f->scratch_memory, wanted, 5, err);
     if (r)

@@ -72,7 +72,8 @@ static void row_select(struct agon_forward *f, int row, struct attention_scratch
 {
     const struct agon_config *c = f->config;
     const struct agon_row *at = &f->rows[row];
-    int n = at->position + 1, topk = c->index_topk, *selected = f->selected + (size_t)row * (size_t)topk;
+    int n = at->position + 1, topk = c->index_topk,
+        *selected = f->selected + (size_t)row * (size_t)topk;
     if (n <= topk) {
         for (int s = 0; s < n; s++)
             selected[s] = s;
@@ -103,9 +104,9 @@ static void row_attend(struct agon_forward *f, int row, int at, struct attention
         scratch->entries[s] = agon_page_entry(f->cache, r->pages[selected[s] / AGON_PAGE],
                                               f->i_layer, selected[s] % AGON_PAGE);
     f->kernels->mla(scratch->out + (size_t)at * heads * (size_t)f->cache->value_dim,
-                    scratch->q + (size_t)at * heads * (size_t)f->cache->entry_dim,
-                    scratch->entries, n, c->n_heads, f->cache->entry_dim, f->cache->value_dim,
-                    f->softmax_scale, scratch->scores);
+                    scratch->q + (size_t)at * heads * (size_t)f->cache->entry_dim, scratch->entries,
+                    n, c->n_heads, f->cache->entry_dim, f->cache->value_dim, f->softmax_scale,
+                    scratch->scores);
 }
 
 /* scratch->q of a block of rows: [q_nope W_UK; rotated q_pe; zeros] for each head. */

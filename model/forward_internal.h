@@ -50,11 +50,11 @@ struct agon_forward {
 
     /* Buffers, each [n_rows_max][..] unless said otherwise; one allocation. */
     float *memory;
-    float *x, *h;               /* residual stream, normed input */
-    float *cosine, *sine;       /* [rope_dim / 2] */
-    float *input, *query;       /* the layer's first two projections */
-    float *index_weights;       /* [index_heads] */
-    float *heads, *update;      /* attention's output before and after o_proj; dense's output */
+    float *x, *h;          /* residual stream, normed input */
+    float *cosine, *sine;  /* [rope_dim / 2] */
+    float *input, *query;  /* the layer's first two projections */
+    float *index_weights;  /* [index_heads] */
+    float *heads, *update; /* attention's output before and after o_proj; dense's output */
     float *route_logits, *route_weights;
     float *gate_up, *act, *down; /* [n_rows_max * top_k][..]; dense: [n_rows_max] */
     float *shared_gate_up, *shared_act, *shared_down;

@@ -329,7 +329,8 @@ static int completion_marks(const struct local_model *m, const int *ids, int n,
     for (int i = 0; i < n; i++) {
         for (int t = 0; t < AGON_N_TOKENS; t++)
             if (ids[i] == m->tokens[t])
-                marks[n_marks++] = (struct agon_mark){.token = (enum agon_token)t, .at = text->size};
+                marks[n_marks++] =
+                    (struct agon_mark){.token = (enum agon_token)t, .at = text->size};
         int r = agon_tokenizer_decode(m->tokenizer, ids + i, 1, text, err);
         if (r)
             return r;
@@ -352,7 +353,8 @@ static int turn_parse(const struct agon_session *s, struct agon_turn *turn, cons
     completion.marks = marks;
     if (r == 0 && (!agon_utf8_valid(completion.text) || memchr(text->data, 0, text->size))) {
         turn->end = AGON_TURN_MALFORMED;
-        (void)snprintf(turn->reason, sizeof(turn->reason), "the completion is not UTF-8, or holds NUL");
+        (void)snprintf(turn->reason, sizeof(turn->reason),
+                       "the completion is not UTF-8, or holds NUL");
     } else if (r == 0) {
         r = agon_turn_fill(turn, &completion, s->thinking, err);
     }
@@ -445,9 +447,8 @@ static int local_find_tokens(struct local_model *m, struct agon_err *err)
 static int local_load(struct local_model *m, const char *dir, const char *shown,
                       const struct agon_model_options *options, struct agon_err *err)
 {
-    struct agon_engine_options engine = {.cpu = AGON_CPU_BEST,
-                                         .n_threads = options->n_threads,
-                                         .n_batch_max = options->n_batch_max};
+    struct agon_engine_options engine = {
+        .cpu = AGON_CPU_BEST, .n_threads = options->n_threads, .n_batch_max = options->n_batch_max};
     char digest[AGON_DIGEST_HEX];
     int r;
     if (options->device && strcmp(options->device, "cpu") != 0)

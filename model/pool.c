@@ -19,10 +19,10 @@
 #include <string.h>
 
 enum {
-    NEXT_BITS = 24,    /* leaves room for every worker to overshoot */
+    NEXT_BITS = 24, /* leaves room for every worker to overshoot */
     TASKS_BITS = 24,
-    SPIN_IDLE = 4000,  /* some 20 us: the gap between two loops of one step */
-    SPIN_DONE = 2000,  /* then give the core away, since a worker may need it */
+    SPIN_IDLE = 4000, /* some 20 us: the gap between two loops of one step */
+    SPIN_DONE = 2000, /* then give the core away, since a worker may need it */
 };
 #define FIELD_MASK ((UINT64_C(1) << NEXT_BITS) - 1)
 
@@ -107,7 +107,8 @@ void agon_pool_run(struct agon_pool *p, agon_pool_fn *fn, void *user, int n_task
     p->user = user;
     atomic_store(&p->n_done, 0);
     uint64_t generation = ticket_generation(atomic_load(&p->ticket)) + 1;
-    atomic_store(&p->ticket, generation << (NEXT_BITS + TASKS_BITS) | (uint64_t)n_tasks << NEXT_BITS);
+    atomic_store(&p->ticket,
+                 generation << (NEXT_BITS + TASKS_BITS) | (uint64_t)n_tasks << NEXT_BITS);
     if (atomic_load(&p->n_sleeping) > 0) {
         pthread_mutex_lock(&p->lock);
         pthread_cond_broadcast(&p->wake);

@@ -56,10 +56,14 @@ static size_t dtype_parse(const char *text, struct agon_tensor *tensor)
         const char *name;
         size_t size;
         int dtype; /* -1: other tensors may have it, the model's may not */
-    } dtypes[] = {{"F32", 4, AGON_F32}, {"BF16", 2, AGON_BF16}, {"F16", 2, AGON_F16},
-                  {"F8_E4M3", 1, AGON_E4M3}, {"F8_E5M2", 1, -1}, {"F64", 8, -1},
-                  {"I64", 8, -1}, {"I32", 4, -1}, {"I16", 2, -1}, {"I8", 1, -1},
-                  {"U64", 8, -1}, {"U32", 4, -1}, {"U16", 2, -1}, {"U8", 1, -1}, {"BOOL", 1, -1}};
+    } dtypes[] = {{"F32", 4, AGON_F32}, {"BF16", 2, AGON_BF16},
+                  {"F16", 2, AGON_F16}, {"F8_E4M3", 1, AGON_E4M3},
+                  {"F8_E5M2", 1, -1},   {"F64", 8, -1},
+                  {"I64", 8, -1},       {"I32", 4, -1},
+                  {"I16", 2, -1},       {"I8", 1, -1},
+                  {"U64", 8, -1},       {"U32", 4, -1},
+                  {"U16", 2, -1},       {"U8", 1, -1},
+                  {"BOOL", 1, -1}};
     for (size_t i = 0; i < sizeof(dtypes) / sizeof(dtypes[0]); i++)
         if (strcmp(text, dtypes[i].name) == 0) {
             tensor->readable = dtypes[i].dtype >= 0;
@@ -203,7 +207,8 @@ static int file_read_header(struct agon_tensors *t, int file, struct agon_err *e
     size_t first = t->n_tensors;
     const char *name;
     json_t *entry;
-    json_object_foreach(header, name, entry) {
+    json_object_foreach(header, name, entry)
+    {
         if (strcmp(name, "__metadata__") != 0 && r == 0)
             r = tensor_add(t, file, name, entry, 8 + size, err);
     }
@@ -263,7 +268,8 @@ static int tensors_check_index(const struct agon_tensors *t, const json_t *map,
 {
     const char *name;
     json_t *file;
-    json_object_foreach((json_t *)(uintptr_t)map, name, file) {
+    json_object_foreach((json_t *)(uintptr_t)map, name, file)
+    {
         const struct agon_tensor *tensor = agon_tensors_find(t, name);
         if (!tensor || strcmp(agon_tensors_file(t, tensor), json_string_value(file)) != 0)
             return agon_fail(err, AGON_EINPUT, "index: tensor '%.200s' is not in %s", name,
@@ -286,7 +292,8 @@ static int tensors_open_shards(struct agon_tensors *t, int dir_fd, const json_t 
     json_t *map = json_object_get(index, "weight_map"), *file;
     const char *name;
     int r = json_object_size(map) > 0 ? 0 : agon_fail(err, AGON_EINPUT, "no weight_map");
-    json_object_foreach(map, name, file) {
+    json_object_foreach(map, name, file)
+    {
         const char *shard = json_string_value(file);
         if (r)
             break;

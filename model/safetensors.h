@@ -17,9 +17,9 @@
 enum { AGON_TENSOR_DIMS_MAX = 8 };
 
 struct agon_tensor {
-    char *name;       /* owned by the set */
-    int file;         /* which of the set's files */
-    bool readable;    /* its dtype is one of agon_dtype's */
+    char *name;    /* owned by the set */
+    int file;      /* which of the set's files */
+    bool readable; /* its dtype is one of agon_dtype's */
     enum agon_dtype dtype;
     int n_dims;
     int64_t dims[AGON_TENSOR_DIMS_MAX];
@@ -28,7 +28,8 @@ struct agon_tensor {
 
 struct agon_tensors;
 
-int agon_tensors_open(struct agon_tensors **ret, const char *dir, struct agon_err *err) AGON_MUST_USE;
+int agon_tensors_open(struct agon_tensors **ret, const char *dir,
+                      struct agon_err *err) AGON_MUST_USE;
 void agon_tensors_free(struct agon_tensors *t);
 AGON_DEFINE_FREEP(struct agon_tensors, agon_tensors_free)
 

@@ -117,8 +117,8 @@ static int encode_plain(struct encoding *e, struct agon_str text, struct agon_er
 {
     if (text.size == 0)
         return 0;
-    return split_all(e->tokenizer->splits, e->tokenizer->n_splits, &e->split, text, encode_piece,
-                     e, err);
+    return split_all(e->tokenizer->splits, e->tokenizer->n_splits, &e->split, text, encode_piece, e,
+                     err);
 }
 
 static int encode_trusted(struct encoding *e, struct agon_str text, struct agon_err *err)

@@ -21,7 +21,10 @@ struct agon_ids {
     size_t n, capacity, n_max;
     bool failed;
 };
-#define AGON_IDS(max) {.n_max = (max)}
+#define AGON_IDS(max)  \
+    {                  \
+        .n_max = (max) \
+    }
 void agon_ids_deinit(struct agon_ids *ids);
 void agon_ids_add(struct agon_ids *ids, int id);
 

@@ -112,7 +112,8 @@ static int load_vocab(struct load *l, const json_t *vocab)
     const char *text;
     json_t *id;
     char bytes[TOKEN_BYTES_MAX];
-    json_object_foreach((json_t *)(uintptr_t)vocab, text, id) {
+    json_object_foreach((json_t *)(uintptr_t)vocab, text, id)
+    {
         size_t size = strlen(text);
         int r = id_check(l, id, text), at = (int)json_integer_value(id);
         if (r)
@@ -265,8 +266,7 @@ static int load_one_merge(struct load *l, const json_t *merge, int rank)
     char bytes[2 * TOKEN_BYTES_MAX];
     size_t n_left = 0, n_right = 0;
     if (!merge_halves(merge, &left, &right) || left.size > TOKEN_BYTES_MAX ||
-        right.size > TOKEN_BYTES_MAX ||
-        !alphabet_decode(l->byte_of, left, bytes, &n_left) ||
+        right.size > TOKEN_BYTES_MAX || !alphabet_decode(l->byte_of, left, bytes, &n_left) ||
         !alphabet_decode(l->byte_of, right, bytes + n_left, &n_right))
         return agon_fail(l->err, AGON_EINPUT, "model.merges[%d]: no pair of tokens", rank);
     struct merge made = {.rank = rank,
@@ -304,7 +304,8 @@ static int load_model(struct load *l, const json_t *model)
                                              "end_of_word_suffix", "dropout"};
     const char *type = agon_json_text(model, "type", "BPE");
     if (strcmp(type, "BPE") != 0)
-        return agon_fail(l->err, AGON_EINPUT, "model.type: '%.40s' is not supported (only BPE)", type);
+        return agon_fail(l->err, AGON_EINPUT, "model.type: '%.40s' is not supported (only BPE)",
+                         type);
     for (size_t i = 0; i < 4; i++) {
         const json_t *value = json_object_get(model, only_empty[i]);
         const char *text = json_string_value(value);
@@ -345,8 +346,8 @@ static int load_split(struct load *l, const json_t *stage)
         if (strcmp(behaviour, names[i]) == 0 && (regex || text))
             return add_split(l, regex ? regex : text, !regex, (enum split_behaviour)i,
                              json_is_true(json_object_get(stage, "invert")));
-    return agon_fail(l->err, AGON_EINPUT, "pre_tokenizer: Split without pattern, or behavior '%.40s'",
-                     behaviour);
+    return agon_fail(l->err, AGON_EINPUT,
+                     "pre_tokenizer: Split without pattern, or behavior '%.40s'", behaviour);
 }
 
 static int load_stage(struct load *l, const json_t *stage, bool *has_bytes)
@@ -361,7 +362,8 @@ static int load_stage(struct load *l, const json_t *stage, bool *has_bytes)
     if (strcmp(type, "ByteLevel") == 0) {
         *has_bytes = true;
         if (json_is_true(json_object_get(stage, "add_prefix_space")))
-            return agon_fail(l->err, AGON_EINPUT, "pre_tokenizer: add_prefix_space is not supported");
+            return agon_fail(l->err, AGON_EINPUT,
+                             "pre_tokenizer: add_prefix_space is not supported");
         return json_is_false(json_object_get(stage, "use_regex"))
                    ? 0
                    : add_split(l, byte_level_pattern, false, SPLIT_ISOLATED, false);

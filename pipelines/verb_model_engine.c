@@ -72,15 +72,15 @@ struct engine_verb {
     const char *cpu;
     bool decode, plain;
 };
-#define OPT_THREADS                                                                      \
-    {                                                                                    \
+#define OPT_THREADS                                                                       \
+    {                                                                                     \
         "threads", 'j', AGON_OPT_INT, offsetof(struct engine_verb, threads), 0, 256, "N", \
-            "threads to compute with; 0: one a core"                                     \
+            "threads to compute with; 0: one a core"                                      \
     }
-#define OPT_CPU                                                                    \
-    {                                                                              \
-        "cpu", 0, AGON_OPT_TEXT, offsetof(struct engine_verb, cpu), 0, 0, "NAME",  \
-            "kernels: plain, avx2, avx512; best is what this machine can do"       \
+#define OPT_CPU                                                                   \
+    {                                                                             \
+        "cpu", 0, AGON_OPT_TEXT, offsetof(struct engine_verb, cpu), 0, 0, "NAME", \
+            "kernels: plain, avx2, avx512; best is what this machine can do"      \
     }
 
 static int engine_options(const struct engine_verb *o, struct agon_engine_options *ret,
@@ -89,11 +89,12 @@ static int engine_options(const struct engine_verb *o, struct agon_engine_option
     static const char *const names[] = {"plain", "avx2", "avx512", "best"};
     for (int i = 0; i < 4; i++)
         if (strcmp(o->cpu, names[i]) == 0) {
-            *ret = (struct agon_engine_options){.cpu = (enum agon_cpu)i,
-                                                .n_threads = (int)o->threads};
+            *ret =
+                (struct agon_engine_options){.cpu = (enum agon_cpu)i, .n_threads = (int)o->threads};
             return 0;
         }
-    return agon_fail(err, AGON_EINPUT, "--cpu: '%.40s' is none of plain, avx2, avx512, best", o->cpu);
+    return agon_fail(err, AGON_EINPUT, "--cpu: '%.40s' is none of plain, avx2, avx512, best",
+                     o->cpu);
 }
 
 /* ---- logits --------------------------------------------------------------------------- */
@@ -153,7 +154,8 @@ static void topk_add(struct agon_buf *b, const struct logits *l)
             size_t at = (size_t)row * (size_t)c->n_layers + (size_t)i;
             agon_buf_adds(b, row > first ? ", [" : "[");
             for (int s = 0; s < l->n_selected[at]; s++)
-                agon_buf_addf(b, s ? ", %d" : "%d", l->selected[at * (size_t)c->index_topk + (size_t)s]);
+                agon_buf_addf(b, s ? ", %d" : "%d",
+                              l->selected[at * (size_t)c->index_topk + (size_t)s]);
             agon_buf_addc(b, ']');
         }
         agon_buf_addc(b, ']');
@@ -241,27 +243,28 @@ static int logits(const char *dir, const struct engine_verb *o, struct agon_err 
         (r = agon_engine_new(&e, checkpoint, &options, err)) ||
         (r = logits_alloc(&l, &checkpoint->config, ids.n, err)))
         return r;
-    int n_together = o->decode_from >= 0 && o->decode_from < (int64_t)ids.n ? (int)o->decode_from
-                                                                             : (int)ids.n;
+    int n_together =
+        o->decode_from >= 0 && o->decode_from < (int64_t)ids.n ? (int)o->decode_from : (int)ids.n;
     return logits_compute(e, &ids, n_together, &l, err);
 }
 
 int agon_verb_model_logits(int argc, char **argv)
 {
     static const struct agon_opt table[] = {
-        {"decode-from", 0, AGON_OPT_INT, offsetof(struct engine_verb, decode_from), -1, 1 << 24, "N",
-         "compute positions from N on one by one; -1: all together"},
+        {"decode-from", 0, AGON_OPT_INT, offsetof(struct engine_verb, decode_from), -1, 1 << 24,
+         "N", "compute positions from N on one by one; -1: all together"},
         OPT_THREADS,
         OPT_CPU,
         {0}};
     static const char about[] =
-        "Reads {\"input_ids\": [...]}. Writes argmax, logits_sum and logits_norm of each position,\n"
+        "Reads {\"input_ids\": [...]}. Writes argmax, logits_sum and logits_norm of each "
+        "position,\n"
         "logits_last, and topk: the positions that the last four rows select in each layer.";
     struct engine_verb o = {.decode_from = -1, .cpu = "best"};
     struct agon_err err = {0};
     int n, status;
-    if (agon_verb_options(table, &o, "agon model logits DIR < IDS.json", about, 1, 1, argc, argv, &n,
-                          &status))
+    if (agon_verb_options(table, &o, "agon model logits DIR < IDS.json", about, 1, 1, argc, argv,
+                          &n, &status))
         return status;
     return logits(argv[1], &o, &err) ? agon_verb_fail("logits", &err) : AGON_EXIT_OK;
 }
@@ -364,8 +367,8 @@ int agon_verb_model_info(int argc, char **argv)
     struct agon_err err = {0};
     int n, status;
     if (agon_verb_options(none, NULL, "agon model info DIR",
-                          "Says what a checkpoint is; refuses one that is broken.", 1, 1, argc, argv,
-                          &n, &status))
+                          "Says what a checkpoint is; refuses one that is broken.", 1, 1, argc,
+                          argv, &n, &status))
         return status;
     return info(argv[1], &err) ? agon_verb_fail("info", &err) : AGON_EXIT_OK;
 }
@@ -375,9 +378,8 @@ int agon_verb_model_info(int argc, char **argv)
 static int bench(const char *dir, const struct engine_verb *o, struct agon_err *err)
 {
     struct agon_checkpoint *checkpoint AGON_AUTO(agon_checkpoint_freep) = NULL;
-    struct agon_bench_options options = {.n_prefix = (int)o->prefix,
-                                         .n_sequences = (int)o->batch,
-                                         .n_tokens = (int)o->tokens};
+    struct agon_bench_options options = {
+        .n_prefix = (int)o->prefix, .n_sequences = (int)o->batch, .n_tokens = (int)o->tokens};
     struct agon_bench b;
     int r;
     if ((r = engine_options(o, &options.engine, err)))

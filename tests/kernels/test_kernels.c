@@ -5,7 +5,7 @@
 
 static const enum agon_cpu cpus[] = {AGON_CPU_PLAIN, AGON_CPU_AVX2, AGON_CPU_AVX512};
 
-#define EACH_CPU(k)                                              \
+#define EACH_CPU(k)                                                \
     for (size_t c_ = 0; c_ < sizeof(cpus) / sizeof(cpus[0]); c_++) \
         for (const struct agon_kernels *k = agon_kernels_for(cpus[c_]); k; k = NULL)
 
@@ -26,8 +26,13 @@ static struct agon_matrix random_matrix(int n, int k, enum agon_dtype dtype)
         else
             bytes[i] = (uint8_t)random_below(256) & 0xf7; /* never NaN */
     }
-    struct agon_matrix_source source = {.n = n, .dtype = dtype, .data = bytes, .stride_n = (size_t)k,
-                                        .stride_k = 1, .scale = scale, .scale_ld = (int)columns};
+    struct agon_matrix_source source = {.n = n,
+                                        .dtype = dtype,
+                                        .data = bytes,
+                                        .stride_n = (size_t)k,
+                                        .stride_k = 1,
+                                        .scale = scale,
+                                        .scale_ld = (int)columns};
     struct agon_matrix w = {0};
     struct agon_err err;
     EXPECT(agon_matrix_init(&w, k, &source, 1, false, &err) == 0);
@@ -38,7 +43,7 @@ static struct agon_matrix random_matrix(int n, int k, enum agon_dtype dtype)
 
 TEST(matmul_equals_its_twin_in_every_shape_and_dtype)
 {
-    static const int shapes[][3] = {{1, 1, 1},     {3, 17, 5},   {6, 16, 128}, {7, 33, 129},
+    static const int shapes[][3] = {{1, 1, 1},     {3, 17, 5},     {6, 16, 128}, {7, 33, 129},
                                     {13, 40, 257}, {25, 100, 300}, {64, 48, 384}};
     static const enum agon_dtype dtypes[] = {AGON_F32, AGON_BF16, AGON_E4M3};
     for (int s = 0; s < 7; s++)
@@ -47,7 +52,8 @@ TEST(matmul_equals_its_twin_in_every_shape_and_dtype)
             struct agon_matrix w = random_matrix(n, k, dtypes[d]);
             size_t ld = (size_t)n + 3;
             float *x = random_floats((size_t)m * (size_t)k);
-            float *expected = poisoned_floats((size_t)m * ld), *out = poisoned_floats((size_t)m * ld);
+            float *expected = poisoned_floats((size_t)m * ld),
+                  *out = poisoned_floats((size_t)m * ld);
             agon_matmul_ref(expected, ld, x, (size_t)k, NULL, m, &w, 0, agon_matrix_panels(&w));
             EACH_CPU(kernels)
             {
@@ -132,11 +138,12 @@ TEST(norms_and_swiglu_equal_their_twins)
 TEST(latent_attention_equals_its_twin)
 {
     static const int shapes[][4] = {/* n, heads, entry, value */
-                                    {1, 1, 16, 16},   {5, 6, 144, 128}, {16, 7, 48, 32},
+                                    {1, 1, 16, 16},  {5, 6, 144, 128},   {16, 7, 48, 32},
                                     {33, 3, 80, 64}, {128, 6, 144, 128}, {250, 13, 96, 80}};
     for (int s = 0; s < 6; s++) {
         int n = shapes[s][0], heads = shapes[s][1], entry = shapes[s][2], value = shapes[s][3];
-        float *pool = random_floats((size_t)(n * entry)), *q = random_floats((size_t)(heads * entry));
+        float *pool = random_floats((size_t)(n * entry)),
+              *q = random_floats((size_t)(heads * entry));
         const float **entries = malloc((size_t)n * sizeof(*entries));
         for (int i = 0; i < n; i++)
             entries[i] = pool + (size_t)random_below(n) * (size_t)entry;
@@ -166,7 +173,8 @@ TEST(attention_puts_all_weight_on_a_far_larger_score)
 
 TEST(indexer_equals_its_twin_and_keeps_negative_scores)
 {
-    static const int shapes[][3] = {{1, 1, 8}, {16, 4, 32}, {17, 5, 32}, {100, 4, 32}, {130, 9, 20}};
+    static const int shapes[][3] = {
+        {1, 1, 8}, {16, 4, 32}, {17, 5, 32}, {100, 4, 32}, {130, 9, 20}};
     for (int s = 0; s < 5; s++) {
         int n = shapes[s][0], heads = shapes[s][1], dim = shapes[s][2];
         int n_blocks = (n + AGON_PANEL - 1) / AGON_PANEL;
@@ -225,10 +233,10 @@ TEST(sampling_equals_its_twin_draw_for_draw)
         int n = 1 + random_below(N);
         for (int i = 0; i < n; i++)
             logits[i] = roundf(random_float() * 20) / (round % 3 ? 2 : 5); /* with ties */
-        struct agon_sample_options options = {
-            .temperature = round % 7 ? 0.2 + random_below(20) * 0.1 : 0,
-            .top_p = round % 2 ? 1 : random_below(11) * 0.1,
-            .top_k = round % 3 ? 0 : 1 + random_below(n)};
+        struct agon_sample_options options = {.temperature =
+                                                  round % 7 ? 0.2 + random_below(20) * 0.1 : 0,
+                                              .top_p = round % 2 ? 1 : random_below(11) * 0.1,
+                                              .top_k = round % 3 ? 0 : 1 + random_below(n)};
         double u = (random_float() + 1) / 2.0;
         REQUIRE(agon_sample_ref(&expected, logits, n, &options, u, scratch));
         EACH_CPU(kernels)
@@ -283,7 +291,8 @@ TEST(router_masks_groups_below_every_negative_score)
 {
     /* Biases make all ranks negative; a mask of 0 would pick from the group left out. */
     float logits[4] = {0, 0, 0, 0}, bias[4] = {-3, -3, -2, -2};
-    struct agon_router router = {.n_experts = 4, .n_group = 2, .topk_group = 1, .top_k = 2, .scale = 1};
+    struct agon_router router = {
+        .n_experts = 4, .n_group = 2, .topk_group = 1, .top_k = 2, .scale = 1};
     int ids[2];
     float weights[2];
     agon_router_ref(ids, weights, logits, bias, &router);

@@ -76,9 +76,14 @@ TEST(activations_are_quantised_as_published)
     }
 }
 
-static const struct agon_rope rope_v32 = {
-    .dim = 64, .theta = 10000, .yarn = true, .factor = 40, .beta_fast = 32, .beta_slow = 1,
-    .mscale_all_dim = 1, .original_positions = 4096};
+static const struct agon_rope rope_v32 = {.dim = 64,
+                                          .theta = 10000,
+                                          .yarn = true,
+                                          .factor = 40,
+                                          .beta_fast = 32,
+                                          .beta_slow = 1,
+                                          .mscale_all_dim = 1,
+                                          .original_positions = 4096};
 
 TEST(yarn_frequencies_and_scale_are_those_of_v32)
 {
@@ -146,8 +151,12 @@ static void router_check(const char *name, const char *ids_name, int n_group, in
     int ids[8];
     REQUIRE(floats(logits, at("router_v32", "logits")) == 256);
     REQUIRE(floats(bias, at("router_v32", "e_score_correction_bias")) == 256);
-    struct agon_router router = {.n_experts = 256, .n_group = n_group, .topk_group = topk_group,
-                                 .top_k = 8, .normalise = true, .scale = 2.5F};
+    struct agon_router router = {.n_experts = 256,
+                                 .n_group = n_group,
+                                 .topk_group = topk_group,
+                                 .top_k = 8,
+                                 .normalise = true,
+                                 .scale = 2.5F};
     agon_router_ref(ids, weights, logits, bias, &router);
     for (size_t i = 0; i < 8; i++) {
         EXPECT(ids[i] == number(at(name, ids_name), i));

@@ -29,11 +29,12 @@ static void header_add(struct writer *w, const char *name, const char *dtype, in
 {
     int i = w->n_tensors++ % w->r->n_shards;
     struct shard *s = &w->shards[i];
-    agon_buf_addf(&s->header, "%s\"%s\": {\"dtype\": \"%s\", \"shape\": [%d", s->header.size ? ", " : "",
-                  name, dtype, n);
+    agon_buf_addf(&s->header, "%s\"%s\": {\"dtype\": \"%s\", \"shape\": [%d",
+                  s->header.size ? ", " : "", name, dtype, n);
     if (k > 0)
         agon_buf_addf(&s->header, ", %d", k);
-    agon_buf_addf(&s->header, "], \"data_offsets\": [%zu, %zu]}", s->data.size - size, s->data.size);
+    agon_buf_addf(&s->header, "], \"data_offsets\": [%zu, %zu]}", s->data.size - size,
+                  s->data.size);
     agon_buf_addf(&w->map, "%s\"%s\": \"model-%d.safetensors\"", w->map.size ? ", " : "", name, i);
 }
 
@@ -69,8 +70,9 @@ static void add_e4m3(struct writer *w, const char *name, const float *values, in
         }
     for (int i = 0; i < n; i++)
         for (int j = 0; j < k; j++)
-            agon_buf_addc(data_of_next(w), (char)agon_e4m3_encode(values[i * k + j] /
-                                                                  scale[i / 128 * blocks_k + j / 128]));
+            agon_buf_addc(
+                data_of_next(w),
+                (char)agon_e4m3_encode(values[i * k + j] / scale[i / 128 * blocks_k + j / 128]));
     header_add(w, name, "F8_E4M3", n, k, (size_t)n * (size_t)k);
     (void)snprintf(scale_name, sizeof(scale_name), "%s_scale_inv", name);
     agon_buf_add(data_of_next(w), scale, (size_t)(blocks_n * blocks_k) * sizeof(*scale));
@@ -219,14 +221,16 @@ static void config_add(struct agon_buf *b, const struct random_checkpoint *r)
 
 const char v32_pre_tokenizer[] =
     "{\"type\": \"Sequence\", \"pretokenizers\": ["
-    "{\"type\": \"Split\", \"pattern\": {\"Regex\": \"\\\\p{N}{1,3}\"}, \"behavior\": \"Isolated\", "
+    "{\"type\": \"Split\", \"pattern\": {\"Regex\": \"\\\\p{N}{1,3}\"}, \"behavior\": "
+    "\"Isolated\", "
     "\"invert\": false}, "
     "{\"type\": \"Split\", \"pattern\": {\"Regex\": \"[一-龥\\u3040-ゟ゠-ヿ]+\"}, \"behavior\": "
     "\"Isolated\", \"invert\": false}, "
     "{\"type\": \"Split\", \"pattern\": {\"Regex\": "
     "\"[!\\\"#$%&'()*+,\\\\-./:;<=>?@\\\\[\\\\\\\\\\\\]^_`{|}~][A-Za-z]+|"
     "[^\\\\r\\\\n\\\\p{L}\\\\p{P}\\\\p{S}]?[\\\\p{L}\\\\p{M}]+| ?[\\\\p{P}\\\\p{S}]+[\\\\r\\\\n]*|"
-    "\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+\"}, \"behavior\": \"Isolated\", \"invert\": false}, "
+    "\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+\"}, \"behavior\": \"Isolated\", \"invert\": "
+    "false}, "
     "{\"type\": \"ByteLevel\", \"add_prefix_space\": false, \"trim_offsets\": true, "
     "\"use_regex\": false}]}";
 
@@ -235,8 +239,8 @@ void byte_alphabet_add(struct agon_buf *b, unsigned char byte)
     uint32_t code = byte, n_moved = 0;
     bool itself = (byte >= '!' && byte <= '~') || (byte >= 0xa1 && byte <= 0xac) || byte >= 0xae;
     for (int other = 0; !itself && other < byte; other++)
-        n_moved += !((other >= '!' && other <= '~') || (other >= 0xa1 && other <= 0xac) ||
-                     other >= 0xae);
+        n_moved +=
+            !((other >= '!' && other <= '~') || (other >= 0xa1 && other <= 0xac) || other >= 0xae);
     if (!itself)
         code = 256 + n_moved;
     if (code == '"' || code == '\\')

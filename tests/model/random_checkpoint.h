@@ -20,13 +20,13 @@ struct random_checkpoint {
 };
 
 /* The dimensions planned for the embedded model. */
-#define RANDOM_CHECKPOINT_EMBEDDED                                                               \
-    {                                                                                            \
-        .seed = 1, .n_vocab = 2048, .hidden = 384, .n_layers = 8, .n_heads = 6, .q_lora = 192,   \
-        .kv_lora = 128, .nope = 48, .rope = 16, .v = 64, .index_heads = 4, .index_dim = 32,      \
-        .index_topk = 256, .window = 4096, .dense = 1024, .n_dense = 1, .expert = 224,           \
-        .n_experts = 8, .top_k = 2, .n_shared = 1, .n_group = 1, .topk_group = 1,                \
-        .dtype = AGON_E4M3, .tied = true, .n_shards = 1,                                         \
+#define RANDOM_CHECKPOINT_EMBEDDED                                                             \
+    {                                                                                          \
+        .seed = 1, .n_vocab = 2048, .hidden = 384, .n_layers = 8, .n_heads = 6, .q_lora = 192, \
+        .kv_lora = 128, .nope = 48, .rope = 16, .v = 64, .index_heads = 4, .index_dim = 32,    \
+        .index_topk = 256, .window = 4096, .dense = 1024, .n_dense = 1, .expert = 224,         \
+        .n_experts = 8, .top_k = 2, .n_shared = 1, .n_group = 1, .topk_group = 1,              \
+        .dtype = AGON_E4M3, .tied = true, .n_shards = 1,                                       \
     }
 
 /* dir is made where it is missing. */

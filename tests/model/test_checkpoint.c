@@ -9,11 +9,30 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-static const struct random_checkpoint small = {
-    .seed = 5, .n_vocab = 300, .hidden = 40, .n_layers = 3, .n_heads = 3, .q_lora = 24,
-    .kv_lora = 20, .nope = 10, .rope = 6, .v = 14, .index_heads = 3, .index_dim = 9,
-    .index_topk = 8, .window = 256, .dense = 50, .n_dense = 1, .expert = 18, .n_experts = 6,
-    .top_k = 2, .n_shared = 1, .n_group = 3, .topk_group = 2, .dtype = AGON_F32, .n_shards = 1};
+static const struct random_checkpoint small = {.seed = 5,
+                                               .n_vocab = 300,
+                                               .hidden = 40,
+                                               .n_layers = 3,
+                                               .n_heads = 3,
+                                               .q_lora = 24,
+                                               .kv_lora = 20,
+                                               .nope = 10,
+                                               .rope = 6,
+                                               .v = 14,
+                                               .index_heads = 3,
+                                               .index_dim = 9,
+                                               .index_topk = 8,
+                                               .window = 256,
+                                               .dense = 50,
+                                               .n_dense = 1,
+                                               .expert = 18,
+                                               .n_experts = 6,
+                                               .top_k = 2,
+                                               .n_shared = 1,
+                                               .n_group = 3,
+                                               .topk_group = 2,
+                                               .dtype = AGON_F32,
+                                               .n_shards = 1};
 
 static char dir[64];
 
@@ -81,7 +100,8 @@ TEST(every_layout_loads_with_the_same_weights)
     REQUIRE(folder_make(&small));
     REQUIRE(loads(&first));
     folder_remove();
-    EXPECT(first->config.router.n_group == 3 && first->config.sparse[1] && !first->config.sparse[0]);
+    EXPECT(first->config.router.n_group == 3 && first->config.sparse[1] &&
+           !first->config.sparse[0]);
     struct random_checkpoint variant = small;
     variant.n_shards = 3;
     variant.hub_spelling = true;
@@ -110,7 +130,8 @@ TEST(stacked_and_split_matrices_hold_the_published_rows)
         agon_tensors_find(t, "model.layers.1.self_attn.indexer.wk.weight");
     REQUIRE(kv_b && wk);
     float *values = malloc(kv_b->size), *key = malloc(wk->size);
-    REQUIRE(agon_tensor_read(t, kv_b, values, &err) == 0 && agon_tensor_read(t, wk, key, &err) == 0);
+    REQUIRE(agon_tensor_read(t, kv_b, values, &err) == 0 &&
+            agon_tensor_read(t, wk, key, &err) == 0);
     /* head 2: rows 48..57 are W_UK, 58..71 W_UV */
     EXPECT(agon_matrix_at(&c->layers[1].absorb[2], 19, 4) == values[(48 + 4) * 20 + 19]);
     EXPECT(agon_matrix_at(&c->layers[1].value[2], 13, 6) == values[(58 + 13) * 20 + 6]);
@@ -253,7 +274,8 @@ TEST(an_index_can_not_leave_the_folder)
 {
     struct random_checkpoint r = small;
     r.n_shards = 2;
-    static const char *const escapes[] = {"../etc/passwd/x/y/zz", "/etc/passwdpasswdxxx", ".odel-1.safetensors"};
+    static const char *const escapes[] = {"../etc/passwd/x/y/zz", "/etc/passwdpasswdxxx",
+                                          ".odel-1.safetensors"};
     for (size_t i = 0; i < 3; i++) {
         REQUIRE(folder_make(&r));
         char name[32];

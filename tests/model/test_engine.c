@@ -185,12 +185,32 @@ TEST(incremental_decoding_equals_the_full_pass_bit_for_bit)
 
 /* ---- generation, on a random checkpoint with odd dimensions --------------------------- */
 
-static const struct random_checkpoint odd = {
-    .seed = 3, .n_vocab = 301, .hidden = 72, .n_layers = 3, .n_heads = 5, .q_lora = 40,
-    .kv_lora = 28, .nope = 12, .rope = 10, .v = 18, .index_heads = 3, .index_dim = 22,
-    .index_topk = 12, .window = 200, .dense = 90, .n_dense = 1, .expert = 26, .n_experts = 8,
-    .top_k = 3, .n_shared = 2, .n_group = 4, .topk_group = 2, .dtype = AGON_E4M3, .tied = true,
-    .yarn = true, .n_shards = 2};
+static const struct random_checkpoint odd = {.seed = 3,
+                                             .n_vocab = 301,
+                                             .hidden = 72,
+                                             .n_layers = 3,
+                                             .n_heads = 5,
+                                             .q_lora = 40,
+                                             .kv_lora = 28,
+                                             .nope = 12,
+                                             .rope = 10,
+                                             .v = 18,
+                                             .index_heads = 3,
+                                             .index_dim = 22,
+                                             .index_topk = 12,
+                                             .window = 200,
+                                             .dense = 90,
+                                             .n_dense = 1,
+                                             .expert = 26,
+                                             .n_experts = 8,
+                                             .top_k = 3,
+                                             .n_shared = 2,
+                                             .n_group = 4,
+                                             .topk_group = 2,
+                                             .dtype = AGON_E4M3,
+                                             .tied = true,
+                                             .yarn = true,
+                                             .n_shards = 2};
 
 static struct agon_checkpoint *odd_checkpoint(void)
 {
@@ -220,10 +240,11 @@ static void prompt_of(int i, int *ids, int *ret_n)
 
 static struct agon_generation generation_of(int i)
 {
-    return (struct agon_generation){
-        .sample = {.temperature = i % 3 ? 1 : 0.7, .top_p = i % 2 ? 0.95 : 1, .top_k = i % 4 ? 0 : 50},
-        .seed = (uint64_t)i + 100,
-        .tokens_max = N_GENERATED};
+    return (struct agon_generation){.sample = {.temperature = i % 3 ? 1 : 0.7,
+                                               .top_p = i % 2 ? 0.95 : 1,
+                                               .top_k = i % 4 ? 0 : 50},
+                                    .seed = (uint64_t)i + 100,
+                                    .tokens_max = N_GENERATED};
 }
 
 static struct agon_engine *engine_of(struct agon_engine_options options)
@@ -311,7 +332,8 @@ static bool same_ids(const struct agon_sequence *a, const struct agon_sequence *
 
 TEST(a_fork_goes_on_as_its_parent_would_and_leaves_it_alone)
 {
-    struct agon_engine *e = engine_of((struct agon_engine_options){.cpu = AGON_CPU_BEST, .n_threads = 2});
+    struct agon_engine *e =
+        engine_of((struct agon_engine_options){.cpu = AGON_CPU_BEST, .n_threads = 2});
     struct agon_sequence *parent, *child, *fresh;
     struct agon_err err;
     int prompt[128], n;
@@ -340,7 +362,8 @@ TEST(a_fork_goes_on_as_its_parent_would_and_leaves_it_alone)
 
 TEST(turns_in_tokens_equal_one_prompt_with_the_same_ids)
 {
-    struct agon_engine *e = engine_of((struct agon_engine_options){.cpu = AGON_CPU_BEST, .n_threads = 1});
+    struct agon_engine *e =
+        engine_of((struct agon_engine_options){.cpu = AGON_CPU_BEST, .n_threads = 1});
     struct agon_sequence *turns, *whole;
     struct agon_err err;
     int prompt[128], n;
@@ -350,7 +373,8 @@ TEST(turns_in_tokens_equal_one_prompt_with_the_same_ids)
     REQUIRE(agon_sequence_append(turns, prompt, n, &err) == 0);
     go_on(e, turns, 5, 17);
     REQUIRE(agon_sequence_append(turns, prompt, n, &err) == 0);
-    REQUIRE(agon_sequence_append(whole, agon_sequence_ids(turns), agon_sequence_length(turns), &err) == 0);
+    REQUIRE(agon_sequence_append(whole, agon_sequence_ids(turns), agon_sequence_length(turns),
+                                 &err) == 0);
     go_on(e, turns, 6, 20);
     go_on(e, whole, 6, 20);
     EXPECT(same_ids(turns, whole));
@@ -361,7 +385,8 @@ TEST(turns_in_tokens_equal_one_prompt_with_the_same_ids)
 
 TEST(generation_ends_at_stop_ids_budget_window_and_cancel)
 {
-    struct agon_engine *e = engine_of((struct agon_engine_options){.cpu = AGON_CPU_BEST, .n_threads = 1});
+    struct agon_engine *e =
+        engine_of((struct agon_engine_options){.cpu = AGON_CPU_BEST, .n_threads = 1});
     struct agon_sequence *s;
     struct agon_err err;
     int prompt[128], n, n_drawn;
@@ -374,8 +399,11 @@ TEST(generation_ends_at_stop_ids_budget_window_and_cancel)
     while (agon_sequence_ids(s)[n + first] != stop)
         first++;
     agon_sequence_truncate(s, n);
-    struct agon_generation generation = {
-        .sample = {.temperature = 1, .top_p = 1}, .seed = 9, .tokens_max = 10, .stop = &stop, .n_stop = 1};
+    struct agon_generation generation = {.sample = {.temperature = 1, .top_p = 1},
+                                         .seed = 9,
+                                         .tokens_max = 10,
+                                         .stop = &stop,
+                                         .n_stop = 1};
     REQUIRE(agon_sequence_generate(s, &generation, &err) == 0);
     while (agon_engine_step(e) > 0)
         ;
@@ -404,15 +432,18 @@ TEST(a_full_cache_ends_the_youngest_and_the_others_go_on)
 {
     static int alone[2][N_GENERATED];
     static float logprobs[2][N_GENERATED];
-    struct agon_engine *e = engine_of((struct agon_engine_options){.cpu = AGON_CPU_BEST, .n_threads = 1});
+    struct agon_engine *e =
+        engine_of((struct agon_engine_options){.cpu = AGON_CPU_BEST, .n_threads = 1});
     REQUIRE(e);
     generate(e, 0, 1, alone[0], logprobs[0]);
     agon_engine_free(e);
     /* 5 + 40 ids are 3 pages; so 4 pages do for one and not for two. */
     struct agon_cache cache;
     agon_cache_init(&cache, &odd_checkpoint()->config, 0);
-    e = engine_of((struct agon_engine_options){.cpu = AGON_CPU_BEST, .n_threads = 1,
-                                               .cache_bytes_max = 4 * cache.page_floats * sizeof(float)});
+    e = engine_of(
+        (struct agon_engine_options){.cpu = AGON_CPU_BEST,
+                                     .n_threads = 1,
+                                     .cache_bytes_max = 4 * cache.page_floats * sizeof(float)});
     struct agon_sequence *s[2];
     struct agon_err err;
     int prompt[128], n;

@@ -9,11 +9,30 @@
 
 #include <stdlib.h>
 
-static const struct random_checkpoint least = {
-    .seed = 2, .n_vocab = 280, .hidden = 16, .n_layers = 2, .n_heads = 1, .q_lora = 8,
-    .kv_lora = 8, .nope = 4, .rope = 2, .v = 4, .index_heads = 1, .index_dim = 4,
-    .index_topk = 4, .window = 256, .dense = 8, .n_dense = 1, .expert = 8, .n_experts = 2,
-    .top_k = 1, .n_shared = 1, .n_group = 1, .topk_group = 1, .dtype = AGON_E4M3, .n_shards = 2};
+static const struct random_checkpoint least = {.seed = 2,
+                                               .n_vocab = 280,
+                                               .hidden = 16,
+                                               .n_layers = 2,
+                                               .n_heads = 1,
+                                               .q_lora = 8,
+                                               .kv_lora = 8,
+                                               .nope = 4,
+                                               .rope = 2,
+                                               .v = 4,
+                                               .index_heads = 1,
+                                               .index_dim = 4,
+                                               .index_topk = 4,
+                                               .window = 256,
+                                               .dense = 8,
+                                               .n_dense = 1,
+                                               .expert = 8,
+                                               .n_experts = 2,
+                                               .top_k = 1,
+                                               .n_shared = 1,
+                                               .n_group = 1,
+                                               .topk_group = 1,
+                                               .dtype = AGON_E4M3,
+                                               .n_shards = 2};
 
 /* jansson's own allocations succeed here: its lexer aborts on some that fail. */
 void *__real_malloc(size_t size);

@@ -11,11 +11,30 @@
 
 #include <stdlib.h>
 
-static const struct random_checkpoint tiny = {
-    .seed = 9, .n_vocab = 900, .hidden = 32, .n_layers = 2, .n_heads = 2, .q_lora = 16,
-    .kv_lora = 16, .nope = 8, .rope = 4, .v = 8, .index_heads = 2, .index_dim = 8,
-    .index_topk = 64, .window = 3000, .dense = 32, .n_dense = 1, .expert = 16, .n_experts = 4,
-    .top_k = 2, .n_shared = 1, .n_group = 1, .topk_group = 1, .dtype = AGON_F32, .n_shards = 1};
+static const struct random_checkpoint tiny = {.seed = 9,
+                                              .n_vocab = 900,
+                                              .hidden = 32,
+                                              .n_layers = 2,
+                                              .n_heads = 2,
+                                              .q_lora = 16,
+                                              .kv_lora = 16,
+                                              .nope = 8,
+                                              .rope = 4,
+                                              .v = 8,
+                                              .index_heads = 2,
+                                              .index_dim = 8,
+                                              .index_topk = 64,
+                                              .window = 3000,
+                                              .dense = 32,
+                                              .n_dense = 1,
+                                              .expert = 16,
+                                              .n_experts = 4,
+                                              .top_k = 2,
+                                              .n_shared = 1,
+                                              .n_group = 1,
+                                              .topk_group = 1,
+                                              .dtype = AGON_F32,
+                                              .n_shards = 1};
 
 static char dir[64];
 
@@ -27,7 +46,9 @@ static void exchange(const char *path, const char *a, const char *b)
     struct agon_err err;
     REQUIRE(agon_file_read(&from, path, 1 << 24, &err) == 0);
     for (const char *at = agon_buf_text(&from); *at;) {
-        const char *which = strncmp(at, a, strlen(a)) == 0 ? a : strncmp(at, b, strlen(b)) == 0 ? b : NULL;
+        const char *which = strncmp(at, a, strlen(a)) == 0   ? a
+                            : strncmp(at, b, strlen(b)) == 0 ? b
+                                                             : NULL;
         if (which)
             agon_buf_adds(&to, which == a ? b : a);
         else
@@ -82,10 +103,15 @@ static struct agon_session *session_of(struct agon_model *m, enum agon_thinking 
     return s;
 }
 
-static struct agon_turn turn_of(struct agon_model *m, struct agon_session *s, uint64_t seed, int top_k)
+static struct agon_turn turn_of(struct agon_model *m, struct agon_session *s, uint64_t seed,
+                                int top_k)
 {
-    struct agon_sampling sampling = {
-        .temperature = 1, .top_p = 1, .top_k = top_k, .tokens_max = 12, .seed = seed, .key = "test"};
+    struct agon_sampling sampling = {.temperature = 1,
+                                     .top_p = 1,
+                                     .top_k = top_k,
+                                     .tokens_max = 12,
+                                     .seed = seed,
+                                     .key = "test"};
     struct agon_turn turn = {0};
     struct agon_err err;
     if (agon_session_sample(s, &sampling, &err))
@@ -156,10 +182,10 @@ TEST(a_user_message_drops_thinking_and_the_rest_equals_a_fresh_encoding)
     append(s, "user", "Two.");
     REQUIRE(turn_until_ok(m, s, &n_malformed));
     append(s, "user", "Three.");
-    json_t *all = json_pack("[o, o, o, o, o, o]", message("system", "Be brief. 概要 <｜User｜>"),
-                            message("user", "One."), message("assistant", ""),
-                            message("user", "Two."), message("assistant", ""),
-                            message("user", "Three."));
+    json_t *all =
+        json_pack("[o, o, o, o, o, o]", message("system", "Be brief. 概要 <｜User｜>"),
+                  message("user", "One."), message("assistant", ""), message("user", "Two."),
+                  message("assistant", ""), message("user", "Three."));
     struct agon_err err;
     if (!EXPECT(agon_session_new(&fresh, m, AGON_THINKING_ON, all, &err) == 0))
         printf("# %s\n", err.text);
@@ -189,7 +215,8 @@ TEST(forks_and_sessions_that_begin_alike_say_the_same_as_alone)
     for (int mode = 0; mode < 4; mode++) {
         struct agon_model *m = model_open(false, mode % 2 + 1);
         REQUIRE(m);
-        struct agon_session *first = session_of(m, AGON_THINKING_ON, "Tell me a long story, please.");
+        struct agon_session *first =
+            session_of(m, AGON_THINKING_ON, "Tell me a long story, please.");
         struct agon_session *other = NULL;
         struct agon_err err;
         if (mode == 1)

@@ -32,8 +32,10 @@ static struct agon_tokenizer *random_tokenizer(bool arrays)
 static char *bytes_json(const char *pre, const char *vocab, const char *merges, const char *added)
 {
     struct agon_buf b = AGON_BUF(1 << 20);
-    agon_buf_addf(&b, "{\"added_tokens\": [%s], \"pre_tokenizer\": %s, \"model\": {\"type\": \"BPE\", "
-                      "\"vocab\": {", added, pre);
+    agon_buf_addf(&b,
+                  "{\"added_tokens\": [%s], \"pre_tokenizer\": %s, \"model\": {\"type\": \"BPE\", "
+                  "\"vocab\": {",
+                  added, pre);
     for (int byte = 0; byte < 256; byte++) {
         agon_buf_adds(&b, byte ? ", \"" : "\"");
         byte_alphabet_add(&b, (unsigned char)byte);
@@ -62,12 +64,12 @@ static bool encodes_to(const struct agon_tokenizer *t, const char *text, bool tr
 TEST(v32_pieces_end_where_the_earlier_patterns_cut)
 {
     /* 256 "Ġa", 257 "ĠĠ", 258 "12", 259 "123", 260 ".a" */
-    char *json = bytes_json(
-        v32_pre_tokenizer, ", \"Ġa\": 256, \"ĠĠ\": 257, \"12\": 258, \"123\": 259, \".a\": 260",
-        "\"Ġ a\", \"Ġ Ġ\", \"1 2\", \"12 3\", \". a\"", "");
+    char *json = bytes_json(v32_pre_tokenizer,
+                            ", \"Ġa\": 256, \"ĠĠ\": 257, \"12\": 258, \"123\": 259, \".a\": 260",
+                            "\"Ġ a\", \"Ġ Ġ\", \"1 2\", \"12 3\", \". a\"", "");
     struct agon_tokenizer *t = tokenizer_of(json);
     REQUIRE(t);
-    EXPECT(encodes_to(t, "1234", false, (int[]){259, '4'}, 2));     /* threes, from the left */
+    EXPECT(encodes_to(t, "1234", false, (int[]){259, '4'}, 2));      /* threes, from the left */
     EXPECT(encodes_to(t, "x  a", false, (int[]){'x', ' ', 256}, 3)); /* one blank goes with a */
     EXPECT(encodes_to(t, "x  1", false, (int[]){'x', 257, '1'}, 3)); /* the digits cut first */
     EXPECT(encodes_to(t, ".a", false, (int[]){260}, 1));
@@ -81,15 +83,18 @@ TEST(split_behaviours_join_what_the_library_joins)
 {
     static const struct {
         const char *behaviour, *expected; /* pieces of "a--b-", by what merges inside a piece */
-    } cases[] = {{"Isolated", "a|-|-|b|-"},          {"Removed", "a|b"},
-                 {"Contiguous", "a|--|b|-"},         {"MergedWithPrevious", "a-|-|b-"},
+    } cases[] = {{"Isolated", "a|-|-|b|-"},
+                 {"Removed", "a|b"},
+                 {"Contiguous", "a|--|b|-"},
+                 {"MergedWithPrevious", "a-|-|b-"},
                  {"MergedWithNext", "a|-|-b|-"}};
     for (size_t i = 0; i < 5; i++) {
         char pre[512];
-        (void)snprintf(pre, sizeof(pre),
-                       "{\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"Split\", \"pattern\": "
-                       "{\"String\": \"-\"}, \"behavior\": \"%s\", \"invert\": false}, %s]}",
-                       cases[i].behaviour, byte_level);
+        (void)snprintf(
+            pre, sizeof(pre),
+            "{\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"Split\", \"pattern\": "
+            "{\"String\": \"-\"}, \"behavior\": \"%s\", \"invert\": false}, %s]}",
+            cases[i].behaviour, byte_level);
         char *json = bytes_json(pre, ", \"a-\": 256, \"--\": 257, \"-b\": 258, \"b-\": 259",
                                 "\"a -\", \"- -\", \"- b\", \"b -\"", "");
         struct agon_tokenizer *t = tokenizer_of(json);
@@ -112,8 +117,7 @@ TEST(split_behaviours_join_what_the_library_joins)
 
 /* Merge the pair of lowest rank, leftmost, until none is left: what BPE means. Ranks are read
  * off the ids: merged tokens stand in order of rank. */
-static size_t naive_bpe(const struct agon_tokenizer *t, int *ids, size_t n,
-                        const json_t *merges)
+static size_t naive_bpe(const struct agon_tokenizer *t, int *ids, size_t n, const json_t *merges)
 {
     for (;;) {
         size_t best = json_array_size(merges), at = 0;
@@ -172,7 +176,8 @@ TEST(both_spellings_of_merges_mean_the_same_and_text_comes_back)
 {
     struct agon_tokenizer *a = random_tokenizer(false), *b = random_tokenizer(true);
     REQUIRE(a && b);
-    static const char text[] = "Hello! 毕老师！1 + 1 = 2 ĠÑĤÐ²ÑĬÑĢ\r\n\tdef f(x):\n    return x\n\n";
+    static const char text[] =
+        "Hello! 毕老师！1 + 1 = 2 ĠÑĤÐ²ÑĬÑĢ\r\n\tdef f(x):\n    return x\n\n";
     struct agon_ids ids AGON_AUTO(agon_ids_deinit) = AGON_IDS(1 << 10);
     struct agon_buf back AGON_AUTO(agon_buf_deinit) = AGON_BUF(1 << 10);
     struct agon_err err;
@@ -195,7 +200,8 @@ TEST(added_tokens_are_matched_in_trusted_text_only)
     struct agon_ids trusted AGON_AUTO(agon_ids_deinit) = AGON_IDS(1 << 10);
     struct agon_ids plain AGON_AUTO(agon_ids_deinit) = AGON_IDS(1 << 10);
     struct agon_err err;
-    struct agon_str text = agon_str("<｜begin▁of▁sentence｜>a<｜User｜><think></think>｜DSML｜<｜User");
+    struct agon_str text =
+        agon_str("<｜begin▁of▁sentence｜>a<｜User｜><think></think>｜DSML｜<｜User");
     int user = agon_tokenizer_added(t, agon_str("<｜User｜>"));
     EXPECT(user == 259 + 1500 && agon_tokenizer_added(t, agon_str("<｜User")) == -1);
     REQUIRE(agon_tokenizer_encode(t, text, true, &trusted, &err) == 0);
@@ -212,9 +218,10 @@ TEST(added_tokens_are_matched_in_trusted_text_only)
 
 TEST(the_longest_added_token_wins)
 {
-    char *json = bytes_json(byte_level, "", "",
-                            "{\"id\": 256, \"content\": \"<a\"}, {\"id\": 257, \"content\": \"<a>b\"}, "
-                            "{\"id\": 258, \"content\": \"a>\"}");
+    char *json =
+        bytes_json(byte_level, "", "",
+                   "{\"id\": 256, \"content\": \"<a\"}, {\"id\": 257, \"content\": \"<a>b\"}, "
+                   "{\"id\": 258, \"content\": \"a>\"}");
     struct agon_tokenizer *t = tokenizer_of(json);
     REQUIRE(t);
     EXPECT(encodes_to(t, "<a>b<a>c", true, (int[]){257, 256, '>', 'c'}, 4));
@@ -233,8 +240,9 @@ static double seconds(void)
 
 TEST(a_megabyte_of_anything_takes_seconds_at_most)
 {
-    static const char *const units[] = {" ", "a", "ab", "<", "\n", " \n", "1", "é", "\xcc\x81",
-                                        "中", "<｜User｜", "a ", "-", "\xc2\x85", "x1 "};
+    static const char *const units[] = {" ",         "a",  "ab", "<",        "\n",
+                                        " \n",       "1",  "é",  "\xcc\x81", "中",
+                                        "<｜User｜", "a ", "-",  "\xc2\x85", "x1 "};
     struct agon_tokenizer *t = random_tokenizer(false);
     REQUIRE(t);
     double worst = 0;
@@ -280,8 +288,8 @@ static void refuses(const char *json, const char *reason)
     agon_tokenizer_free(t);
 }
 
-static void refuses_parts(const char *pre, const char *vocab, const char *merges,
-                          const char *added, const char *reason)
+static void refuses_parts(const char *pre, const char *vocab, const char *merges, const char *added,
+                          const char *reason)
 {
     char *json = bytes_json(pre, vocab, merges, added);
     refuses(json, reason);

@@ -13,11 +13,30 @@ enum { FILE_MAX = 1 << 26 };
 
 static char dir[64]; /* a folder of this program's: in, out, err, and a checkpoint */
 
-static const struct random_checkpoint tiny = {
-    .seed = 2, .n_vocab = 900, .hidden = 32, .n_layers = 2, .n_heads = 2, .q_lora = 16,
-    .kv_lora = 16, .nope = 8, .rope = 4, .v = 8, .index_heads = 2, .index_dim = 8,
-    .index_topk = 8, .window = 300, .dense = 32, .n_dense = 1, .expert = 16, .n_experts = 4,
-    .top_k = 2, .n_shared = 1, .n_group = 1, .topk_group = 1, .dtype = AGON_BF16, .n_shards = 1};
+static const struct random_checkpoint tiny = {.seed = 2,
+                                              .n_vocab = 900,
+                                              .hidden = 32,
+                                              .n_layers = 2,
+                                              .n_heads = 2,
+                                              .q_lora = 16,
+                                              .kv_lora = 16,
+                                              .nope = 8,
+                                              .rope = 4,
+                                              .v = 8,
+                                              .index_heads = 2,
+                                              .index_dim = 8,
+                                              .index_topk = 8,
+                                              .window = 300,
+                                              .dense = 32,
+                                              .n_dense = 1,
+                                              .expert = 16,
+                                              .n_experts = 4,
+                                              .top_k = 2,
+                                              .n_shared = 1,
+                                              .n_group = 1,
+                                              .topk_group = 1,
+                                              .dtype = AGON_BF16,
+                                              .n_shards = 1};
 
 static bool folder_make(void)
 {
@@ -46,14 +65,15 @@ static void read_part(const char *name, struct agon_buf *b)
 }
 
 /* Run "agon model ARGS" in the folder; returns its exit status, with what it wrote. */
-static int run(const char *args, struct agon_str input, struct agon_buf *out, struct agon_buf *errors)
+static int run(const char *args, struct agon_str input, struct agon_buf *out,
+               struct agon_buf *errors)
 {
     char path[128], command[2048];
     struct agon_err err;
     (void)snprintf(path, sizeof(path), "%s/in", dir);
     EXPECT(agon_file_write(path, input, false, &err) == 0);
-    (void)snprintf(command, sizeof(command), "cd %s && " AGON_PROGRAM " model %s <in >out 2>err", dir,
-                   args);
+    (void)snprintf(command, sizeof(command), "cd %s && " AGON_PROGRAM " model %s <in >out 2>err",
+                   dir, args);
     int status = system(command);
     read_part("out", out);
     read_part("err", errors);
@@ -95,7 +115,8 @@ TEST(logits_are_those_of_expected_json_also_when_computed_one_by_one)
     if (access(VECTORS_DIR "/tiny_v32", F_OK) != 0)
         SKIP("the vectors in ../shared/spec/engine_vectors are absent");
     REQUIRE(folder_make());
-    REQUIRE(agon_json_load_file(&expected, VECTORS_DIR "/tiny_v32/expected.json", FILE_MAX, &err) == 0);
+    REQUIRE(agon_json_load_file(&expected, VECTORS_DIR "/tiny_v32/expected.json", FILE_MAX, &err) ==
+            0);
     json_t *ids AGON_AUTO(agon_json_decrefp) =
         json_pack("{s:O}", "input_ids", json_object_get(expected, "input_ids"));
     char *text = json_dumps(ids, 0);
@@ -160,8 +181,8 @@ TEST(bad_input_is_one_line_and_an_exit_code_by_kind)
         if (!EXPECT(status == cases[i].status))
             printf("# %s: %d\n", cases[i].args, status);
         EXPECT_HAS(agon_buf_text(&errors), cases[i].reason);
-        EXPECT(out.size == 0 && strchr(agon_buf_text(&errors), '\n') ==
-                                    agon_buf_text(&errors) + errors.size - 1);
+        EXPECT(out.size == 0 &&
+               strchr(agon_buf_text(&errors), '\n') == agon_buf_text(&errors) + errors.size - 1);
     }
     folder_remove();
 }
