@@ -101,7 +101,7 @@ bool agon_sample_fast(struct agon_sample *ret, const float *logits, int n,
         return true;
     }
     int top_k = options->top_k > 0 && options->top_k < n ? options->top_k : n;
-    n_kept = agon_topk_fast(ids, logits, n, top_k, scratch);
+    n_kept = agon_topk_plain(ids, logits, n, top_k, scratch);
     (void)exp_sum(p, logits, n, logits[best], (float)(1 / options->temperature));
     if (options->top_p < 1)
         n_kept = cut_top_p(ids, n_kept, logits, p, options->top_p, candidates);

@@ -19,7 +19,7 @@ static const struct agon_kernels plain = {
     .swiglu = agon_swiglu_ref,
     .mla = agon_mla_ref,
     .indexer = agon_indexer_ref,
-    .topk = agon_topk_fast, /* portable as it is; the quadratic twin serves the tests */
+    .topk = agon_topk_plain, /* the quadratic twin serves the tests */
     .sample = agon_sample_ref,
     .fma_loop = agon_fma_loop_ref,
 };
@@ -27,12 +27,12 @@ static const struct agon_kernels plain = {
 #ifdef AGON_HAVE_X86
 #include <cpuid.h>
 
-#define TABLE(isa)                                                                          \
-    {                                                                                       \
-        .name = #isa, .rmsnorm = agon_rmsnorm_##isa, .layernorm = agon_layernorm_##isa,     \
-        .matmul = agon_matmul_##isa, .swiglu = agon_swiglu_##isa, .mla = agon_mla_##isa,    \
-        .indexer = agon_indexer_##isa, .topk = agon_topk_fast, .sample = agon_sample_##isa, \
-        .fma_loop = agon_fma_loop_##isa,                                                    \
+#define TABLE(isa)                                                                           \
+    {                                                                                        \
+        .name = #isa, .rmsnorm = agon_rmsnorm_##isa, .layernorm = agon_layernorm_##isa,      \
+        .matmul = agon_matmul_##isa, .swiglu = agon_swiglu_##isa, .mla = agon_mla_##isa,     \
+        .indexer = agon_indexer_##isa, .topk = agon_topk_##isa, .sample = agon_sample_##isa, \
+        .fma_loop = agon_fma_loop_##isa,                                                     \
     }
 static const struct agon_kernels avx2 = TABLE(avx2);
 static const struct agon_kernels avx512 = TABLE(avx512);

@@ -341,7 +341,8 @@ static void sample_task(void *user, int task, int thread)
     agon_rng_init(&seed, generation->seed);
     at = agon_rng_split_int(&seed, (uint64_t)part->end); /* the position it will have */
     part->good = e->kernels->sample(&part->sample, agon_forward_logits(e->forward, part->logits),
-                                    (int)n_vocab, &generation->sample, agon_rng_real(&at),
+                                    generation->n_ids > 0 ? generation->n_ids : (int)n_vocab,
+                                    &generation->sample, agon_rng_real(&at),
                                     (char *)e->sample_scratch +
                                         (size_t)thread * n_vocab * AGON_SAMPLE_SCRATCH);
 }
@@ -400,6 +401,9 @@ int agon_sequence_generate(struct agon_sequence *s, const struct agon_generation
     assert(s->state != AGON_SEQUENCE_GENERATING);
     if (s->n == 0)
         return agon_fail(err, AGON_EINPUT, "sequence: nothing to go on from");
+    if (generation->n_ids < 0 || generation->n_ids > c->n_vocab)
+        return agon_fail(err, AGON_EINPUT, "n_ids: %d is not from 0 to %d", generation->n_ids,
+                         c->n_vocab);
     if (generation->tokens_max < 1)
         return agon_fail(err, AGON_EINPUT, "tokens_max: %d is below 1", generation->tokens_max);
     s->n_drawn = 0;

@@ -67,6 +67,7 @@ struct agon_generation {
     struct agon_sample_options sample;
     uint64_t seed;
     int tokens_max;
+    int n_ids;       /* only ids below it are drawn (rows past the tokenizer's); 0: all */
     const int *stop; /* ids that end it (and stay in the sequence); borrowed until it ends */
     int n_stop;
 };

@@ -295,6 +295,7 @@ static int local_sample(struct agon_session *s, const struct agon_sampling *samp
                                                     .top_k = sampling->top_k},
                                          .seed = sampling->seed,
                                          .tokens_max = sampling->tokens_max,
+                                         .n_ids = agon_tokenizer_size(m->tokenizer),
                                          .stop = m->stop,
                                          .n_stop = m->n_stop};
     session->n_prompt = agon_sequence_length(session->sequence);

@@ -428,6 +428,27 @@ TEST(generation_ends_at_stop_ids_budget_window_and_cancel)
     agon_engine_free(e);
 }
 
+TEST(ids_past_the_tokenizers_are_never_drawn)
+{
+    struct agon_engine *e =
+        engine_of((struct agon_engine_options){.cpu = AGON_CPU_BEST, .n_threads = 1});
+    struct agon_sequence *s;
+    struct agon_err err;
+    int prompt[128], n;
+    REQUIRE(e);
+    prompt_of(1, prompt, &n);
+    REQUIRE(agon_sequence_new(&s, e, &err) == 0 && agon_sequence_append(s, prompt, n, &err) == 0);
+    struct agon_generation generation = {
+        .sample = {.temperature = 5, .top_p = 1}, .tokens_max = 60, .n_ids = 7};
+    REQUIRE(agon_sequence_generate(s, &generation, &err) == 0);
+    while (agon_engine_step(e) > 0)
+        ;
+    for (int i = n; i < agon_sequence_length(s); i++)
+        EXPECT(agon_sequence_ids(s)[i] < 7);
+    agon_sequence_free(s);
+    agon_engine_free(e);
+}
+
 TEST(a_full_cache_ends_the_youngest_and_the_others_go_on)
 {
     static int alone[2][N_GENERATED];
