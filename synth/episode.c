@@ -133,7 +133,7 @@ static int take_more(json_t *arguments, int *ret_page, struct agon_buf *b)
         return 0;
     json_int_t page = json_integer_value(more);
     if (!json_is_integer(more) || page < 1 || page > 1000000) {
-        agon_buf_adds(b, "arguments.more: expected the number of a page, from 1");
+        agon_buf_adds(b, "arguments.more: expected a page, from 1");
         return AGON_CALL_REFUSED;
     }
     *ret_page = (int)page;
