@@ -217,7 +217,18 @@ int agon_index_find(struct agon_index *ix, const char *address, struct agon_inde
 
 /* ---- search */
 
-/* Words of the query, each quoted (so that nothing in it is FTS5 syntax), any of them. */
+static size_t word_size(const char *w)
+{
+    size_t size = 0;
+    while (isalnum((unsigned char)w[size]) || (unsigned char)w[size] >= 0x80)
+        size++;
+    return size;
+}
+
+/*
+ * Words of the query, each quoted (so that nothing in it is FTS5 syntax), any of
+ * them; and what stands between spaces as a phrase too: "3166-1" is more than 3166 and 1.
+ */
 static int match_of(const char *query, struct agon_buf *match)
 {
     struct agon_buf words = AGON_BUF(8192);
@@ -225,15 +236,25 @@ static int match_of(const char *query, struct agon_buf *match)
     int n = 0;
     const char *w = agon_buf_text(&words);
     while (*w && n < INDEX_QUERY_WORDS) {
-        size_t size = 0;
-        while (w[size] && (isalnum((unsigned char)w[size]) || (unsigned char)w[size] >= 0x80))
-            size++;
-        if (size) {
+        size_t part = strcspn(w, " \t\r\n"), first = word_size(w);
+        if (part == 0) {
+            w++;
+            continue;
+        }
+        if (first && first < part) {
             agon_buf_adds(match, n++ ? " OR \"" : "\"");
-            agon_buf_add(match, w, size);
+            for (size_t i = 0; i < part; i++)
+                agon_buf_addc(match, word_size(w + i) ? w[i] : ' ');
             agon_buf_addc(match, '"');
         }
-        w += size ? size : 1;
+        for (size_t i = 0, size; i < part; i += size ? size : 1) {
+            if (!(size = word_size(w + i)))
+                continue;
+            agon_buf_adds(match, n++ ? " OR \"" : "\"");
+            agon_buf_add(match, w + i, size);
+            agon_buf_addc(match, '"');
+        }
+        w += part;
     }
     agon_buf_deinit(&words);
     return n;
