@@ -25,19 +25,24 @@ static void sandbox_end(void)
     agon_sandbox_close(sandbox);
 }
 
-static bool sandbox_ready(void)
+/* Why there is no box to run in, or NULL. */
+static const char *without_box(void)
 {
-    struct agon_err err;
+    static struct agon_err err;
     struct agon_sandbox_options options = {.cell_program = getenv("AGON_CELL")};
     if (sandbox)
-        return true;
-    if (agon_sandbox_open(&sandbox, &options, &err)) {
-        printf("# %s\n", err.text);
-        return false;
-    }
+        return NULL;
+    if (agon_sandbox_open(&sandbox, &options, &err))
+        return err.text;
     atexit(sandbox_end);
-    return true;
+    return NULL;
 }
+
+#define NEED_BOX                     \
+    do {                             \
+        if (without_box())           \
+            SKIP_BOX(without_box()); \
+    } while (0)
 
 /* An environment of the catalogue, open. */
 struct opened {
@@ -57,8 +62,6 @@ static bool open_named(struct opened *o, const char *name)
     struct agon_err err;
     struct agon_buf reason AGON_AUTO(agon_buf_deinit) = AGON_BUF(4000);
     snprintf(dir, sizeof(dir), "%s/%s", CATALOG, name);
-    if (!sandbox_ready())
-        return false;
     if (agon_env_load(&o->env, dir, &err)) {
         printf("# %s\n", err.text);
         return false;
@@ -83,10 +86,10 @@ static const struct agon_task *task_by_id(const struct agon_env *env, const char
 
 TEST(every_environment_is_as_it_was_sealed)
 {
+    NEED_BOX;
     struct agon_err err = {0};
     struct agon_regress_report report AGON_AUTO(agon_regress_report_deinit);
     agon_regress_report_init(&report);
-    REQUIRE(sandbox_ready());
     if (!EXPECT(agon_regress_corpus(sandbox, CATALOG, &report, &err) == 0))
         printf("# %s %s\n", agon_buf_text(&report.lines), err.text);
     EXPECT(report.n_envs == N_NAMES && report.n_tasks == 10 && report.n_failures == 0);
@@ -103,7 +106,7 @@ static void regress_spoiled(const char *name, const char *file, const char *scri
     struct agon_regress_report report AGON_AUTO(agon_regress_report_deinit);
     agon_regress_report_init(&report);
     snprintf(ret, size, "nothing");
-    REQUIRE(sandbox_ready() && mkdtemp(dir));
+    REQUIRE(mkdtemp(dir) != NULL);
     snprintf(command, sizeof(command), "cp -r '%s/%s/.' %s && sed -i '%s' %s/%s", CATALOG, name,
              dir, script, dir, file);
     REQUIRE(system(command) == 0);
@@ -114,6 +117,7 @@ static void regress_spoiled(const char *name, const char *file, const char *scri
 
 TEST(an_altered_file_is_named)
 {
+    NEED_BOX;
     char said[8192];
     regress_spoiled("exam_timetable", "tasks/t1_l2/prompt.md", "s/four/five/", said, sizeof(said));
     EXPECT(said[0] == '1');
@@ -122,6 +126,7 @@ TEST(an_altered_file_is_named)
 
 TEST(a_golden_answer_that_no_longer_passes_is_named)
 {
+    NEED_BOX;
     char said[8192];
     regress_spoiled("library_loans", "tasks/t1_l1/verifier.lua",
                     "s/not row or answer.lent == row.copy_id/false/", said, sizeof(said));
@@ -131,6 +136,7 @@ TEST(a_golden_answer_that_no_longer_passes_is_named)
 
 TEST(a_negative_that_passes_is_named)
 {
+    NEED_BOX;
     char said[8192];
     regress_spoiled("library_loans", "tasks/t1_l1/verifier.lua",
                     "s/not row or answer.lent == row.copy_id/true/", said, sizeof(said));
@@ -140,6 +146,7 @@ TEST(a_negative_that_passes_is_named)
 
 TEST(tools_that_do_not_load_are_a_finding)
 {
+    NEED_BOX;
     char said[8192];
     regress_spoiled("exam_timetable", "tools.lua",
                     "s/tool{ name = \"get_exam\"/tool{ nam = \"get_exam\"/", said, sizeof(said));
@@ -149,6 +156,7 @@ TEST(tools_that_do_not_load_are_a_finding)
 
 TEST(a_broken_env_json_is_a_finding)
 {
+    NEED_BOX;
     char said[8192];
     regress_spoiled("exam_timetable", "env.json", "1s/{//", said, sizeof(said));
     EXPECT(said[0] == '1');
@@ -157,10 +165,10 @@ TEST(a_broken_env_json_is_a_finding)
 
 TEST(a_folder_without_environments_is_an_error)
 {
+    NEED_BOX;
     struct agon_err err = {0};
     struct agon_regress_report report AGON_AUTO(agon_regress_report_deinit);
     agon_regress_report_init(&report);
-    REQUIRE(sandbox_ready());
     EXPECT(agon_regress_corpus(sandbox, CATALOG "/trip_planning/tasks", &report, &err) ==
            AGON_EINPUT);
     EXPECT_HAS(err.text, "no environment here");
@@ -205,6 +213,7 @@ static void negatives_agree(struct opened *o, const struct agon_task *t)
 
 TEST(for_every_check_some_answer_fails_it_alone)
 {
+    NEED_BOX;
     for (int i = 0; i < N_NAMES; i++) {
         struct opened o AGON_AUTO(opened_deinit) = {0};
         REQUIRE(open_named(&o, names[i]));
@@ -213,10 +222,64 @@ TEST(for_every_check_some_answer_fails_it_alone)
     }
 }
 
+/* ---- writes ---- */
+
+/* Does the golden answer pass with these writes (reference taken)? */
+static bool passes_with(struct opened *o, const struct agon_task *t, json_t *writes_taken)
+{
+    json_auto_t *writes = writes_taken;
+    struct agon_err err;
+    struct agon_verdict v AGON_AUTO(agon_verdict_deinit) = {0};
+    struct agon_buf reason AGON_AUTO(agon_buf_deinit) = AGON_BUF(4000);
+    struct agon_buf text AGON_AUTO(agon_buf_deinit) = AGON_BUF(1 << 20);
+    agon_json_dump(&text, json_object_get(t->golden, "answer"));
+    int r = agon_verdict(o->rt, t, agon_buf_str(&text), writes, &v, &reason, &err);
+    return EXPECT(r == 0) && v.pass;
+}
+
+TEST(library_loans_wants_each_write_and_no_other)
+{
+    /* Each of these works in the world, before or after the golden writes. */
+    static const char *const foreign[] = {
+        "{\"tool\": \"lend_copy\", \"arguments\": {\"copy_id\": 1073, \"member_id\": 103, "
+        "\"on_date\": "
+        "\"2025-03-10\", \"due_on\": \"2025-03-31\"}}",
+        "{\"tool\": \"lend_copy\", \"arguments\": {\"copy_id\": 1073, \"member_id\": 106, "
+        "\"on_date\": "
+        "\"2025-03-10\", \"due_on\": \"2025-03-31\"}}",
+        "{\"tool\": \"return_copy\", \"arguments\": {\"loan_id\": 533, \"on_date\": "
+        "\"2025-03-10\"}}",
+        "{\"tool\": \"renew_loan\", \"arguments\": {\"loan_id\": 533, \"due_on\": \"2025-12-01\"}}",
+        "{\"tool\": \"serve_hold\", \"arguments\": {\"hold_id\": 341, \"on_date\": "
+        "\"2025-03-10\"}}",
+    };
+    NEED_BOX;
+    struct opened o AGON_AUTO(opened_deinit) = {0};
+    REQUIRE(open_named(&o, "library_loans"));
+    for (int i = 0; i < o.env->n_tasks; i++) {
+        const struct agon_task *t = &o.env->tasks[i];
+        json_t *golden = json_object_get(t->golden, "writes");
+        EXPECT(passes_with(&o, t, json_incref(golden)));
+        for (size_t k = 0; k < json_array_size(golden); k++) {
+            json_t *writes = json_copy(golden);
+            json_array_remove(writes, k);
+            EXPECT(!passes_with(&o, t, writes));
+        }
+        for (size_t k = 0; k < sizeof(foreign) / sizeof(*foreign); k++) {
+            json_t *call = NULL, *writes = json_copy(golden);
+            struct agon_err err;
+            REQUIRE(agon_json_parse(&call, agon_str(foreign[k]), &err) == 0);
+            json_array_append_new(writes, call);
+            EXPECT(!passes_with(&o, t, writes));
+        }
+    }
+}
+
 /* ---- gates ---- */
 
 TEST(every_task_passes_the_gates_at_its_level)
 {
+    NEED_BOX;
     for (int i = 0; i < N_NAMES; i++) {
         struct opened o AGON_AUTO(opened_deinit) = {0};
         REQUIRE(open_named(&o, names[i]));
@@ -242,6 +305,7 @@ TEST(every_task_passes_the_gates_at_its_level)
 
 TEST(trip_planning_has_the_reports_tools)
 {
+    NEED_BOX;
     static const char *const tools[] = {
         "get_all_attractions_by_city", "get_all_cities",           "get_all_hotels_by_city",
         "get_all_restaurants_by_city", "get_city_by_attraction",   "get_city_by_hotel",
@@ -259,6 +323,7 @@ TEST(trip_planning_has_the_reports_tools)
 
 TEST(trip_planning_submits_what_the_report_says)
 {
+    NEED_BOX;
     static const char *const keys[] = {"time",
                                        "city",
                                        "hotel",
@@ -331,6 +396,7 @@ static void cases_agree(struct opened *o, const struct agon_task *t, const json_
 
 TEST(trip_planning_is_judged_as_by_an_independent_judge)
 {
+    NEED_BOX;
     enum { N = 400 };
     struct opened o AGON_AUTO(opened_deinit) = {0};
     REQUIRE(open_named(&o, "trip_planning"));

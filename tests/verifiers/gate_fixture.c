@@ -191,15 +191,21 @@ static int fixture_open(struct agon_err *err)
 {
     if (sandbox)
         return 0;
+    struct agon_sandbox_options options = {.cell_program = getenv("AGON_CELL")};
+    int r = agon_sandbox_open(&sandbox, &options, err);
+    if (r)
+        return r;
+    atexit(fixture_close);
     if (!mkdtemp(world_dir))
         return agon_fail(err, AGON_ESYS, "mkdtemp: %m");
     snprintf(world_path, sizeof(world_path), "%s/world.db", world_dir);
-    struct agon_sandbox_options options = {.cell_program = getenv("AGON_CELL")};
-    int r = agon_sandbox_open(&sandbox, &options, err);
-    if (!r)
-        r = fixture_world(err);
-    atexit(fixture_close);
-    return r;
+    return fixture_world(err);
+}
+
+const char *fixture_without_box(void)
+{
+    static struct agon_err err;
+    return fixture_open(&err) ? err.text : NULL;
 }
 
 /* ---- proposals ---- */

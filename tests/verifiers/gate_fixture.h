@@ -3,7 +3,10 @@
  * A small shop for the tests of the gates: a world of 48 items and some orders, a toolset, and
  * good tasks over them that each test spoils in one place.
  */
+#include "tests/test.h"
 #include "verifiers/gates.h"
+
+#include <stdlib.h>
 
 extern const char fixture_tools[]; /* tools.lua */
 
@@ -19,6 +22,15 @@ struct proposal {
 extern const struct proposal fixture_good;  /* level 1: the dearest tea and its price */
 extern const struct proposal fixture_next;  /* level 2: and how many are scarce */
 extern const struct proposal fixture_order; /* one that writes */
+
+/* Why there is no box to run in, or NULL. */
+const char *fixture_without_box(void);
+/* First line of each test of the gates. */
+#define NEED_BOX                             \
+    do {                                     \
+        if (fixture_without_box())           \
+            SKIP_BOX(fixture_without_box()); \
+    } while (0)
 
 struct outcome {
     int r; /* of agon_gates() */

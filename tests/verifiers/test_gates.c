@@ -18,6 +18,7 @@ static bool passes(const struct proposal *p, struct outcome *ret)
 #define REFUSED(name, gate, has, ...)           \
     TEST(name)                                  \
     {                                           \
+        NEED_BOX;                               \
         struct proposal p = {__VA_ARGS__};      \
         EXPECT(fixture_refused(&p, gate, has)); \
     }
@@ -26,6 +27,7 @@ static bool passes(const struct proposal *p, struct outcome *ret)
 
 TEST(a_good_task_passes_and_its_golden_answer_is_kept)
 {
+    NEED_BOX;
     struct outcome o AGON_AUTO(outcome_deinit) = {0};
     REQUIRE(passes(&fixture_good, &o));
     json_t *answer = json_object_get(o.golden, "answer");
@@ -36,6 +38,7 @@ TEST(a_good_task_passes_and_its_golden_answer_is_kept)
 
 TEST(evidence_says_what_was_found)
 {
+    NEED_BOX;
     struct outcome o AGON_AUTO(outcome_deinit) = {0};
     REQUIRE(passes(&fixture_good, &o));
     EXPECT(json_integer_value(json_object_get(o.evidence, "checks")) == 2);
@@ -50,6 +53,7 @@ TEST(evidence_says_what_was_found)
 
 TEST(each_check_gets_a_negative_that_names_it)
 {
+    NEED_BOX;
     struct outcome o AGON_AUTO(outcome_deinit) = {0};
     REQUIRE(passes(&fixture_good, &o));
     REQUIRE(json_array_size(o.negatives) == 2);
@@ -65,6 +69,7 @@ TEST(each_check_gets_a_negative_that_names_it)
 
 TEST(the_same_seed_gives_the_same_report)
 {
+    NEED_BOX;
     struct outcome a AGON_AUTO(outcome_deinit) = {0}, b AGON_AUTO(outcome_deinit) = {0};
     REQUIRE(passes(&fixture_next, &a) && passes(&fixture_next, &b));
     EXPECT(json_equal(a.evidence, b.evidence));
@@ -73,12 +78,14 @@ TEST(the_same_seed_gives_the_same_report)
 
 TEST(a_harder_level_passes)
 {
+    NEED_BOX;
     struct outcome o AGON_AUTO(outcome_deinit) = {0};
     EXPECT(passes(&fixture_next, &o));
 }
 
 TEST(a_task_that_writes_passes)
 {
+    NEED_BOX;
     struct outcome o AGON_AUTO(outcome_deinit) = {0};
     REQUIRE(passes(&fixture_order, &o));
     EXPECT(json_array_size(json_object_get(o.golden, "writes")) == 1);
@@ -87,6 +94,7 @@ TEST(a_task_that_writes_passes)
 
 TEST(wrong_answers_of_the_author_come_first)
 {
+    NEED_BOX;
     struct proposal p = {.wrong = "[{\"answer\": {\"item\": \"Nowhere\", \"price\": 229}}]"};
     struct outcome o AGON_AUTO(outcome_deinit) = {0};
     REQUIRE(passes(&p, &o));
@@ -158,6 +166,7 @@ REFUSED(gate2_wants_a_tool_call, 2, "calls no tool",
 
 TEST(gate2_wants_every_change_claimed)
 {
+    NEED_BOX;
     struct proposal p = fixture_order;
     p.solution = "return function(tools)\n"
                  "    local best\n"
@@ -173,6 +182,7 @@ TEST(gate2_wants_every_change_claimed)
 
 TEST(gate2_wants_writes_looked_at)
 {
+    NEED_BOX;
     struct proposal p = fixture_order;
     p.verifier =
         "check{ name = 'cost', text = 'what they cost together', run = function(world, answer)\n"
@@ -332,6 +342,7 @@ static const char *golden_price(void)
 
 TEST(gate7_notices_the_answer_in_the_prompt)
 {
+    NEED_BOX;
     char prompt[500];
     snprintf(prompt, sizeof(prompt),
              "Among the items of kind 'tea' find the one with the highest price. Submit its name "
@@ -348,6 +359,7 @@ TEST(gate7_notices_the_answer_in_the_prompt)
 
 TEST(gate7_notices_that_nothing_is_left_to_find)
 {
+    NEED_BOX;
     char prompt[500];
     snprintf(prompt, sizeof(prompt),
              "Among the items of kind 'tea' find the one with the highest price, %s. Submit its "
@@ -375,6 +387,7 @@ TEST(gate7_notices_that_nothing_is_left_to_find)
 
 TEST(gate7_notices_the_answer_in_the_solution)
 {
+    NEED_BOX;
     char solution[500];
     snprintf(solution, sizeof(solution),
              "return function(tools)\n"
@@ -388,6 +401,7 @@ TEST(gate7_notices_the_answer_in_the_solution)
 
 TEST(gate7_notices_the_answer_in_the_verifier)
 {
+    NEED_BOX;
     char verifier[900];
     snprintf(verifier, sizeof(verifier),
              "check{ name = 'dearest', text = 'find the one with the highest price', run = "
@@ -419,6 +433,7 @@ static void spell_name(char *out, size_t size)
 
 TEST(gate8_kills_a_hard_coded_answer)
 {
+    NEED_BOX;
     char name[200], solution[500];
     spell_name(name, sizeof(name));
     snprintf(solution, sizeof(solution),
@@ -434,6 +449,7 @@ TEST(gate8_kills_a_hard_coded_answer)
 
 TEST(gate8_kills_a_verifier_that_recites)
 {
+    NEED_BOX;
     char name[200], verifier[900];
     spell_name(name, sizeof(name));
     snprintf(verifier, sizeof(verifier),
@@ -453,6 +469,7 @@ TEST(gate8_kills_a_verifier_that_recites)
 /* Both recite: the solution passes everywhere, and so does its old answer. */
 TEST(gate8_kills_two_that_recite_together)
 {
+    NEED_BOX;
     char name[200], solution[500], verifier[900];
     spell_name(name, sizeof(name));
     snprintf(solution, sizeof(solution),
@@ -485,6 +502,7 @@ TEST(gate8_kills_two_that_recite_together)
 /* A solution that works, with a verifier that would take anything said twice. */
 TEST(gate8_wants_a_verifier_that_looks_at_the_world)
 {
+    NEED_BOX;
     struct proposal p = {
         .many = true,
         .prompt = "Name an item of kind 'tea' as `item`, and the same item again as `again`.",
@@ -518,6 +536,7 @@ REFUSED(
 
 TEST(gate8_wants_a_task_that_other_worlds_have_too)
 {
+    NEED_BOX;
     char solution[600];
     int sum = 0;
     for (int i = 0; i < 48; i += 4) /* the teas of the fixture's world */
@@ -574,6 +593,7 @@ REFUSED(gate9_refuses_one_of_few_kinds, 9, "(0.25; level 1 allows 0.05)",
 
 TEST(gate9_asks_more_of_higher_levels)
 {
+    NEED_BOX;
     struct proposal p = {
         .level = 3,
         .prompt = "Among the items of kind 'tea' find the one with the highest price (the first by "
@@ -608,6 +628,7 @@ REFUSED(gate10_refuses_the_same_again, 10,
 
 TEST(gate10_refuses_an_easier_level)
 {
+    NEED_BOX;
     struct proposal p = fixture_good;
     p.level = 2;
     p.below = &fixture_next;
@@ -616,6 +637,7 @@ TEST(gate10_refuses_an_easier_level)
 
 TEST(gate10_counts_necessary_calls)
 {
+    NEED_BOX;
     struct proposal p = fixture_good;
     p.level = 2;
     p.below = &fixture_good;
@@ -649,6 +671,7 @@ TEST(gate10_counts_necessary_calls)
 
 TEST(gate10_does_not_count_calls_for_nothing)
 {
+    NEED_BOX;
     struct proposal p = fixture_good;
     p.level = 2;
     p.below = &fixture_good;
@@ -665,6 +688,7 @@ TEST(gate10_does_not_count_calls_for_nothing)
 
 TEST(gate10_notices_that_the_level_below_broke)
 {
+    NEED_BOX;
     struct proposal below = {.solution = "return function(tools) return tools.list_teas{} end"},
                     p = fixture_good;
     p.level = 2;
