@@ -26,6 +26,7 @@
     bool agon_sample_##isa(struct agon_sample *ret, const float *logits, int n,                   \
                            const struct agon_sample_options *options, double uniform,             \
                            void *scratch);
+AGON_FAST_DECLARE(portable)
 AGON_FAST_DECLARE(avx2)
 AGON_FAST_DECLARE(avx512)
 

@@ -123,7 +123,7 @@ struct agon_sample {
 /* ---- one table for each instruction set ----------------------------------------- */
 
 struct agon_kernels {
-    const char *name; /* "plain", "avx2", "avx512" */
+    const char *name; /* "plain", "portable", "avx2", "avx512" */
 
     /* out[r][i] = w[i] x[r][i] / sqrt(mean(x[r]^2) + eps). out may be x. */
     void (*rmsnorm)(float *out, size_t ld_out, const float *x, size_t ld_x, const float *w,
@@ -171,8 +171,15 @@ struct agon_kernels {
     double (*fma_loop)(long n_rounds, float *sink);
 };
 
-enum agon_cpu { AGON_CPU_PLAIN, AGON_CPU_AVX2, AGON_CPU_AVX512, AGON_CPU_BEST };
-/* The table of an instruction set; NULL where this machine lacks it (never for PLAIN, BEST). */
+enum agon_cpu {
+    AGON_CPU_PLAIN,    /* the twins: slow */
+    AGON_CPU_PORTABLE, /* four lanes of the compiler's vectors */
+    AGON_CPU_AVX2,
+    AGON_CPU_AVX512,
+    AGON_CPU_BEST,
+};
+/* The table of an instruction set; NULL where this machine lacks it (never for PLAIN,
+ * PORTABLE, BEST). */
 const struct agon_kernels *agon_kernels_for(enum agon_cpu cpu);
 
 /* ---- plain twins (the fast ones' meaning is above) ------------------------------- */

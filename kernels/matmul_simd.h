@@ -13,7 +13,12 @@
 
 #include <string.h>
 
-enum { PREFETCH_BYTES = 8192, BLOCK_K = 256, PANEL_VECS = AGON_PANEL / LANES, TILE_WIDTH = TILE_PANELS * AGON_PANEL };
+enum {
+    PREFETCH_BYTES = 8192,
+    BLOCK_K = 256,
+    PANEL_VECS = AGON_PANEL / LANES,
+    TILE_WIDTH = TILE_PANELS * AGON_PANEL
+};
 
 SIMD_INLINE void tile_run(const int n_rows, const int n_panels, float *const *out,
                           const float *const *x, const float *const *panel, int k, bool first)
@@ -63,9 +68,11 @@ static SIMD_TARGET void tile_dispatch(int n_rows, int n_panels, float *const *ou
         TILE_CASE(1);
         TILE_CASE(2);
         TILE_CASE(3);
+#if TILE_ROWS > 3
         TILE_CASE(4);
         TILE_CASE(5);
         TILE_CASE(6);
+#endif
 #if TILE_ROWS > 6
         TILE_CASE(7);
         TILE_CASE(8);
@@ -78,6 +85,31 @@ static SIMD_TARGET void tile_dispatch(int n_rows, int n_panels, float *const *ou
     }
 }
 
+#ifdef AGON_SIMD_PORTABLE
+SIMD_INLINE float float_of_bits(uint32_t bits)
+{
+    float x;
+    memcpy(&x, &bits, sizeof(x));
+    return x;
+}
+
+SIMD_INLINE void panel_bf16(float *to, const uint16_t *from, int k)
+{
+    for (int i = 0; i < k * AGON_PANEL; i++)
+        to[i] = float_of_bits((uint32_t)from[i] << 16);
+}
+
+/* e4m3's bits in a float's fields are the value / 2^120, subnormals included. */
+SIMD_INLINE void panel_e4m3_block(float *to, const uint8_t *from, int k, const float *scale)
+{
+    for (int i = 0; i < k; i++)
+        for (int j = 0; j < AGON_PANEL; j++) {
+            uint32_t code = from[i * AGON_PANEL + j];
+            float x = float_of_bits((code & 0x7f) << 20 | (code & 0x80) << 24);
+            to[i * AGON_PANEL + j] = x * 0x1p120F * scale[j];
+        }
+}
+#else
 #ifdef AGON_SIMD_AVX512
 SIMD_INLINE void panel_bf16(float *to, const uint16_t *from, int k)
 {
@@ -102,7 +134,7 @@ SIMD_INLINE void panel_bf16(float *to, const uint16_t *from, int k)
  * subnormals included, and the scale takes the factor back. */
 SIMD_INLINE __m256i half_of_e4m3(const uint8_t *from)
 {
-    _mm_prefetch((const char *)from + PREFETCH_BYTES, _MM_HINT_T0);
+    __builtin_prefetch(from + PREFETCH_BYTES);
     __m256i code = _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)(const void *)from));
     __m256i sign = _mm256_slli_epi16(_mm256_and_si256(code, _mm256_set1_epi16(0x80)), 8);
     __m256i magnitude = _mm256_and_si256(_mm256_slli_epi16(code, 7), _mm256_set1_epi16(0x3f80));
@@ -131,6 +163,7 @@ SIMD_INLINE void panel_e4m3_block(float *to, const uint8_t *from, int k, const f
         vec_store(to + i * AGON_PANEL + LANES, vec_mul(high, high_factor));
     }
 }
+#endif
 #endif
 
 SIMD_INLINE void panel_e4m3(float *to, const uint8_t *from, int k, const float *scale)

@@ -80,8 +80,11 @@ SIMD_TARGET void ISA(agon_swiglu)(float *out, size_t ld_out, const float *x, siz
 /* ---- attention --------------------------------------------------------------------- */
 
 /* The four sums of four vectors. */
-SIMD_INLINE __m128 sum_of_each(vec a, vec b, vec c, vec d)
+SIMD_INLINE quad sum_of_each(vec a, vec b, vec c, vec d)
 {
+#if defined(AGON_SIMD_PORTABLE)
+    return (quad){vec_sum(a), vec_sum(b), vec_sum(c), vec_sum(d)};
+#else
 #ifdef AGON_SIMD_AVX512
     vec ab = vec_add(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
     vec cd = vec_add(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
@@ -91,6 +94,7 @@ SIMD_INLINE __m128 sum_of_each(vec a, vec b, vec c, vec d)
     __m256 half = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
 #endif
     return _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+#endif
 }
 
 enum { SCORE_ENTRIES = 4 };
@@ -121,8 +125,9 @@ SIMD_INLINE void score_tile(const int n_heads, float *scores, size_t ld_scores, 
     }
     SIMD_UNROLL
     for (int h = 0; h < n_heads; h++) {
-        __m128 four = sum_of_each(sum[h][0], sum[h][1], sum[h][2], sum[h][3]);
-        _mm_storeu_ps(scores + ld_scores * (size_t)h, _mm_mul_ps(four, _mm_set1_ps(scale)));
+        quad four = sum_of_each(sum[h][0], sum[h][1], sum[h][2], sum[h][3]);
+        four *= (quad){scale, scale, scale, scale};
+        memcpy(scores + ld_scores * (size_t)h, &four, sizeof(four));
     }
 }
 
@@ -200,7 +205,7 @@ static SIMD_TARGET void mla_scores(float *scores, size_t ld_scores, const float 
         /* Gathered entries lie anywhere: without this, two thirds of the time is waiting. */
         for (int i = 0; i < SCORE_ENTRIES; i++)
             for (int d = 0; d < entry_dim; d += 16)
-                _mm_prefetch((const char *)(next[i] + d), _MM_HINT_T0);
+                __builtin_prefetch(next[i] + d);
         int h = 0;
         for (; h + MLA_SCORE_HEADS <= n_heads; h += MLA_SCORE_HEADS)
             score_tile(MLA_SCORE_HEADS, scores + ld_scores * (size_t)h + s, ld_scores,

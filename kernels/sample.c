@@ -118,6 +118,12 @@ bool agon_sample_fast(struct agon_sample *ret, const float *logits, int n,
     return true;
 }
 
+bool agon_sample_portable(struct agon_sample *ret, const float *logits, int n,
+                          const struct agon_sample_options *options, double uniform, void *scratch)
+{
+    return agon_sample_fast(ret, logits, n, options, uniform, scratch, agon_exp_sum_portable);
+}
+
 #ifdef AGON_HAVE_X86
 bool agon_sample_avx2(struct agon_sample *ret, const float *logits, int n,
                       const struct agon_sample_options *options, double uniform, void *scratch)

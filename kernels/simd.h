@@ -1,16 +1,44 @@
 #pragma once
 /*
  * What the vector kernels share. A file that includes this defines first
- *   AGON_SIMD_AVX512   for 16 lanes with AVX-512 F; else 8 lanes with AVX2, FMA, F16C.
+ *   AGON_SIMD_PORTABLE for 4 lanes of the compiler's own vectors, on any machine;
+ *   AGON_SIMD_AVX512   for 16 lanes with AVX-512; else 8 lanes with AVX2, FMA, F16C.
  * Everything is static and carries the target attribute, so that the rest of the program
  * stays baseline x86-64 and the choice is made at run time (table.c).
  */
-#if defined(__x86_64__)
-#include <immintrin.h>
 #include <stdint.h>
+#include <string.h>
 
-/* The vector loads below read floats as they lie; unaligned is fine. */
-#ifdef AGON_SIMD_AVX512
+#ifdef AGON_SIMD_PORTABLE
+#define SIMD_TARGET
+enum { LANES = 4 };
+typedef float vec __attribute__((vector_size(16)));
+typedef int32_t vec_int __attribute__((vector_size(16)));
+typedef vec quad;
+#define vec_zero()        vec_set(0)
+#define vec_set(x)        ((vec){(x), (x), (x), (x)})
+#define vec_load(p)       portable_load(p)
+#define vec_store(p, v)   portable_store(p, v)
+#define vec_add(a, b)     ((a) + (b))
+#define vec_sub(a, b)     ((a) - (b))
+#define vec_mul(a, b)     ((a) * (b))
+#define vec_div(a, b)     ((a) / (b))
+#define vec_max(a, b)     portable_choose((a) > (b), a, b)
+#define vec_min(a, b)     portable_choose((a) < (b), a, b)
+#define vec_fma(a, b, c)  ((a) * (b) + (c))
+#define vec_fnma(a, b, c) ((c) - (a) * (b))
+/* 1.5 * 2^23 leaves no place for a fraction. */
+#define vec_round(a)  (((a) + vec_set(12582912.0F)) - vec_set(12582912.0F))
+#define vec_sum(a)    portable_sum(a)
+#define vec_max_of(a) portable_max_of(a)
+#define vec_exp2i(n)  ((vec)((__builtin_convertvector(n, vec_int) + 127) << 23))
+#else
+#include <immintrin.h>
+typedef __m128 quad;
+#endif
+
+/* Loads and stores are unaligned throughout. */
+#if defined(AGON_SIMD_AVX512)
 #define SIMD_TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c")))
 enum { LANES = 16 };
 typedef __m512 vec;
@@ -33,7 +61,7 @@ typedef __m512 vec;
 #define vec_exp2i(n)     \
     _mm512_castsi512_ps( \
         _mm512_slli_epi32(_mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127)), 23))
-#else
+#elif !defined(AGON_SIMD_PORTABLE)
 #define SIMD_TARGET       __attribute__((target("avx2,fma,f16c")))
 enum { LANES = 8 };
 typedef __m256 vec;
@@ -64,7 +92,36 @@ typedef __m256 vec;
 #define SIMD_UNROLL _Pragma("GCC unroll 32")
 #endif
 
-#ifndef AGON_SIMD_AVX512
+#ifdef AGON_SIMD_PORTABLE
+SIMD_INLINE vec portable_load(const float *from)
+{
+    vec v;
+    memcpy(&v, from, sizeof(v));
+    return v;
+}
+
+SIMD_INLINE void portable_store(float *to, vec v)
+{
+    memcpy(to, &v, sizeof(v));
+}
+
+/* a where the mask holds, b elsewhere: as x86 does, the second where one is NaN. */
+SIMD_INLINE vec portable_choose(vec_int mask, vec a, vec b)
+{
+    return (vec)(((vec_int)a & mask) | ((vec_int)b & ~mask));
+}
+
+SIMD_INLINE float portable_sum(vec a)
+{
+    return (a[0] + a[2]) + (a[1] + a[3]);
+}
+
+SIMD_INLINE float portable_max_of(vec a)
+{
+    float low = a[0] > a[1] ? a[0] : a[1], high = a[2] > a[3] ? a[2] : a[3];
+    return low > high ? low : high;
+}
+#elif !defined(AGON_SIMD_AVX512)
 SIMD_INLINE float avx2_sum(__m256 a)
 {
     __m128 x = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
@@ -97,4 +154,3 @@ SIMD_INLINE vec vec_exp(vec x)
     p = vec_fma(p, vec_mul(r, r), vec_add(r, vec_set(1)));
     return vec_mul(p, vec_exp2i(n));
 }
-#endif

@@ -24,9 +24,6 @@ static const struct agon_kernels plain = {
     .fma_loop = agon_fma_loop_ref,
 };
 
-#ifdef AGON_HAVE_X86
-#include <cpuid.h>
-
 #define TABLE(isa)                                                                           \
     {                                                                                        \
         .name = #isa, .rmsnorm = agon_rmsnorm_##isa, .layernorm = agon_layernorm_##isa,      \
@@ -34,6 +31,11 @@ static const struct agon_kernels plain = {
         .indexer = agon_indexer_##isa, .topk = agon_topk_##isa, .sample = agon_sample_##isa, \
         .fma_loop = agon_fma_loop_##isa,                                                     \
     }
+static const struct agon_kernels portable = TABLE(portable);
+
+#ifdef AGON_HAVE_X86
+#include <cpuid.h>
+
 static const struct agon_kernels avx2 = TABLE(avx2);
 static const struct agon_kernels avx512 = TABLE(avx512);
 
@@ -55,14 +57,15 @@ const struct agon_kernels *agon_kernels_for(enum agon_cpu cpu)
 {
     switch (cpu) {
     case AGON_CPU_PLAIN: return &plain;
+    case AGON_CPU_PORTABLE: return &portable;
 #ifdef AGON_HAVE_X86
     case AGON_CPU_AVX2: return has_avx2() ? &avx2 : NULL;
     case AGON_CPU_AVX512: return has_avx512() ? &avx512 : NULL;
-    case AGON_CPU_BEST: return has_avx512() ? &avx512 : has_avx2() ? &avx2 : &plain;
+    case AGON_CPU_BEST: return has_avx512() ? &avx512 : has_avx2() ? &avx2 : &portable;
 #else
     case AGON_CPU_AVX2:
     case AGON_CPU_AVX512: return NULL;
-    case AGON_CPU_BEST: return &plain;
+    case AGON_CPU_BEST: return &portable;
 #endif
     }
     return &plain;

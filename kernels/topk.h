@@ -2,7 +2,7 @@
 /*
  * Private to kernels/: exact top-k by bisection over keys that order as the scores do. Each
  * round counts the keys above a middle, a loop that vectorises, so the same text serves every
- * instruction set: topk.c, rows_avx2.c, rows_avx512.c. At most 32 rounds, and fewer where a
+ * instruction set. At most 32 rounds, and fewer where a
  * middle parts the keys just so.
  */
 #include "kernels/kernels.h"

@@ -77,24 +77,24 @@ struct engine_verb {
         "threads", 'j', AGON_OPT_INT, offsetof(struct engine_verb, threads), 0, 256, "N", \
             "threads to compute with; 0: one a core"                                      \
     }
-#define OPT_CPU                                                                   \
-    {                                                                             \
-        "cpu", 0, AGON_OPT_TEXT, offsetof(struct engine_verb, cpu), 0, 0, "NAME", \
-            "kernels: plain, avx2, avx512; best is what this machine can do"      \
+#define OPT_CPU                                                                        \
+    {                                                                                  \
+        "cpu", 0, AGON_OPT_TEXT, offsetof(struct engine_verb, cpu), 0, 0, "NAME",      \
+            "kernels: plain, portable, avx2, avx512; best is what this machine can do" \
     }
 
 static int engine_options(const struct engine_verb *o, struct agon_engine_options *ret,
                           struct agon_err *err)
 {
-    static const char *const names[] = {"plain", "avx2", "avx512", "best"};
-    for (int i = 0; i < 4; i++)
+    static const char *const names[] = {"plain", "portable", "avx2", "avx512", "best"};
+    for (int i = 0; i < 5; i++)
         if (strcmp(o->cpu, names[i]) == 0) {
             *ret =
                 (struct agon_engine_options){.cpu = (enum agon_cpu)i, .n_threads = (int)o->threads};
             return 0;
         }
-    return agon_fail(err, AGON_EINPUT, "--cpu: '%.40s' is none of plain, avx2, avx512, best",
-                     o->cpu);
+    return agon_fail(err, AGON_EINPUT,
+                     "--cpu: '%.40s' is none of plain, portable, avx2, avx512, best", o->cpu);
 }
 
 /* ---- logits --------------------------------------------------------------------------- */

@@ -3,7 +3,7 @@
 #include "tests/kernels/random.h"
 #include "tests/test.h"
 
-static const enum agon_cpu cpus[] = {AGON_CPU_PLAIN, AGON_CPU_AVX2, AGON_CPU_AVX512};
+static const enum agon_cpu cpus[] = {AGON_CPU_PLAIN, AGON_CPU_PORTABLE, AGON_CPU_AVX2, AGON_CPU_AVX512};
 
 #define EACH_CPU(k)                                                \
     for (size_t c_ = 0; c_ < sizeof(cpus) / sizeof(cpus[0]); c_++) \
