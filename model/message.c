@@ -5,6 +5,7 @@
 #include "model/jsontext.h"
 
 #include <stdarg.h>
+#include <stdio.h>
 
 enum { ARGUMENTS_BYTES_MAX = 16 << 20 };
 
@@ -159,6 +160,22 @@ int agon_message_number(json_t *message, int *n_calls, struct agon_err *err)
     return 0;
 }
 
+/* A turn of the past keeps the ids that its results carry; later calls are counted on from there.
+ */
+static int number_past(json_t *message, int *n_calls, struct agon_err *err)
+{
+    json_t *calls = json_object_get(message, "tool_calls");
+    for (size_t i = 0; i < json_array_size(calls); i++) {
+        int number, end = 0;
+        const char *id = agon_json_text(json_array_get(calls, i), "id", NULL);
+        if (!id)
+            return agon_message_number(message, n_calls, err);
+        if (sscanf(id, "call_%9d%n", &number, &end) == 1 && !id[end] && number >= *n_calls)
+            *n_calls = number + 1;
+    }
+    return 0;
+}
+
 static int check_result(const json_t *list, json_t *message, struct agon_err *err)
 {
     size_t n_results;
@@ -201,7 +218,7 @@ static int check_message(const json_t *list, json_t *message, int *n_calls, stru
     if (r)
         return r < 0 ? agon_fail(err, r, "out of memory")
                      : agon_fail(err, AGON_EINPUT, "assistant: %s", reason);
-    return agon_message_number(message, n_calls, err);
+    return number_past(message, n_calls, err);
 }
 
 int agon_messages_append(json_t *list, int *n_calls, const json_t *messages, struct agon_err *err)

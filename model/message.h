@@ -19,9 +19,9 @@ int agon_message_adopt(json_t **ret, const json_t *from, char reason[AGON_REASON
 /*
  * Append a copy of each of `messages` to *list (array), where they fit what is there:
  * roles known, content text, results only where calls are open, in the order of the
- * calls and no more than calls, nothing else before the last result. Calls get the ids
- * "call_<n>" counted by *n_calls; a result that carries another id than its call is
- * refused, one without gets it. On failure list and n_calls are as before.
+ * calls and no more than calls, nothing else before the last result. Calls keep their ids
+ * or get "call_<n>", counted by *n_calls; a result that carries another id than its call
+ * is refused, one without gets it. On failure list and n_calls are as before.
  */
 int agon_messages_append(json_t *list, int *n_calls, const json_t *messages,
                          struct agon_err *err) AGON_MUST_USE;

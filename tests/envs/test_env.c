@@ -177,8 +177,8 @@ TEST(a_world_of_sql_can_do_nothing_else)
         "CREATE TABLE t (id INTEGER PRIMARY KEY) STRICT; SELECT load_extension('x');",
         "CREATE TRIGGER t AFTER INSERT ON a BEGIN SELECT 1; END;",
         "VACUUM INTO '/tmp/agon-test-vacuum';",
-        "CREATE TABLE t (id INTEGER PRIMARY KEY) STRICT; INSERT INTO t WITH RECURSIVE n(i) AS "
-        "(SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n WHERE i < 0;",
+        ("CREATE TABLE t (id INTEGER PRIMARY KEY) STRICT; INSERT INTO t WITH RECURSIVE n(i) AS "
+         "(SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n WHERE i < 0;"),
     };
     const char *dir = test_path("hostile");
     for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {

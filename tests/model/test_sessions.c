@@ -116,6 +116,28 @@ TEST(results_are_matched_by_position_and_count)
     EXPECT(t.end == AGON_TURN_OK);
 }
 
+TEST(a_past_that_was_cut_keeps_its_call_ids)
+{
+    struct agon_model *m AGON_AUTO(agon_model_freep) = open_spec(
+        "exec:echo '{\"tool_calls\": [{\"function\": {\"name\": \"f\", \"arguments\": {}}}]}'",
+        NULL);
+    struct agon_session *s AGON_AUTO(agon_session_freep) = NULL;
+    struct agon_err err = {0};
+    json_t *past AGON_AUTO(agon_json_decrefp) =
+        json("[{\"role\":\"user\",\"content\":\"u\"},{\"role\":\"assistant\",\"content\":\"\","
+             "\"tool_calls\":"
+             "[{\"id\":\"call_7\",\"type\":\"function\",\"function\":{\"name\":\"f\",\"arguments\":"
+             "\"{}\"}}]},"
+             "{\"role\":\"tool\",\"tool_call_id\":\"call_7\",\"content\":\"1\"}]");
+    if (!EXPECT(agon_session_new(&s, m, AGON_THINKING_OFF, past, &err) == 0))
+        printf("# %s\n", err.text);
+    REQUIRE(s != NULL);
+    struct agon_turn t AGON_AUTO(agon_turn_deinit) = chat_turn(m, s, "k");
+    REQUIRE(t.end == AGON_TURN_OK);
+    const json_t *call = json_array_get(json_object_get(t.message, "tool_calls"), 0);
+    EXPECT_TEXT(agon_json_text(call, "id", ""), "call_8");
+}
+
 TEST(a_fork_goes_its_own_way)
 {
     /* Answers with the number of messages it was sent. */
