@@ -40,20 +40,32 @@ static bool value_matches(lua_State *L, int index, sqlite3_value *value)
     }
 }
 
+/* The column that the key at index names; a misspelt one must not pass as "no such change". */
+static int column_named(lua_State *L, const struct agon_table *t, int index)
+{
+    size_t size = 0;
+    const char *name = lua_type(L, index) == LUA_TSTRING ? lua_tolstring(L, index, &size) : "";
+    int c = agon_world_find_column(t, (struct agon_str){name, size});
+    if (c < 0)
+        luaL_error(L, "changes: table '%s' has no column '%s'", t->name, name);
+    return c;
+}
+
+static void check_columns(lua_State *L, const struct agon_table *t)
+{
+    if (lua_istable(L, 3))
+        for (lua_pushnil(L); lua_next(L, 3); lua_pop(L, 1))
+            (void)column_named(L, t, -2);
+}
+
 /* Whether the row has all values of the table at 3 (none: any row matches). */
 static bool row_matches(lua_State *L, const struct agon_table *t, sqlite3_value **row)
 {
-    if (lua_isnoneornil(L, 3))
-        return true;
     bool same = true;
-    for (lua_pushnil(L); lua_next(L, 3); lua_pop(L, 1)) {
-        size_t size = 0;
-        const char *name = lua_type(L, -2) == LUA_TSTRING ? lua_tolstring(L, -2, &size) : "";
-        int c = agon_world_find_column(t, (struct agon_str){name, size});
-        if (c < 0)
-            luaL_error(L, "changes: table '%s' has no column '%s'", t->name, name);
-        same = value_matches(L, -1, row[c]) && same;
-    }
+    if (!lua_istable(L, 3))
+        return true;
+    for (lua_pushnil(L); lua_next(L, 3); lua_pop(L, 1))
+        same = value_matches(L, -1, row[column_named(L, t, -2)]) && same;
     return same;
 }
 
@@ -108,6 +120,7 @@ static int changes_find(lua_State *L, enum agon_change_kind kind, const char *me
         return luaL_error(L, "changes: there is no table '%s'", lua_tostring(L, 2));
     const struct agon_table *t = agon_world_table(v->host.world, table);
     lua_settop(L, 3);
+    check_columns(L, t);
     lua_newtable(L);
     lua_Integer n = 0;
     for (int i = 0; i < v->changes.n; i++) {

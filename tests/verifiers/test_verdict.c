@@ -269,3 +269,56 @@ TEST(ten_thousand_answers_are_judged_in_one_request)
            ((double)(to.tv_sec - from.tv_sec) * 1e9 + (double)(to.tv_nsec - from.tv_nsec)) / 1e3 /
                N);
 }
+
+static const char unordered[] =
+    "tool{ name='ids', description='ids', params=[[{\"type\":\"object\"}]], "
+    "returns=[[{\"type\":\"array\"}]],"
+    " run=function(world) local ids = {} for i, h in ipairs(world:rows('SELECT id FROM hotel')) do "
+    "ids[i] = h.id end return ids end }";
+
+TEST(rows_without_an_order_come_the_other_way_round_when_reversed)
+{
+    START(b, unordered);
+    struct agon_trial_input input = {.solution =
+                                         agon_str("return function(tools) return tools.ids{} end")};
+    static const char *const expected[] = {"[1, 2, 3]", "[3, 2, 1]", "[1, 2, 3]"};
+    for (int i = 0; i < 3; i++) {
+        struct agon_trial t AGON_AUTO(agon_trial_deinit) = {0};
+        input.reverse = i == 1;
+        REQUIRE(agon_trial(b.rt, &input, &t, &b.out, &b.err) == 0);
+        char *text = json_dumps(t.run.answer, 0);
+        EXPECT_TEXT(text, expected[i]);
+        free(text);
+    }
+}
+
+static const char claims[] = "check{ name='all', text='t', run=function(world, answer, changes)\n"
+                             "  local seen = {}\n"
+                             "  for _, c in ipairs(changes:inserted('booking')) do seen[#seen + 1] "
+                             "= c.guest .. c.nights end\n"
+                             "  return same(seen, answer) and changes:count() == #seen\n"
+                             "end }\n"
+                             "check{ name='typo', text='t', run=function(world, answer, changes)\n"
+                             "  return #changes:updated('booking', { gest = 'Li' }) == 0\n"
+                             "end }\n";
+
+TEST(a_mistake_in_a_claim_is_an_error_of_the_check)
+{
+    START(b, sample_tools);
+    static char text[sizeof(claims)];
+    memcpy(text, claims, sizeof(claims));
+    json_auto_t *list = json_pack("{s:s, s:{s:s}}", "type", "array", "items", "type", "string");
+    json_auto_t *done = writes("Li", "Ann");
+    struct agon_task task = {.answer_schema = list, .verifier = text};
+    struct agon_verdict v AGON_AUTO(agon_verdict_deinit) = {0};
+    REQUIRE(agon_verdict(b.rt, &task, agon_str("[\"Li1\", \"Ann1\"]"), done, &v, &b.out, &b.err) ==
+            0);
+    REQUIRE(v.n_checks == 2);
+    EXPECT(v.checks[0].end == AGON_CHECK_PASS && v.checks[1].end == AGON_CHECK_ERROR && !v.pass);
+    EXPECT_HAS(v.checks[1].reason, "table 'booking' has no column 'gest'");
+    struct agon_verdict w AGON_AUTO(agon_verdict_deinit) = {0};
+    strcpy(strstr(text, "updated"), "deleted('hotell') == 0 end }");
+    REQUIRE(agon_verdict(b.rt, &task, agon_str("[]"), NULL, &w, &b.out, &b.err) == 0);
+    EXPECT(w.checks[0].end == AGON_CHECK_PASS && w.checks[1].end == AGON_CHECK_ERROR);
+    EXPECT_HAS(w.checks[1].reason, "there is no table 'hotell'");
+}
