@@ -1,0 +1,259 @@
+"""The stages as documents: whole conversations in the protocol of synth/PROTOCOL.md.
+
+Author: tools and level stages; solver. (retrieve.py has the retrieve stage.) Loss
+falls on the model's own turns only, and never on a planted mistake: of a call that
+goes wrong the model learns the repair.
+"""
+import json
+import os
+
+import checks
+import tasks
+import toolset as T
+from retrieve import page
+from encoding import Call, Document
+
+PROMPTS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "synth", "prompts")
+
+
+class Prompts:
+    def __init__(self, path=PROMPTS):
+        read = lambda n: open(os.path.join(path, n), encoding="utf-8").read().rstrip("\n")
+        self.text = {n: read(n + ".md") for n in ("author", "retrieve", "tools", "level", "solver", "task")}
+        self.tools = {t["function"]["name"]: json.dumps(t["function"], ensure_ascii=False) for t in json.loads(read("tools.json"))}
+
+    def fill(self, name, **slots):
+        out, at, text = [], 0, self.text[name]
+        while True:
+            i = text.find("{{", at)
+            if i < 0:
+                return "".join(out) + text[at:]
+            j = text.index("}}", i)
+            out += [text[at:i], slots[text[i + 2:j]]]
+            at = j + 2
+
+    def author(self, doc, *names):
+        doc.system(self.text["author"], [self.tools[n] for n in names])
+
+
+def tools_text(tools):
+    return "".join(t.line() for t in tools)
+
+
+# ---- tools
+
+def _break(r, source):
+    """A tool's source with a mistake that keeps it from loading, and the error."""
+    name = source.split('"', 2)[1]
+    u = r.random()
+    if u < 0.5:
+        return source[:source.rindex("\nend }")] + " }", "error: tools:3: 'end' expected near '}'"
+    if u < 0.75:
+        return source.replace("[[{", "[[", 1), "error: tool '%s': params: this is no JSON" % name
+    return source.replace(", run = function", ", runs = function", 1), "error: tool '%s': unknown field 'runs'" % name
+
+
+def tools_doc(r, prompts, world, view, tools):
+    d = Document("tools")
+    prompts.author(d, "define_tool", "bash")
+    d.user(prompts.fill("tools", category=world.category, world=view.text))
+    plan = []
+    for t in world.tables:
+        q = T.Roles(t)
+        parts = ["%s: key %s" % (t.name, t.key)]
+        for label, cs in (("names", q.names), ("groups", q.cats), ("numbers", q.ordered)):
+            if cs:
+                parts.append(label + " " + ", ".join(c.name for c in cs[:4]))
+        plan.append("; ".join(parts) + ".")
+    thought = "\n".join(plan) + "\nTools: " + ", ".join(t.name for t in tools) + "."
+    calls, results, mend = [], [], []
+    for t in tools:
+        source = t.lua()
+        broken = _break(r, source) if r.random() < 0.03 else None
+        calls.append(Call("define_tool", {"source": broken[0] if broken else source}, skip=bool(broken)))
+        results.append(broken[1] if broken else "ok: " + t.signature())
+        if broken:
+            mend.append(t)
+    d.assistant(thought, calls=calls)
+    d.results(results)
+    if mend:
+        d.assistant("Mend " + ", ".join(t.name for t in mend) + ".", calls=[Call("define_tool", {"source": t.lua()}) for t in mend])
+        d.results(["ok: " + t.signature() for t in mend])
+    d.assistant("", "The tools suffice.")
+    return d
+
+
+# ---- levels
+
+def _plan(task, leaves):
+    return "\n".join("%s = %s; %s" % (l.name, l.expr, l.note) for l in leaves)
+
+
+def level_user(prompts, world, view, tools, level, below):
+    return prompts.fill("level", category=world.category, world=view.text, tools=tools_text(tools), below=below, level=str(level),
+                        harder="" if level == 1 else " that is harder than the one above: one more thing is asked, or more calls are needed",
+                        guess={1: "0.05", 2: "0.01"}.get(level, "0.001"))
+
+
+def _spoil(r, task):
+    """A proposal with a mistake and the refusal that it meets."""
+    a = task.arguments()
+    leaf = r.choice(task.leaves)
+    u = r.random()
+    if u < 0.3:
+        text = leaf.text.replace("the ", "", 1).replace("which ", "what ", 1) + " now"
+        a["verifier"] = a["verifier"].replace("[[" + leaf.text + "]]", "[[" + text + "]]")
+        return a, "error: gate 7 (text): the text of check '%s' does not stand in the prompt word for word: \"%s\"" % (leaf.name, text[:80])
+    if u < 0.6:
+        tool = task.leaves[0].calls[-1][0][0].name
+        a["solution"] = a["solution"].replace("tools." + tool, "tools.x_" + tool, 1)
+        return a, "error: gate 2 (golden): the solution gives no answer: solution:2: attempt to call a nil value (field 'x_%s')" % tool
+    if u < 0.8:
+        a["solution"] = a["solution"].replace("return {", "return {extra = 1, ", 1)
+        return a, "error: gate 2 (golden): the solution gives no answer: answer: unknown property 'extra' (known: %s)" % ", ".join(l.name for l in task.leaves)
+    a["verifier"] = a["verifier"].replace(" == ", " ~= ", 1)
+    text = T.dumps(task.answer())
+    return a, "error: gate 2 (golden): the solution's answer %s does not pass: check '%s' fails" % (text if len(text) <= 80 else text[:80] + "...", task.leaves[0].name)
+
+
+def level_doc(r, prompts, world, view, tools, task, below=None, others=(), new_tool=None):
+    """task: what is proposed; below: the level under it; new_tool: one that must be defined first."""
+    d = Document("level")
+    prompts.author(d, "propose_task", "define_tool", "bash")
+    shown = [t for t in tools if t is not new_tool]
+    text = below.below_text() if below else ""
+    if others:
+        text = "Tasks that exist already:\n" + "".join("- %s\n" % o.prompt().replace("\n", " ") for o in others)
+    d.user(level_user(prompts, world, view, shown, task.level, text))
+    leaves = task.leaves[len(below.leaves):] if below else task.leaves
+    thought = "Level %d asks %s:\n" % (task.level, "one more" if below and len(leaves) == 1 else "more" if below else "this") + _plan(task, leaves)
+    if new_tool:
+        d.assistant("A tool is missing: %s." % new_tool.name, calls=[Call("define_tool", {"source": new_tool.lua()})])
+        d.results(["ok: " + new_tool.signature()])
+    u = r.random()
+    if u < 0.05 and not below and not new_tool:  # what stays the same in every world is refused
+        weak = tasks.Task(r, task.x)
+        if weak.add(r, weak=True) and not weak.leaves[0].carries():
+            d.assistant("Level %d asks this:\n" % task.level + _plan(weak, weak.leaves), calls=[Call("propose_task", weak.arguments(), skip=True)], loss=False)
+            d.results(["error: gate 8 (metamorphic): the solution gives the same answer in %d of 8 worlds with other values: it is written into the solution, or does not depend on what it reads" % r.choice((7, 8))])
+            thought = "Another task.\n" + thought
+    u = r.random()
+    if u < 0.06 and not new_tool:
+        bad, error = _spoil(r, task)
+        d.assistant(thought, calls=[Call("propose_task", bad, skip=True)], loss=False)
+        d.results([error])
+        d.assistant("Once more.\n" + thought, calls=[Call("propose_task", task.arguments())])
+    elif u < 0.12 and not new_tool and len(leaves) > 1:
+        early = task.copy()
+        early.leaves = task.leaves[:-1]
+        if early.guess() > 1.4 * tasks.guess_limit(task.level) and early.leaves:
+            first = leaves[:-1]
+            d.assistant(thought.split("\n")[0] + "\n" + _plan(task, first), calls=[Call("propose_task", early.arguments(), skip=True)], loss=False)
+            n, text = min(10000, int(early.guess() * 10000)), T.dumps(early.answer())
+            d.results(["error: gate 9 (guessing): %d of 10000 guesses pass (%.4g; level %d allows %g), for example %s; ask for more leaves, such as a name and a number together" % (
+                n, n / 10000, task.level, tasks.guess_limit(task.level), text if len(text) <= 80 else text[:80] + "...")])
+            d.assistant("One more leaf:\n" + _plan(task, leaves[-1:]), calls=[Call("propose_task", task.arguments())])
+        else:
+            d.assistant(thought, calls=[Call("propose_task", task.arguments())])
+    else:
+        d.assistant(thought, calls=[Call("propose_task", task.arguments())])
+    d.meta = {"level": task.level, "kinds": [l.kind for l in task.leaves]}
+    return d
+
+
+# ---- solver
+
+def _mistake(r, f, args):
+    """A wrong call for f(args) and its error."""
+    u = r.random()
+    bad = dict(args)
+    if args and u < 0.6:
+        k = r.choice(list(args))
+        if u < 0.3:
+            bad[k + r.choice(("s", "_id", "_name"))] = bad.pop(k)
+            wrong = [x for x in bad if x not in args][0]
+            return f.name, bad, "error: arguments: unknown property '%s' (known: %s)" % (wrong, ", ".join(a for a, _ in f.args))
+        bad.pop(k)
+        return f.name, bad, "error: arguments: property '%s' is missing" % k
+    return f.name + "s", bad, None
+
+
+def solver_doc(r, prompts, world, tools, task):
+    d = Document("solver")
+    submit = prompts.tools["submit_result"]
+    d.system(prompts.text["solver"], [T.dumps(f.function()) for f in tools] + [submit])
+    d.user(prompts.fill("task", prompt=task.prompt(), schema=T.dumps(task.schema())))
+    depth = max(len(l.calls) for l in task.leaves)
+    total, done = 0, {l.name: [] for l in task.leaves}
+    for s in range(depth):
+        batch, order = [], []
+        for l in task.leaves:
+            if s >= len(l.calls):
+                continue
+            order.append(l.name)
+            rs = []
+            for (f, a), value in zip(l.calls[s], l.results[s]):
+                args = a(l.results) if callable(a) else a
+                rs.append(value)
+                if not any(b[0] is f and b[1] == args for b in batch):
+                    batch.append((f, args, value))
+            done[l.name].append(rs)
+        thought = ("Look up " if s == 0 else "Then ") + ", ".join(order) + "."
+        texts = [page(T.render(v)) for _, _, v in batch]
+        total += sum(map(len, texts))
+        if r.random() < 0.03:
+            i = r.randrange(len(batch))
+            name, bad, error = _mistake(r, batch[i][0], batch[i][1])
+            error = error or "error: no tool '%s'; there are: %s" % (name, ", ".join([f.name for f in tools] + ["submit_result"]))
+            d.assistant(thought, calls=[Call(name, bad, skip=True) if j == i else Call(f.name, a) for j, (f, a, _) in enumerate(batch)])
+            d.results([error if j == i else t for j, t in enumerate(texts)])
+            d.assistant("Mend the call.", calls=[Call(batch[i][0].name, batch[i][1])])
+            d.results([texts[i]])
+        else:
+            d.assistant(thought, calls=[Call(f.name, a) for f, a, _ in batch])
+            d.results(texts)
+    notes = ["%s: %s" % (l.name, l.done(done[l.name][-1], l.value)) for l in task.leaves if l.done]
+    d.assistant("\n".join(notes), calls=[Call("submit_result", {"answer_text": T.dumps(task.answer())})])
+    d.meta = {"level": task.level, "kinds": [l.kind for l in task.leaves], "chars": total}
+    return d
+
+
+# ---- a family of documents over one world
+
+def world_docs(r, prompts, world, view_of, max_results=4200):
+    """All documents that one world gives: tools, one or two ladders, solvers."""
+    out = []
+    tools = T.make_tools(r, world)
+    if len(tools) < 4:
+        return out
+    out.append(tools_doc(r, prompts, world, view_of(r, world), tools))
+    for _ in range(2):
+        other = T.make_tools(r, world)
+        if len(other) >= 4:
+            out.append(tools_doc(r, prompts, world, view_of(r, world), other))
+    lines = []
+    for _ in range(2):
+        x = checks.Context(r, world, view_of(r, world), tools)
+        task = tasks.first_level(r, x)
+        below, others = None, lines[:]
+        top = r.choice((2, 4, 5, 6, 7))
+        while task:
+            if task.level == 1 or r.random() < 0.62:
+                fresh = None
+                families = {l.calls[0][0][0] for l in task.leaves[len(below.leaves) if below else 0:]} | {
+                    f for l in task.leaves[len(below.leaves) if below else 0:] for stage in l.calls for f, _ in stage}
+                if below and r.random() < 0.15 and len(tools) > 4:
+                    used = {f for l in below.leaves for stage in l.calls for f, _ in stage}
+                    spare = [f for f in families if f not in used]
+                    fresh = r.choice(spare) if spare else None
+                out.append(level_doc(r, prompts, world, x.view, tools, task, below, others if not below else (), fresh))
+            if r.random() < (0.85 if task.level > 3 else 0.55):
+                out.append(solver_doc(r, prompts, world, tools, task))
+            if task.level >= top:
+                break
+            below = task
+            x = checks.Context(r, world, view_of(r, world), tools)  # the next stage is another episode: other rows are shown
+            task = tasks.next_level(r, task, x)
+        if below:
+            lines.append(below)
+    return [d for d in out if d.kind != "solver" or d.meta["chars"] <= max_results]
