@@ -135,6 +135,7 @@ static void child_run(const struct request *q, char **argv, const int *fds, int 
     char *const no_environment[] = {NULL};
     bool root = agon_launcher_drops_root();
     signal(SIGPIPE, SIG_DFL);
+    (void)setsid(); /* its group is what box_kill() kills */
     child_limit();
     if (child_place_fds(fds, (int)q->n_fds, &report, &a) &&
         (!root || q->docs_size == 0 || child_mount_docs(docs, &a)) &&
@@ -203,23 +204,34 @@ static void launch_box(struct request *q, const int *fds, struct answer *a)
     a->pid = pid;
 }
 
+/*
+ * Kill a box that was not reaped yet. Its first process is bubblewrap, whose own child
+ * ends with it only from the moment it starts the program; before that the child waits
+ * for its parent, for ever if that is gone, but it is still of the same group.
+ */
+static void box_kill(pid_t pid)
+{
+    (void)kill(-pid, SIGKILL);
+    (void)kill(pid, SIGKILL);
+}
+
+/* Has it ended? It stays a zombie, so that its number stays its own. */
+static bool box_ended(pid_t pid)
+{
+    siginfo_t info = {0};
+    return waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) < 0 || info.si_pid == pid;
+}
+
 static void end_box(const struct request *q, struct answer *a)
 {
     int slot = q->pid > 0 ? box_find(q->pid) : -1;
     errno = ESRCH;
     if (slot < 0)
         return answer_fail(a, "no such box");
-    pid_t r = 0;
-    for (int waited = 0; waited < q->wait_ms; waited += 5) {
-        if ((r = waitpid(q->pid, &a->status, WNOHANG)) != 0)
-            break;
+    for (int waited = 0; waited < q->wait_ms && !box_ended(q->pid); waited += 5)
         (void)poll(NULL, 0, 5);
-    }
-    if (r == 0) {
-        (void)kill(q->pid, SIGKILL); /* ours until reaped */
-        r = waitpid(q->pid, &a->status, 0);
-    }
-    if (r < 0)
+    box_kill(q->pid);
+    if (waitpid(q->pid, &a->status, 0) < 0)
         answer_fail(a, "waitpid");
     boxes[slot] = 0;
 }
@@ -271,7 +283,7 @@ static void launcher_loop(int fd)
     }
     for (int i = 0; i < BOXES_MAX; i++)
         if (boxes[i] > 0)
-            (void)kill(boxes[i], SIGKILL); /* ours until reaped */
+            box_kill(boxes[i]);
 }
 
 static void launcher_main(int fd)

@@ -384,7 +384,9 @@ TEST(nothing_outlives_a_killed_driver)
         driver_to_be_killed(ready[1]);
         _exit(1);
     }
+    close(ready[1]);
     REQUIRE(read(ready[0], &c, 1) == 1);
+    close(ready[0]);
     usleep(300000);
     kill(-driver, SIGKILL); /* the launcher has its own session: it must see for itself */
     int64_t start = now_ms();
@@ -396,6 +398,36 @@ TEST(nothing_outlives_a_killed_driver)
     }
     EXPECT(pid < 0 && now_ms() - start < 1000);
     EXPECT(n >= 3); /* the driver, its child, the launcher at least */
+    prctl(PR_SET_CHILD_SUBREAPER, 0);
+}
+
+static void driver_that_opens(void)
+{
+    struct agon_sandbox *sb;
+    struct agon_cell *c;
+    for (;;)
+        if (agon_sandbox_open(&sb, NULL, &err) == 0 && agon_cell_new(&c, sb, &err) == 0)
+            agon_sandbox_close(sb); /* the cell is left to it, and leaks */
+}
+
+/* Also when it was killed while a box was being made: bubblewrap's own child then waited for
+ * ever for the uid map that its dead parent was to write. */
+TEST(nothing_outlives_a_driver_killed_at_any_time)
+{
+    REQUIRE(sandbox() && prctl(PR_SET_CHILD_SUBREAPER, 1) == 0);
+    agon_sandbox_close(shared_sandbox);
+    shared_sandbox = NULL;
+    for (int i = 0; i < 60 && test_failures == 0; i++) {
+        pid_t driver = fork();
+        if (driver == 0)
+            driver_that_opens();
+        usleep((unsigned)(1000 + 331 * i));
+        kill(driver, SIGKILL);
+        int64_t start = now_ms();
+        while (waitpid(-1, NULL, WNOHANG) >= 0 && now_ms() - start < 3000)
+            usleep(500);
+        EXPECT(now_ms() - start < 1000);
+    }
     prctl(PR_SET_CHILD_SUBREAPER, 0);
 }
 
