@@ -35,9 +35,15 @@ SIMD_INLINE void tile_run(const int n_rows, const int n_panels, float *const *ou
         SIMD_UNROLL
         for (int v = 0; v < n_panels * PANEL_VECS; v++)
             w[v] = vec_load(panel[v / PANEL_VECS] + i * AGON_PANEL + v % PANEL_VECS * LANES);
+        const float *const *rows = x;
+#if TILE_ROWS > 6
+        /* Row pointers are read anew each time: gcc 12 would move those that it has no register
+         * for through vector registers, which costs a third of the speed. */
+        __asm__("" : "+r"(rows));
+#endif
         SIMD_UNROLL
         for (int r = 0; r < n_rows; r++) {
-            vec a = vec_set(x[r][i]);
+            vec a = vec_set(rows[r][i]);
             SIMD_UNROLL
             for (int v = 0; v < n_panels * PANEL_VECS; v++)
                 sum[r][v] = vec_fma(a, w[v], sum[r][v]);
