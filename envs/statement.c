@@ -21,6 +21,7 @@ AGON_DEFINE_FREEP(struct agon_statement, statement_free)
 void world_flush_statements(struct agon_world *w)
 {
     w->current = NULL;
+    world_memo_flush(w);
     for (int writes = 0; writes < 2; writes++)
         for (int by = 0; by < AGON_N_PRINCIPALS; by++) {
             struct agon_statement *st, *next;

@@ -129,6 +129,7 @@ void agon_world_free(struct agon_world *w)
         return;
     if (w->db)
         world_flush_statements(w);
+    world_memo_free(w);
     for (int i = 0; i < N_CONTROLS; i++)
         sqlite3_finalize(w->control[i]);
     changes_free(&w->log);
@@ -163,6 +164,7 @@ int agon_world_reset(struct agon_world *w, struct agon_err *err)
     if (!lost && w->clean)
         return 0;
     changes_cut(&w->log, 0);
+    world_memo_flush(w);
     int r = 0;
     if (!lost && w->based)
         r = control_run(w, CONTROL_TO_BASE, err);

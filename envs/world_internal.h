@@ -40,6 +40,8 @@ enum control {
     N_CONTROLS
 };
 
+struct agon_memo;
+
 struct agon_world {
     sqlite3 *db;
     struct agon_table *tables;
@@ -58,6 +60,7 @@ struct agon_world {
     bool based;     /* the savepoint under which a perturbation lies stands */
     uint8_t *reads; /* what tools read */
     struct change_log log;
+    struct agon_memo *memo; /* owned; NULL until a verifier reads */
 };
 
 /* world_guard.c: limits, authorizer, clock, budgets. */
@@ -68,6 +71,9 @@ int world_read_schema(struct agon_world *w, struct agon_err *err);
 void world_tables_free(struct agon_world *w);
 /* statement.c */
 void world_flush_statements(struct agon_world *w);
+/* memo.c */
+void world_memo_flush(struct agon_world *w);
+void world_memo_free(struct agon_world *w);
 /* perturb.c: applies w->plan inside the open transaction. */
 int world_apply_plan(struct agon_world *w, struct agon_err *err);
 /* Trusted SQL without results. */

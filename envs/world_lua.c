@@ -2,6 +2,7 @@
 #include "envs/world_lua.h"
 
 #include "base/text.h"
+#include "envs/memo.h"
 #include "sandbox/script.h"
 
 #include <lauxlib.h>
@@ -77,9 +78,15 @@ static struct agon_statement *statement_start(lua_State *L, bool writes, const c
     return st;
 }
 
-static void statement_finish(lua_State *L, struct agon_statement *st)
+/* known: the result that took the place of the run, or NULL. */
+static void statement_finish(lua_State *L, struct agon_statement *st,
+                             const struct agon_memo_rows *known)
 {
-    agon_script_charge(L, agon_statement_end(st) / FUEL_OPS);
+    struct agon_world *w = host_of(L)->world;
+    int64_t ops = known ? agon_memo_replay(w, st, known) : agon_statement_end(st);
+    if (!known)
+        agon_memo_done(w, st, ops);
+    agon_script_charge(L, ops / FUEL_OPS);
 }
 
 /* Whether there is a row; raises on an error. */
@@ -131,15 +138,29 @@ static void push_column(lua_State *L, sqlite3_stmt *q, int i)
     }
 }
 
-/* Push the row that the statement stands on, with the shape at index. */
-static void push_row(lua_State *L, struct agon_statement *st, int shape)
+/* A value of the row that the statement stands on, or of a known one. */
+static void push_cell(lua_State *L, struct agon_statement *st, struct sqlite3_value *const *known,
+                      int i)
+{
+    if (!known) {
+        push_column(L, agon_statement_sqlite(st), i);
+        return;
+    }
+    agon_world_push_value(L, known[i], NULL);
+    if (lua_type(L, -1) == LUA_TSTRING)
+        agon_script_charge(L, (int64_t)(lua_rawlen(L, -1) / 32));
+}
+
+/* Push the row that the statement stands on, or a known one, with the shape at index. */
+static void push_row(lua_State *L, struct agon_statement *st, struct sqlite3_value *const *known,
+                     int shape)
 {
     int n = agon_statement_n_columns(st);
     const char *const *names = agon_statement_names(st);
     agon_script_charge(L, 1 + n);
     lua_createtable(L, 0, n);
     for (int i = 0; i < n; i++) {
-        push_column(L, agon_statement_sqlite(st), i);
+        push_cell(L, st, known, i);
         lua_setfield(L, -2, names[i]);
     }
     lua_pushvalue(L, shape);
@@ -154,47 +175,77 @@ static void push_shape(lua_State *L, struct agon_statement *st)
 static int world_rows(lua_State *L)
 {
     struct agon_statement *st = statement_start(L, false, "rows");
+    struct agon_world *w = host_of(L)->world;
+    const struct agon_memo_rows *known = agon_memo_find(w, st, true);
     lua_settop(L, 0);
     lua_newtable(L);
     push_shape(L, st);
     lua_Integer n = 0;
-    while (statement_next(L, st)) {
+    while (known ? n < known->n_rows : statement_next(L, st)) {
         if (n == AGON_WORLD_ROWS_MAX)
             luaL_error(L, "SQL: over %d rows; narrow it with WHERE or LIMIT", AGON_WORLD_ROWS_MAX);
-        push_row(L, st, 2);
+        if (!known)
+            agon_memo_row(w, st);
+        push_row(L, st, known ? known->cells + n * known->n_columns : NULL, 2);
         lua_rawseti(L, 1, ++n);
     }
-    statement_finish(L, st);
+    statement_finish(L, st, known);
     lua_settop(L, 1);
     if (n == 0)
         agon_codec_mark_list(L);
     return 1;
 }
 
+/* The first row of (world, sql, ...), which leave the stack. *ret_row: a known one, or NULL for the
+ * one that the statement stands on. Returns whether there is one. */
+static bool first_row(lua_State *L, const char *name, struct agon_statement **ret_st,
+                      const struct agon_memo_rows **ret_known,
+                      struct sqlite3_value *const **ret_row)
+{
+    struct agon_statement *st = statement_start(L, false, name);
+    struct agon_world *w = host_of(L)->world;
+    const struct agon_memo_rows *known = agon_memo_find(w, st, false);
+    lua_settop(L, 0);
+    *ret_st = st;
+    *ret_known = known;
+    *ret_row = known ? known->cells : NULL;
+    if (known)
+        return known->n_rows > 0;
+    if (!statement_next(L, st))
+        return false;
+    agon_memo_row(w, st);
+    return true;
+}
+
 static int world_row(lua_State *L)
 {
-    struct agon_statement *st = statement_start(L, false, "row");
-    lua_settop(L, 0);
-    if (statement_next(L, st)) {
+    struct agon_statement *st;
+    const struct agon_memo_rows *known;
+    struct sqlite3_value *const *row;
+    if (first_row(L, "row", &st, &known, &row)) {
         push_shape(L, st);
-        push_row(L, st, 1);
+        push_row(L, st, row, 1);
     } else {
         lua_pushnil(L);
     }
-    statement_finish(L, st);
+    statement_finish(L, st, known);
     return 1;
 }
 
 /* NULL is nil here: `world:value(...) or 0` says what it means. */
 static int world_value(lua_State *L)
 {
-    struct agon_statement *st = statement_start(L, false, "value");
-    lua_settop(L, 0);
-    if (statement_next(L, st) && sqlite3_column_type(agon_statement_sqlite(st), 0) != SQLITE_NULL)
-        push_column(L, agon_statement_sqlite(st), 0);
+    struct agon_statement *st;
+    const struct agon_memo_rows *known;
+    struct sqlite3_value *const *row;
+    bool any = first_row(L, "value", &st, &known, &row);
+    sqlite3_stmt *q = agon_statement_sqlite(st);
+    int type = !any ? SQLITE_NULL : row ? sqlite3_value_type(row[0]) : sqlite3_column_type(q, 0);
+    if (type != SQLITE_NULL)
+        push_cell(L, st, row, 0);
     else
         lua_pushnil(L);
-    statement_finish(L, st);
+    statement_finish(L, st, known);
     return 1;
 }
 
@@ -209,7 +260,7 @@ static int world_exec_lua(lua_State *L)
     while (statement_next(L, st))
         continue; /* rows of RETURNING; read what was written with a SELECT */
     int64_t changes = sqlite3_changes64(sqlite3_db_handle(agon_statement_sqlite(st)));
-    statement_finish(L, st);
+    statement_finish(L, st, NULL);
     lua_pushinteger(L, changes);
     return 1;
 }
