@@ -38,9 +38,7 @@ static const char corpus_schema[] =
     "CREATE TABLE events(environment TEXT NOT NULL, seq INTEGER NOT NULL, stage TEXT NOT NULL,"
     " kind TEXT NOT NULL, detail TEXT NOT NULL, PRIMARY KEY(environment, seq)) STRICT;"
     "CREATE TABLE timing_runs(id INTEGER PRIMARY KEY, began TEXT NOT NULL, ended TEXT,"
-    " wall_ms INTEGER, tokens INTEGER, program TEXT NOT NULL, command TEXT NOT NULL) STRICT;"
+    " wall_ms INTEGER, tokens INTEGER) STRICT;"
     "CREATE TABLE timing_stages(environment TEXT NOT NULL, stage TEXT NOT NULL,"
     " sample INTEGER NOT NULL, ended TEXT NOT NULL, wall_ms INTEGER NOT NULL,"
-    " PRIMARY KEY(environment, stage, sample)) STRICT;"
-    "CREATE TABLE timing_incidents(id INTEGER PRIMARY KEY, at TEXT NOT NULL,"
-    " environment TEXT NOT NULL, what TEXT NOT NULL) STRICT;";
+    " PRIMARY KEY(environment, stage, sample)) STRICT;";

@@ -3,6 +3,7 @@
 
 #include "base/json.h"
 #include "base/log.h"
+#include "pipelines/corpus_internal.h"
 #include "pipelines/dedup.h"
 #include "pipelines/job_internal.h"
 #include "pipelines/rollout_row.h"
@@ -297,16 +298,56 @@ static int run_jobs(struct agon_run *run, struct jobs *jobs, struct agon_err *er
     return r;
 }
 
+/* The clock's side of this process's work: a row that begins now ... */
+static int timing_begin(struct agon_run *run, int64_t *ret_id, struct agon_err *err)
+{
+    char now[32];
+    struct agon_query *q AGON_AUTO(agon_query_freep) = NULL;
+    int r = agon_query_new(&q, agon_corpus_db(run->corpus),
+                           "INSERT INTO timing_runs(began) VALUES(?1) RETURNING id", err);
+    if (r)
+        return r;
+    agon_now_text(now);
+    agon_query_text(q, 1, now);
+    if ((r = agon_query_next(q, err)) < 0)
+        return r;
+    *ret_id = agon_query_get_int(q, 0);
+    return agon_query_run(q, err);
+}
+
+/* ... and says in the end how long it took and how many tokens it generated. */
+static int timing_end(struct agon_run *run, int64_t id, struct agon_err *err)
+{
+    char now[32];
+    struct agon_query *q AGON_AUTO(agon_query_freep) = NULL;
+    int r = agon_query_new(&q, agon_corpus_db(run->corpus),
+                           "UPDATE timing_runs SET ended = ?2, wall_ms = ?3, tokens = ?4 WHERE id = ?1",
+                           err);
+    if (r)
+        return r;
+    agon_now_text(now);
+    agon_query_int(q, 1, id);
+    agon_query_text(q, 2, now);
+    agon_query_int(q, 3, agon_run_clock_ms() - run->began_ms);
+    agon_query_int(q, 4, run->tokens);
+    return agon_query_run(q, err);
+}
+
 int agon_run_all(struct agon_run *run, struct agon_err *err)
 {
     struct jobs jobs = {.n_max = (int)run->o.jobs};
     jobs.items = calloc((size_t)jobs.n_max, sizeof(*jobs.items));
     if (!jobs.items)
         return agon_fail(err, AGON_ENOMEM, "run: out of memory");
-    int r = run_jobs(run, &jobs, err);
+    int64_t timing = 0;
+    int r = timing_begin(run, &timing, err);
+    if (!r)
+        r = run_jobs(run, &jobs, err);
     for (int i = 0; i < jobs.n; i++)
         agon_job_free(jobs.items[i]);
     free(jobs.items);
     agon_progress_end();
-    return r ? r : agon_dedup(run->corpus, err);
+    if (!r)
+        r = agon_dedup(run->corpus, err);
+    return r ? r : timing_end(run, timing, err);
 }

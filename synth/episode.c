@@ -63,6 +63,20 @@ static int segment_begin(struct agon_episode *e, const json_t *head, struct agon
     return 0;
 }
 
+static int episode_end(struct agon_episode *e, enum agon_episode_end end)
+{
+    e->report.end = end;
+    agon_session_free(AGON_STEAL(e->session));
+    return AGON_EPISODE_ENDED;
+}
+
+/* Messages that the model does not take: they are over its window. */
+static int episode_overflow(struct agon_episode *e, const struct agon_err *why)
+{
+    snprintf(e->report.reason, sizeof(e->report.reason), "%.255s", why->text);
+    return episode_end(e, AGON_EPISODE_WINDOW);
+}
+
 int agon_episode_new(struct agon_episode **ret, const struct agon_episode_options *o,
                      struct agon_err *err)
 {
@@ -75,19 +89,17 @@ int agon_episode_new(struct agon_episode **ret, const struct agon_episode_option
         int half = agon_model_window(o->model) / 2;
         e->o.sampling.tokens_max = half < TURN_TOKENS_MAX ? half : TURN_TOKENS_MAX;
     }
-    int r = o->prefix ? agon_session_fork(&e->session, o->prefix, err)
-                      : agon_session_new(&e->session, o->model, AGON_THINKING_ON, o->head, err);
-    if (r || (r = segment_begin(e, o->head, err)))
+    struct agon_err why = {0};
+    int r = o->prefix ? agon_session_fork(&e->session, o->prefix, &why)
+                      : agon_session_new(&e->session, o->model, AGON_THINKING_ON, o->head, &why);
+    if (r == AGON_EINPUT)
+        (void)episode_overflow(e, &why);
+    else if (r)
+        return agon_fail(err, r, "%s: %s", o->key, why.text);
+    if ((r = segment_begin(e, o->head, err)))
         return agon_err_in(err, r, "%s", o->key);
     *ret = AGON_STEAL(e);
     return 0;
-}
-
-static int episode_end(struct agon_episode *e, enum agon_episode_end end)
-{
-    e->report.end = end;
-    agon_session_free(AGON_STEAL(e->session));
-    return AGON_EPISODE_ENDED;
 }
 
 static int episode_sample(struct agon_episode *e, struct agon_err *err)
@@ -248,21 +260,49 @@ static int calls_run(struct agon_episode *e, const json_t *calls, json_t *messag
 
 /* ---- turns ------------------------------------------------------------------- */
 
-/* The window is nearly full: go on in a fresh session with less of the past. */
+/* The window is full, or nearly: go on in a fresh session with less of the past. 0, or
+ * AGON_EPISODE_ENDED where even that is over the window. */
 static int episode_reset(struct agon_episode *e, struct agon_err *err)
 {
+    struct agon_err why = {0};
     size_t n_head = json_array_size(e->o.head);
     json_auto_t *kept = agon_context_shrink(e->o.context, e->segment, n_head);
     if (!kept)
         return agon_fail(err, AGON_ENOMEM, "%s: out of memory", e->key);
-    if (json_array_size(kept) == json_array_size(e->segment))
-        return 0; /* a single turn fills the window: nothing to discard */
     agon_session_free(AGON_STEAL(e->session));
-    int r = agon_session_new(&e->session, e->o.model, AGON_THINKING_ON, kept, err);
-    if (r || (r = segment_begin(e, kept, err)))
-        return agon_err_in(err, r, "%s: context reset", e->key);
+    int r = agon_session_new(&e->session, e->o.model, AGON_THINKING_ON, kept, &why);
+    if (r == AGON_EINPUT)
+        return episode_overflow(e, &why);
+    if (r)
+        return agon_fail(err, r, "%s: context reset: %s", e->key, why.text);
     e->report.resets++;
-    return 0;
+    return segment_begin(e, kept, err);
+}
+
+/* Is there more than one turn in this segment, so that something can go? */
+static bool has_past(const struct agon_episode *e)
+{
+    size_t i;
+    json_t *message;
+    int n = 0;
+    json_array_foreach(e->segment, i, message)
+        n += strcmp(agon_json_text(message, "role", ""), "assistant") == 0;
+    return n > 1 || e->o.context == AGON_CONTEXT_DISCARD_ALL;
+}
+
+/* Hand the results to the session, and make room where it runs short. */
+static int episode_append(struct agon_episode *e, const json_t *results, struct agon_err *err)
+{
+    struct agon_err why = {0};
+    int r = agon_session_append(e->session, results, &why);
+    if (r && r != AGON_EINPUT)
+        return agon_fail(err, r, "%s: %s", e->key, why.text);
+    bool full = r || agon_context_full(agon_session_tokens(e->session),
+                                       agon_model_window(e->o.model));
+    bool can_reset = e->o.context != AGON_CONTEXT_NONE && has_past(e);
+    if (full && can_reset)
+        return episode_reset(e, err);
+    return r ? episode_overflow(e, &why) : 0;
 }
 
 static int turn_ok(struct agon_episode *e, json_t *message, struct agon_err *err)
@@ -286,12 +326,7 @@ static int turn_ok(struct agon_episode *e, json_t *message, struct agon_err *err
     e->attempt = 0;
     if (++e->turn >= e->o.turns_max)
         return episode_end(e, AGON_EPISODE_TURNS);
-    if ((r = agon_session_append(e->session, results, err)))
-        return agon_err_in(err, r, "%s", e->key);
-    if (e->o.context != AGON_CONTEXT_NONE &&
-        agon_context_full(agon_session_tokens(e->session), agon_model_window(e->o.model)))
-        return episode_reset(e, err);
-    return 0;
+    return episode_append(e, results, err);
 }
 
 /* A completion that can't stand in the history: once more, or the end. What was

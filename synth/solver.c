@@ -121,8 +121,10 @@ int agon_solver_new(struct agon_solver **ret, const struct agon_solver_options *
     s->next_index = s->n_taken = o->n_done;
     s->n_passed = o->n_passed;
     int r = solver_tools(s, err);
-    if (r || (r = solver_head(s, err)) ||
-        (r = agon_session_new(&s->prefix, o->model, AGON_THINKING_ON, s->head, err)))
+    if (r || (r = solver_head(s, err)))
+        return agon_err_in(err, r, "%s", o->key);
+    r = agon_session_new(&s->prefix, o->model, AGON_THINKING_ON, s->head, err);
+    if (r && r != AGON_EINPUT) /* over the window: each rollout will say so */
         return agon_err_in(err, r, "%s", o->key);
     *ret = AGON_STEAL(s);
     return 0;

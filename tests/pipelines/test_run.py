@@ -91,6 +91,40 @@ check(done.returncode == 0 and set(ended) == {reference},
 left = os.listdir(os.path.join(tmp, "killed", "work"))
 check(not left, "nothing of the dead drivers is left", left)
 
+# ---- several categories
+cats = os.path.join(tmp, "cats.txt")
+with open(cats, "w") as f:
+    f.write("# three on one table\ncars_a: road tests of cars\ncars_b: fuel consumption of cars\n"
+            "cars_c: design and power of cars\n")
+
+
+def several(corpus, *more):
+    return run([agon, "synth", "general", "--corpus", os.path.join(tmp, corpus), "--categories", cats, "--source", docs,
+                "--model", program, "--levels", "2", "--rollouts", "4"] + list(more))
+
+
+one, many = several("one", "--jobs", "1"), several("many", "--jobs", "8", "--parallel", "5")
+check(one.returncode == 0 and many.returncode == 0 and digest("one") == digest("many"),
+      "categories side by side make what they make one after another", one.stderr + many.stderr)
+done = run([agon, "log", os.path.join(tmp, "one"), "--kind", "duplicate"])
+check("cars_c" in done.stdout and "cars_a 1 " not in done.stdout, "near-duplicates across environments leave, the later ones",
+      done.stdout)
+check(run([agon, "verify", os.path.join(tmp, "one")]).returncode == 0, "what is left verifies")
+parts = [several("rank%d" % r, "--rank", str(r), "--ranks", "2") for r in range(2)]
+listed = [run([agon, "ls", os.path.join(tmp, "rank%d" % r)]).stdout for r in range(2)]
+check(all(p.returncode == 0 for p in parts) and sorted(re.findall(r"^cars_.", "".join(listed), re.M)) == ["cars_a", "cars_b", "cars_c"],
+      "ranks split the categories", listed)
+
+# ---- never passed
+done = run(command("hopeless", program + " --mistakes 0 --solver-mistakes 1", "--rollouts-max", "30", levels=1))
+check(done.returncode == 0 and "0 of 1 tasks kept" in done.stdout, "a task that is never passed is not kept", done.stdout)
+done = run([agon, "ls", os.path.join(tmp, "hopeless"), "cars"])
+check("0/30" in done.stdout and "no pass in 30 rollouts" in done.stdout, "its rollouts went on to the most", done.stdout)
+done = run(command("rare", program + " --mistakes 0 --solver-mistakes 0.9", "--rollouts-max", "60", levels=1))
+done = run([agon, "ls", os.path.join(tmp, "rare"), "cars"])
+found = re.search(r" (\d+)/(\d+) ", done.stdout)
+check(found and (int(found[2]) == 8 or found[1] == "1"), "beyond the first rollouts the first pass is the last", done.stdout)
+
 # ---- two drivers
 slow = subprocess.Popen(command("shared", program + " --mistakes 0 --sleep 0.3"), stdout=subprocess.DEVNULL,
                         stderr=subprocess.DEVNULL)

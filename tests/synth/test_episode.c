@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 static struct agon_err err;
+static enum agon_context context; /* of the episodes that begin */
 
 /* An episode with two tools: echo gives its argument back, stop ends the episode. */
 struct stage {
@@ -73,7 +74,7 @@ static bool stage_begin(struct stage *s, const char *turns, int turns_max, int t
                                      .turns_max = turns_max,
                                      .tries_max = tries_max,
                                      .key = "test/stage/0",
-                                     .context = AGON_CONTEXT_NONE};
+                                     .context = context};
     agon_rng_init(&o.rng, 1);
     return agon_episode_new(&s->episode, &o, &err) == 0;
 }
@@ -193,6 +194,26 @@ TEST(a_solvers_malformed_turn_is_final)
     EXPECT(report->end == AGON_EPISODE_MALFORMED && report->turns == 0 && report->reason[0]);
     const json_t *segment = json_array_get(report->segments, 0);
     EXPECT_HAS(agon_json_text(json_array_get(segment, 2), "malformed", ""), "no end of thinking");
+    stage_end(&s);
+}
+
+/* Sixteen results of a page each, together over 80% of the window. */
+#define FLOOD LONG("") "," LONG("") "," LONG("") "," LONG("") "," LONG("") "," LONG("") "," LONG("") "," LONG("")
+TEST(a_full_window_goes_on_in_a_new_segment)
+{
+    struct stage s;
+    context = AGON_CONTEXT_DISCARD_75;
+    bool begun = stage_begin(&s, "[" TURN(FLOOD "," FLOOD) "," TURN(ECHO("a")) "," TURN(ECHO("b")) "]", 9, 1);
+    context = AGON_CONTEXT_NONE;
+    REQUIRE(begun);
+    const struct agon_episode_report *report = stage_run(&s);
+    REQUIRE(report);
+    EXPECT(report->resets == 1 && json_array_size(report->segments) == 2);
+    const json_t *first = json_array_get(report->segments, 0), *second = json_array_get(report->segments, 1);
+    EXPECT(json_array_size(first) == 2 + 17 + 2);
+    EXPECT(json_array_size(second) >= 4 && json_array_size(second) < json_array_size(first));
+    EXPECT(json_equal(json_array_get(first, 1), json_array_get(second, 1)));
+    EXPECT_HAS(agon_json_text(json_array_get(second, 3), "content", ""), "a");
     stage_end(&s);
 }
 
