@@ -162,7 +162,7 @@ int agon_session_call(struct agon_env_cell *cell, struct agon_str tool, struct a
             return again;
         if (r == 0) { /* it caught the error, but its writes are gone */
             agon_buf_reset(&cell->result);
-            agon_buf_adds(&cell->result, "SQL went over a limit");
+            agon_buf_adds(&cell->result, "SQL rolled back all that the call had written");
         }
         return AGON_SESSION_ERROR;
     }

@@ -180,7 +180,8 @@ enum agon_step agon_statement_step(struct agon_statement *st, struct agon_err *e
 {
     struct agon_world *w = st->world;
     if (agon_world_lost(w)) {
-        agon_fail(err, AGON_STEP_LIMIT, "SQL went over a limit before");
+        agon_fail(err, AGON_STEP_LIMIT,
+                  "SQL: an earlier statement of this call rolled everything back");
         return AGON_STEP_LIMIT;
     }
     if (!st->busy) {

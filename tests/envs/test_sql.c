@@ -54,7 +54,7 @@ static const char *refusal(struct open_env *o, const char *tool, const char *sql
     free(arguments);
     double seconds = (double)(to.tv_sec - from.tv_sec) + (double)(to.tv_nsec - from.tv_nsec) / 1e9;
     if (!EXPECT(r == AGON_TOOL_ERROR) || !EXPECT(seconds < 5))
-        printf("# %.60s: %d in %.1f s: %s\n", sql, r, seconds,
+        printf("# %.60s: %d in %.1f s: %.300s\n", sql, r, seconds,
                r < 0 ? o->err.text : agon_buf_text(&o->out));
     return agon_buf_text(&o->out);
 }
@@ -182,6 +182,70 @@ TEST(endless_statements_end_and_a_lost_transaction_is_made_again)
     expect_call(&o, o.in, "q", "{\"sql\": \"SELECT id, guest FROM booking\"}", 0,
                 "[{\"id\": 7, \"guest\": \"Li\"}]");
     EXPECT(json_array_size(agon_instance_writes(o.in)) == 1);
+}
+
+TEST(a_conflict_that_rolls_everything_back_takes_no_earlier_write_with_it)
+{
+    START(o, open_tools);
+    static const char conflict[] =
+        "INSERT OR ROLLBACK INTO hotel (id, name, city) VALUES (9, 'Corso', 'Rom')";
+    expect_call(&o, o.in, "x", "{\"sql\": \"INSERT INTO booking VALUES (7, 1, 'Li', 2)\"}", 0, "1");
+    EXPECT_HAS(refusal(&o, "x", conflict), "UNIQUE constraint failed");
+    EXPECT_HAS(refusal(&o, "caught", conflict), "rolled back");
+    expect_call(&o, o.in, "q", "{\"sql\": \"SELECT id, guest FROM booking\"}", 0,
+                "[{\"id\": 7, \"guest\": \"Li\"}]");
+}
+
+/* A solution that loses its transaction again and again ends, in the same way each time. */
+TEST(a_run_has_one_budget_however_often_it_is_thrown_back)
+{
+    START(o, open_tools);
+    static const char solution[] =
+        "return function(tools)\n"
+        "  for i = 1, 20 do tools.x{sql = \"INSERT INTO booking VALUES (\" .. i .. \", 1, 'Li', "
+        "2)\"} end\n"
+        "  local failed = 0\n"
+        "  for i = 1, 1000 do\n"
+        "    local ok = pcall(tools.x, {sql = \"INSERT INTO booking (hotel_id, guest, nights) WITH "
+        "RECURSIVE n(i) AS\"\n"
+        "      .. \" (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT 1, 'x', i FROM n\"})\n"
+        "    if not ok then failed = failed + 1 end\n"
+        "  end\n"
+        "  return {failed, #tools.q{sql = 'SELECT id FROM booking'}}\n"
+        "end\n";
+    char first[300] = "";
+    for (int i = 0; i < 2; i++) {
+        struct agon_solved solved AGON_AUTO(agon_solved_deinit) = {0};
+        struct timespec from, to;
+        clock_gettime(CLOCK_MONOTONIC, &from);
+        int r = agon_runtime_solve(o.rt, agon_str(solution), NULL, &solved, &o.out, &o.err);
+        clock_gettime(CLOCK_MONOTONIC, &to);
+        char *answer = solved.answer ? json_dumps(solved.answer, 0) : strdup(agon_buf_text(&o.out));
+        printf("# %d %.200s after %ld s\n", r, r < 0 ? o.err.text : answer,
+               (long)(to.tv_sec - from.tv_sec));
+        EXPECT(r >= 0 && to.tv_sec - from.tv_sec < 20);
+        if (i)
+            EXPECT_TEXT(answer, first);
+        snprintf(first, sizeof(first), "%s", answer);
+        free(answer);
+        agon_runtime_renew(o.rt);
+    }
+}
+
+TEST(statements_that_eat_memory_end)
+{
+    START(o, open_tools);
+    static const char *const cases[] = {
+        "WITH RECURSIVE n(i, s) AS (SELECT 1, replace(hex('abcdefghijklmnop'), '6', "
+        "hex('0123456789abcdef')) UNION ALL"
+        " SELECT i + 1, CASE WHEN length(s) < 1000000 THEN s || s ELSE s END FROM n WHERE i < 5000)"
+        " SELECT count(*) AS c FROM (SELECT s || i AS t FROM n ORDER BY t)",
+        "WITH RECURSIVE n(i, s) AS (SELECT 1, 'x' UNION ALL SELECT i + 1, s || s FROM n WHERE i < "
+        "60) SELECT s FROM n",
+    };
+    EXPECT_TEXT(refusal(&o, "q", cases[0]), "SQL ran out of memory");
+    EXPECT_HAS(refusal(&o, "q", cases[1]), "string or blob too big");
+    expect_untouched(&o);
 }
 
 static char *repeat(const char *text, int n, const char *end)
