@@ -338,6 +338,7 @@ int agon_script_protect(struct agon_script *s, int (*fn)(lua_State *L, void *arg
         s->text[0] = '\0';
         s->hooks = 0;
         s->overdue = false;
+        agon_worker_beat(); /* an op may make thousands of entries too short for the hook */
         lua_sethook(L, script_hook, LUA_MASKCOUNT, HOOK_STEPS);
     }
     s->depth++;

@@ -169,12 +169,45 @@ OP(lua)
     return r < 0 ? r : 0;
 }
 
+static int nothing(lua_State *L, void *arg)
+{
+    (void)arg;
+    lua_settop(L, 0);
+    return 0;
+}
+
+/* No attack: two seconds of entries that are each too short for the count hook. */
+OP(busy)
+{
+    UNUSED;
+    struct agon_script *s AGON_AUTO(agon_script_freep) = NULL;
+    char why[64];
+    struct timespec start, now;
+    int r = agon_script_new(&s, NULL, err);
+    clock_gettime(CLOCK_MONOTONIC, &start);
+    do {
+        for (int i = 0; r == 0 && i < 1000; i++)
+            r = agon_script_protect(s, nothing, NULL, why, sizeof(why), err);
+        clock_gettime(CLOCK_MONOTONIC, &now);
+    } while (r == 0 && now.tv_sec - start.tv_sec < 3);
+    return r;
+}
+
 int main(int argc, char **argv)
 {
-    static const struct agon_worker_op ops[] = {
-        {"hang", op_hang},     {"crash", op_crash}, {"abort", op_abort}, {"exit", op_exit},
-        {"raw", op_raw},       {"flood", op_flood}, {"noise", op_noise}, {"escape", op_escape},
-        {"memory", op_memory}, {"seed", op_seed},   {"lua", op_lua},     {0}};
+    static const struct agon_worker_op ops[] = {{"hang", op_hang},
+                                                {"crash", op_crash},
+                                                {"abort", op_abort},
+                                                {"exit", op_exit},
+                                                {"raw", op_raw},
+                                                {"flood", op_flood},
+                                                {"noise", op_noise},
+                                                {"escape", op_escape},
+                                                {"memory", op_memory},
+                                                {"seed", op_seed},
+                                                {"lua", op_lua},
+                                                {"busy", op_busy},
+                                                {0}};
     static const struct agon_worker_op *const tables[] = {ops, NULL};
     struct agon_worker_options o = {.tables = tables,
                                     .bytes_max = argc > 1 ? strtoull(argv[1] + 7, NULL, 10) : 0,

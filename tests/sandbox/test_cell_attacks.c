@@ -127,3 +127,9 @@ TEST(an_entry_that_spends_too_little_fuel_loses_the_cell)
 {
     LOST("lua", agon_str("while true do end"), "no heartbeat for");
 }
+
+TEST(many_short_entries_are_no_hang)
+{
+    struct agon_buf reply AGON_AUTO(agon_buf_deinit) = AGON_BUF(64);
+    EXPECT(call("busy", agon_str(""), &reply) == 0);
+}
