@@ -33,6 +33,7 @@ int agon_verb_model_logits(int argc, char **argv);
 int agon_verb_model_encode(int argc, char **argv);
 int agon_verb_model_parse(int argc, char **argv);
 int agon_verb_model_tokenize(int argc, char **argv);
+int agon_verb_model_dequantize(int argc, char **argv);
 
 /* A verb and, in a list that ends with {0}, its group. */
 struct agon_verb {

@@ -9,6 +9,7 @@ static const struct agon_verb verbs[] = {
     {"logits", agon_verb_model_logits, "what a checkpoint says of a list of ids"},
     {"info", agon_verb_model_info, "what a checkpoint is"},
     {"bench", agon_verb_model_bench, "how fast a checkpoint runs here"},
+    {"dequantize", agon_verb_model_dequantize, "write the BF16 twin of an FP8 checkpoint"},
     {0},
 };
 

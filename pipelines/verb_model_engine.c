@@ -1,11 +1,12 @@
 /*
- * agon model info, bench, logits, tokenize: windows into a local checkpoint, so that anyone can
- * hold it against another implementation. logits and tokenize read standard input. Every
+ * agon model info, bench, logits, tokenize, dequantize: windows into a local checkpoint, so that
+ * anyone can hold it against another implementation. logits and tokenize read standard input. Every
  * refusal is one line on stderr.
  */
 #include "base/file.h"
 #include "base/json.h"
 #include "model/bench.h"
+#include "model/dequantize.h"
 #include "model/jsontext.h"
 #include "model/local.h"
 #include "model/safetensors.h"
@@ -419,4 +420,19 @@ int agon_verb_model_bench(int argc, char **argv)
                           argv, &n, &status))
         return status;
     return bench(argv[1], &o, &err) ? agon_verb_fail("bench", &err) : AGON_EXIT_OK;
+}
+
+/* ---- dequantize ----------------------------------------------------------------------- */
+
+int agon_verb_model_dequantize(int argc, char **argv)
+{
+    static const struct agon_opt none[] = {{0}};
+    struct agon_err err = {0};
+    int n, status;
+    if (agon_verb_options(none, NULL, "agon model dequantize DIR OUT",
+                          "Writes the BF16 twin of an FP8 checkpoint, for other implementations.",
+                          2, 2, argc, argv, &n, &status))
+        return status;
+    return agon_dequantize(argv[1], argv[2], &err) ? agon_verb_fail("dequantize", &err)
+                                                   : AGON_EXIT_OK;
 }

@@ -2,6 +2,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "model/checkpoint.h"
+#include "model/dequantize.h"
 #include "model/safetensors.h"
 #include "tests/model/random_checkpoint.h"
 #include "tests/test.h"
@@ -167,6 +168,38 @@ TEST(fp8_blocks_are_scaled_with_partial_blocks_at_the_edges)
     EXPECT(worst > 0 && worst < largest / 16); /* three bits of mantissa */
     agon_checkpoint_free(c);
     agon_checkpoint_free(exact);
+}
+
+TEST(the_bf16_twin_holds_the_rounded_products_of_codes_and_scales)
+{
+    struct random_checkpoint r = small;
+    struct agon_checkpoint *c = NULL, *twin = NULL;
+    struct agon_err err;
+    char out[80];
+    r.dtype = AGON_E4M3;
+    r.hidden = 200;
+    r.n_shards = 2;
+    REQUIRE(folder_make(&r));
+    (void)snprintf(out, sizeof(out), "%s/twin", dir);
+    if (!EXPECT(agon_dequantize(dir, out, &err) == 0))
+        printf("# %s\n", err.text);
+    REQUIRE(loads(&c));
+    REQUIRE(agon_checkpoint_load(&twin, out, &err) == 0);
+    EXPECT(c->config.fp8 && !twin->config.fp8);
+    const struct agon_matrix *a = &c->layers[2].experts[1].gate_up,
+                             *b = &twin->layers[2].experts[1].gate_up;
+    REQUIRE(a->dtype == AGON_E4M3 && b->dtype == AGON_BF16 && a->n == b->n);
+    for (int i = 0; i < a->n; i++)
+        for (int j = 0; j < a->k; j++)
+            EXPECT(agon_bf16_decode(agon_bf16_encode(agon_matrix_at(a, i, j))) ==
+                   agon_matrix_at(b, i, j));
+    EXPECT(c->norm[3] == twin->norm[3]);
+    agon_checkpoint_free(c);
+    agon_checkpoint_free(twin);
+    patch("model-0.safetensors", "up_proj.weight_scale_inv", "up_proj.weight_scale_xxx");
+    EXPECT(agon_dequantize(dir, out, &err) == AGON_EINPUT);
+    EXPECT_HAS(err.text, "weight_scale");
+    folder_remove();
 }
 
 TEST(bf16_and_tied_checkpoints_load)
