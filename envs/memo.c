@@ -61,9 +61,16 @@ void world_memo_free(struct agon_world *w)
     w->memo = NULL;
 }
 
-/* The key, owned by the caller, or NULL where there is none that is short enough. */
+void agon_memo_skip(struct agon_statement *st)
+{
+    st->no_memo = true;
+}
+
+/* The key, owned by the caller, or NULL where there is none that is exact and short enough. */
 static char *memo_key(struct agon_statement *st, bool all)
 {
+    if (st->no_memo)
+        return NULL;
     char *key = NULL, *sql = sqlite3_expanded_sql(st->stmt);
     if (sql && strlen(sql) <= BYTES_MAX && asprintf(&key, "%c%s", all ? 'a' : 'f', sql) < 0)
         key = NULL;

@@ -27,6 +27,9 @@ struct agon_memo_rows {
  */
 const struct agon_memo_rows *agon_memo_find(struct agon_world *w, struct agon_statement *st,
                                             bool all);
+/* A parameter of this run is a number that the statement's text will not show to the last bit
+ * (SQLite writes 15 digits): the run is neither kept nor replaced. */
+void agon_memo_skip(struct agon_statement *st);
 /* The row on which the statement stands. */
 void agon_memo_row(struct agon_world *w, struct agon_statement *st);
 /* The statement ended after so many operations. */

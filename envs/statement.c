@@ -152,6 +152,7 @@ int agon_statement_get(struct agon_statement **ret, struct agon_world *w, enum a
             world_flush_statements(w);
         HASH_ADD_KEYPTR(hh, *cache, st->sql, sql.size, st);
     }
+    st->no_memo = false;
     *ret = st;
     return 0;
 }

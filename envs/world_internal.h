@@ -19,6 +19,7 @@ struct agon_statement {
     int n_columns;
     const char **names; /* owned array of owned names */
     uint8_t *reads;     /* a byte for each column of the world */
+    bool no_memo; /* with the parameters of this run */
     bool busy;          /* stepped and not ended */
     UT_hash_handle hh;
 };

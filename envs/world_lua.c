@@ -9,6 +9,8 @@
 #include <lua.h>
 #include <math.h>
 #include <sqlite3.h>
+#include <stdio.h>
+#include <stdlib.h>
 
 enum { FUEL_STATEMENT = 20, FUEL_OPS = 8 }; /* a statement; so many operations for one unit */
 
@@ -53,6 +55,14 @@ static void bind_one(lua_State *L, sqlite3_stmt *q, int param, int index)
         luaL_error(L, "parameter %d cannot be bound", param);
 }
 
+/* Whether 15 digits say all of a number. */
+static bool is_short(double number)
+{
+    char text[40];
+    snprintf(text, sizeof(text), "%.15g", number);
+    return strtod(text, NULL) == number;
+}
+
 /* (world, sql, ...) on the stack: the statement, its parameters bound. */
 static struct agon_statement *statement_start(lua_State *L, bool writes, const char *name)
 {
@@ -73,8 +83,12 @@ static struct agon_statement *statement_start(lua_State *L, bool writes, const c
     int wanted = sqlite3_bind_parameter_count(q), given = lua_gettop(L) - 2;
     if (wanted != given)
         luaL_error(L, "SQL: the statement has %d parameters, %d given", wanted, given);
-    for (int i = 1; i <= wanted; i++)
+    for (int i = 1; i <= wanted; i++) {
         bind_one(L, q, i, i + 2);
+        bool real = lua_type(L, i + 2) == LUA_TNUMBER && !lua_isinteger(L, i + 2);
+        if (real && !is_short(lua_tonumber(L, i + 2)))
+            agon_memo_skip(st);
+    }
     return st;
 }
 

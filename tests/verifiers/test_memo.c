@@ -208,3 +208,14 @@ TEST(a_perturbed_world_is_read_anew)
     REQUIRE(agon_world_perturb(s.world, 0, 0, NULL, 0, &s.err) == 0);
     EXPECT(judge(&s, "\"name 1\"").pass);
 }
+
+/* SQLite writes a bound number with 15 digits: two numbers that differ later are not one. */
+TEST(numbers_that_differ_in_the_last_bit_are_not_taken_for_each_other)
+{
+    struct setting s AGON_AUTO(setting_deinit) = {0};
+    REQUIRE(setting_init(&s, "check{ name='a', text='t', run=function(world, answer)"
+                             " return world:value('SELECT ?', answer) == answer end }"));
+    EXPECT(judge(&s, "0.3").pass);
+    EXPECT(judge(&s, "0.30000000000000004").pass);
+    EXPECT(judge(&s, "0.3").pass);
+}
