@@ -18,6 +18,7 @@ struct agon_runtime {
     json_t *signatures;      /* owned; what env.open answered */
     struct agon_tool *tools; /* owned; borrow from signatures */
     int n_tools;
+    bool gave_up; /* the last request ended CELLS_MAX cells */
 };
 
 struct agon_instance {
@@ -36,6 +37,11 @@ static void runtime_drop_cell(struct agon_runtime *rt)
 void agon_runtime_renew(struct agon_runtime *rt)
 {
     runtime_drop_cell(rt);
+}
+
+bool agon_runtime_gave_up(const struct agon_runtime *rt)
+{
+    return rt->gave_up;
 }
 
 /* One request to the cell at hand, with env.open before it where there is none. AGON_CELL_LOST: try
@@ -59,12 +65,14 @@ int agon_runtime_request(struct agon_runtime *rt, const char *op, struct agon_st
                          struct agon_buf *reply, struct agon_err *err)
 {
     char lost[128] = "";
+    rt->gave_up = false;
     for (int i = 0; i < CELLS_MAX; i++) {
         int r = runtime_try(rt, op, request, reply, lost, err);
         if (r <= 0)
             return r;
         runtime_drop_cell(rt);
     }
+    rt->gave_up = true;
     return agon_fail(err, AGON_ESYS, "refused: %s ended %d cells, the last: %s", op, CELLS_MAX,
                      lost);
 }

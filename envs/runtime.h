@@ -35,6 +35,9 @@ void agon_runtime_free(struct agon_runtime *rt);
 /* Drop the cell: the next call opens a fresh one (for a second, independent verdict). */
 void agon_runtime_renew(struct agon_runtime *rt);
 AGON_DEFINE_FREEP(struct agon_runtime, agon_runtime_free)
+/* Did the last request end three fresh cells? Then its AGON_ESYS is the fault of the code in it, to
+ * be refused, and not of the machine. */
+bool agon_runtime_gave_up(const struct agon_runtime *rt);
 int agon_runtime_n_tools(const struct agon_runtime *rt);
 const struct agon_tool *agon_runtime_tool(const struct agon_runtime *rt, int i);
 /* The toolset as OpenAI function tools (new reference), in definition order. */

@@ -416,7 +416,10 @@ int agon_gates(struct agon_gate_input *in, struct agon_gate_report *ret, struct 
             continue;
         g.gate = &gates[i];
         r = gates[i].run(&g, err);
-        if (r < 0)
+        if (r == AGON_ESYS && agon_runtime_gave_up(in->rt))
+            r = gate_refuse(&g, "the process that runs it ended, in three fresh ones: %s",
+                            err ? err->text : "no reason given");
+        else if (r < 0)
             r = agon_err_in(err, r, "gate %d (%s)", gates[i].number, gates[i].name);
     }
     return r ? r : run_accept(&g, err);
