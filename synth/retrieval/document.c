@@ -11,6 +11,7 @@
 enum {
     DOC_LINKS_SHOWN = 10,
     DOC_ROWS_SHOWN = 3,
+    DOC_COLUMNS_SUMMED = 6,
     DOC_ARRAYS_SHOWN = 4,
     DOC_ARRAYS_MAX = 64,
     DOC_ITEM_MAX = 400,
@@ -358,10 +359,30 @@ int agon_document_render(const struct agon_document *d, struct agon_buf *b, stru
     return r;
 }
 
+/* "alpha_3 name numeric …": what a hit says of a data file. Nothing for one that can't be read. */
+static int summarise(const struct agon_document *d, struct agon_buf *summary, struct agon_err *err)
+{
+    struct agon_table *t AGON_AUTO(agon_table_freep) = NULL;
+    struct agon_table_options o = {0};
+    if (d->kind != AGON_DOC_CSV && d->kind != AGON_DOC_TSV && d->kind != AGON_DOC_JSON)
+        return 0;
+    int r = agon_document_table(d, &o, &t, err);
+    for (int i = 0; !r && i < t->n_columns && i < DOC_COLUMNS_SUMMED; i++) {
+        add_text(summary, t->headers[i]);
+        agon_buf_addc(summary, ' ');
+    }
+    if (!r)
+        agon_buf_adds(summary, "…");
+    return r < 0 ? r : 0;
+}
+
 int agon_document_words(const struct agon_document *d, const struct agon_html *html,
-                        struct agon_buf *title, struct agon_buf *text, struct agon_err *err)
+                        struct agon_buf *title, struct agon_buf *text, struct agon_buf *summary,
+                        struct agon_err *err)
 {
     const char *name = strrchr(d->address, '/');
+    if (!name)
+        name = strchr(d->address, ':');
     agon_buf_adds(title, html && *html->title ? html->title
                          : name && name[1]    ? name + 1
                                               : d->address);
@@ -370,6 +391,9 @@ int agon_document_words(const struct agon_document *d, const struct agon_html *h
         words.size = DOC_WORDS_MAX;
     if (d->kind != AGON_DOC_BINARY)
         add_text(text, words);
-    int r = agon_buf_check(title, "index", err);
-    return r ? r : agon_buf_check(text, "index", err);
+    int r = summarise(d, summary, err);
+    if (r || (r = agon_buf_check(title, "index", err)))
+        return r;
+    r = agon_buf_check(text, "index", err);
+    return r ? r : agon_buf_check(summary, "index", err);
 }

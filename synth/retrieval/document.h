@@ -43,7 +43,7 @@ struct agon_table_options {
 int agon_document_table(const struct agon_document *d, const struct agon_table_options *o,
                         struct agon_table **ret, struct agon_err *err) AGON_MUST_USE;
 
-/* Title and words for the index: at most 64 KiB of text. */
+/* Title and words for the index: at most 64 KiB of text; for data, a summary: its first columns. */
 int agon_document_words(const struct agon_document *d, const struct agon_html *html,
-                        struct agon_buf *title, struct agon_buf *text,
+                        struct agon_buf *title, struct agon_buf *text, struct agon_buf *summary,
                         struct agon_err *err) AGON_MUST_USE;

@@ -24,7 +24,8 @@ struct agon_index {
 static const char schema[] =
     "CREATE TABLE IF NOT EXISTS documents(id INTEGER PRIMARY KEY, address TEXT NOT NULL UNIQUE, "
     "title TEXT NOT NULL,"
-    " text TEXT NOT NULL, words TEXT NOT NULL, sha256 TEXT NOT NULL, path TEXT NOT NULL, size "
+    " text TEXT NOT NULL, is_summary INTEGER NOT NULL, words TEXT NOT NULL, sha256 TEXT NOT NULL, "
+    "path TEXT NOT NULL, size "
     "INTEGER NOT NULL,"
     " mtime INTEGER NOT NULL) STRICT;"
     "CREATE TABLE IF NOT EXISTS notes(key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;"
@@ -39,11 +40,11 @@ int agon_index_open(struct agon_index **ret, const char *path, struct agon_err *
         return agon_fail(err, AGON_ENOMEM, "index: out of memory");
     int r = agon_store_open(&ix->db, path ? path : ":memory:", AGON_STORE_CREATE, err);
     if (r || (r = agon_store_exec(ix->db, schema, err)) ||
-        (r = agon_query_new(
-             &ix->put, ix->db,
-             "INSERT INTO documents(address, title, text, words, sha256, path, size, mtime)"
-             " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) RETURNING id",
-             err)) ||
+        (r = agon_query_new(&ix->put, ix->db,
+                            "INSERT INTO documents(address, title, text, words, sha256, path, "
+                            "size, mtime, is_summary)"
+                            " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) RETURNING id",
+                            err)) ||
         (r = agon_query_new(&ix->put_words, ix->db,
                             "INSERT INTO fts(rowid, title, words) VALUES(?1, ?2, ?3)", err)) ||
         (r = agon_query_new(
@@ -177,7 +178,9 @@ int agon_index_put(struct agon_index *ix, const struct agon_index_entry *e, stru
     if (!r) {
         agon_query_text(ix->put, 1, e->address);
         agon_query_text(ix->put, 2, agon_buf_text(&title));
-        agon_query_str(ix->put, 3, cut(e->text, INDEX_TEXT_KEPT));
+        agon_query_str(ix->put, 3,
+                       cut(e->summary ? agon_str(e->summary) : e->text, INDEX_TEXT_KEPT));
+        agon_query_int(ix->put, 9, e->summary != NULL);
         agon_query_text(ix->put, 4, agon_buf_text(&words));
         agon_query_text(ix->put, 5, e->sha256);
         agon_query_text(ix->put, 6, e->path);
@@ -274,8 +277,14 @@ static void add_snippet(struct agon_buf *b, const char *text, const char *query)
     while (text[from] && ((unsigned char)text[from] & 0xC0) == 0x80)
         from++;
     struct agon_str s = cut(agon_str(text + from), INDEX_SNIPPET);
-    for (size_t i = 0; i < s.size; i++)
-        agon_buf_addc(b, isspace((unsigned char)s.data[i]) ? ' ' : s.data[i]);
+    agon_buf_adds(b, from ? "…" : "");
+    for (size_t i = 0; i < s.size; i++) {
+        bool space = isspace((unsigned char)s.data[i]);
+        if (!space || (b->size && b->data[b->size - 1] != ' '))
+            agon_buf_addc(b, space ? ' ' : s.data[i]);
+    }
+    if (from + s.size < strlen(text))
+        agon_buf_adds(b, " …");
 }
 
 int agon_index_search(struct agon_index *ix, const char *query, int n_max,
@@ -287,17 +296,20 @@ int agon_index_search(struct agon_index *ix, const char *query, int n_max,
     struct agon_query *q AGON_AUTO(agon_query_freep) = NULL;
     int r = 0;
     if (match_of(query, &match) > 0)
-        r = agon_query_new(
-            &q, ix->db,
-            "SELECT d.address, d.title, d.text FROM fts JOIN documents d ON d.id = fts.rowid"
-            " WHERE fts MATCH ?1 ORDER BY bm25(fts, 4.0, 1.0), d.address LIMIT ?2",
-            err);
+        r = agon_query_new(&q, ix->db,
+                           "SELECT d.address, d.title, d.text, d.is_summary FROM fts JOIN "
+                           "documents d ON d.id = fts.rowid"
+                           " WHERE fts MATCH ?1 ORDER BY bm25(fts, 4.0, 1.0), d.address LIMIT ?2",
+                           err);
     if (q) {
         agon_query_text(q, 1, agon_buf_text(&match));
         agon_query_int(q, 2, n_max);
         while ((r = agon_query_next(q, err)) == AGON_ROW) {
             struct agon_buf snippet = AGON_BUF(4096);
-            add_snippet(&snippet, agon_query_get_text(q, 2), query);
+            if (agon_query_get_int(q, 3))
+                agon_buf_adds(&snippet, agon_query_get_text(q, 2));
+            else
+                add_snippet(&snippet, agon_query_get_text(q, 2), query);
             r = fn(user, agon_query_get_text(q, 0), agon_query_get_text(q, 1),
                    agon_buf_text(&snippet));
             agon_buf_deinit(&snippet);

@@ -21,6 +21,7 @@ struct agon_index_entry {
     const char *address;
     const char *title;
     struct agon_str text; /* words to find it by; the beginning also gives snippets */
+    const char *summary;  /* what a hit shows instead of a snippet (a table's columns), or NULL */
     const char *sha256;   /* of the body, or "" where it was not read yet */
     const char *path;     /* where the body is on this machine, or "" */
     int64_t size, mtime;

@@ -39,12 +39,15 @@ static int index_document(struct agon_library *lib, const struct agon_document *
                           struct agon_err *err)
 {
     struct agon_buf title = AGON_BUF(64 << 10), text = AGON_BUF(1 << 20);
-    int r = agon_document_words(d, html, &title, &text, err);
+    struct agon_buf summary = AGON_BUF(64 << 10);
+    int r = agon_document_words(d, html, &title, &text, &summary, err);
     if (!r) {
         e->title = agon_buf_text(&title);
         e->text = agon_buf_str(&text);
+        e->summary = summary.size ? agon_buf_text(&summary) : NULL;
         r = agon_index_put(lib->index, e, err);
     }
+    agon_buf_deinit(&summary);
     agon_buf_deinit(&title);
     agon_buf_deinit(&text);
     return r;
@@ -215,6 +218,7 @@ static int crawl_links(struct crawl *c, const struct agon_html *page, struct ago
             struct agon_index_entry e = {.address = link->url,
                                          .title = link->context,
                                          .text = agon_str(link->context),
+                                         .summary = link->context,
                                          .sha256 = "",
                                          .path = ""};
             r = agon_index_put(c->lib->index, &e, err);

@@ -202,13 +202,16 @@ static int hold(struct agon_retrieval *r, const char *address, const char *conte
         struct agon_index_entry e = {
             .address = address, .title = title, .sha256 = h->sha256, .path = ""};
         struct agon_buf text = AGON_BUF(1 << 20), named = AGON_BUF(64 << 10);
+        struct agon_buf summary = AGON_BUF(64 << 10);
         struct agon_document d = {h->address, h->kind, agon_buf_str(&h->body)};
-        bad = agon_document_words(&d, NULL, &named, &text, err);
+        bad = agon_document_words(&d, NULL, &named, &text, &summary, err);
         e.text = agon_buf_str(&text);
         e.title = *title ? title : agon_buf_text(&named);
+        e.summary = summary.size ? agon_buf_text(&summary) : NULL;
         bad = bad ? bad : agon_index_put(r->own, &e, err);
         agon_buf_deinit(&text);
         agon_buf_deinit(&named);
+        agon_buf_deinit(&summary);
     }
     *ret = h;
     return bad < 0 ? bad : 0;
