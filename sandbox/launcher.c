@@ -387,24 +387,20 @@ int agon_launcher_start(struct agon_launcher *l, const struct agon_launch *launc
     if (program.size + docs.size + launch->argv.size > DATA_MAX ||
         launch->n_fds > AGON_LAUNCH_FDS_MAX)
         return agon_fail(err, AGON_EINPUT, "launcher: too many arguments");
-    struct request *q = calloc(1, sizeof(*q));
-    if (!q)
-        return agon_fail(err, AGON_ENOMEM, "launcher: out of memory");
-    *q = (struct request){.op = REQUEST_START,
-                          .fixed_addresses = launch->fixed_addresses,
-                          .n_fds = (uint32_t)launch->n_fds + 1,
-                          .program_size = (uint32_t)program.size,
-                          .docs_size = (uint32_t)docs.size,
-                          .argv_size = (uint32_t)launch->argv.size};
-    memcpy(q->data, program.data, program.size);
+    struct request q = {.op = REQUEST_START,
+                        .fixed_addresses = launch->fixed_addresses,
+                        .n_fds = (uint32_t)launch->n_fds + 1,
+                        .program_size = (uint32_t)program.size,
+                        .docs_size = (uint32_t)docs.size,
+                        .argv_size = (uint32_t)launch->argv.size};
+    memcpy(q.data, program.data, program.size);
     if (docs.size > 0)
-        memcpy(q->data + program.size, docs.data, docs.size);
-    memcpy(q->data + program.size + docs.size, launch->argv.data, launch->argv.size);
+        memcpy(q.data + program.size, docs.data, docs.size);
+    memcpy(q.data + program.size + docs.size, launch->argv.data, launch->argv.size);
     int fds[AGON_LAUNCH_FDS_MAX + 1] = {launch->stderr_fd};
     memcpy(fds + 1, launch->fds, sizeof(int) * (size_t)launch->n_fds);
     struct answer a = {0};
-    int r = launcher_ask(l, q, fds, &a, err);
-    free(q);
+    int r = launcher_ask(l, &q, fds, &a, err);
     if (r)
         return r;
     if (a.error)
@@ -416,13 +412,10 @@ int agon_launcher_start(struct agon_launcher *l, const struct agon_launch *launc
 int agon_launcher_end(struct agon_launcher *l, int pid, int wait_ms, int *ret_status,
                       struct agon_err *err)
 {
-    struct request *q = calloc(1, sizeof(*q));
-    if (!q)
-        return agon_fail(err, AGON_ENOMEM, "launcher: out of memory");
-    *q = (struct request){.op = REQUEST_END, .pid = pid, .wait_ms = wait_ms};
+    /* On the stack: a box must end when memory has run out, too. */
+    struct request q = {.op = REQUEST_END, .pid = pid, .wait_ms = wait_ms};
     struct answer a = {0};
-    int r = launcher_ask(l, q, NULL, &a, err);
-    free(q);
+    int r = launcher_ask(l, &q, NULL, &a, err);
     if (r)
         return r;
     if (a.error)
