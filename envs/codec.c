@@ -494,7 +494,8 @@ int agon_codec_write(struct agon_codec *c, lua_State *L, const json_t *guide, co
     int top = lua_gettop(L);
     int r = write_value(&w, guide);
     lua_settop(L, top);
-    if (!r && out->size - w.start > AGON_CODEC_BYTES_MAX)
+    /* Escapes make a string up to six times as long, which its buffer may not have had. */
+    if (!r && (out->failed || out->size - w.start > AGON_CODEC_BYTES_MAX))
         r = refuse(&w, "over 1,000,000 bytes of JSON");
     return r;
 }

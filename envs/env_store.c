@@ -211,9 +211,12 @@ static int take_place(const char *made, const char *dir, struct agon_err *err)
         return 0;
     if (errno != ENOTEMPTY && errno != EEXIST)
         return agon_fail(err, AGON_ESYS, "%s: %m", dir);
-    if (renameat2(AT_FDCWD, made, AT_FDCWD, dir, RENAME_EXCHANGE))
-        return agon_fail(err, AGON_ESYS, "%s: %m", dir);
-    return agon_dir_remove(made, err); /* now the old one */
+    if (!renameat2(AT_FDCWD, made, AT_FDCWD, dir, RENAME_EXCHANGE))
+        return agon_dir_remove(made, err); /* now the old one */
+    if (errno == EINVAL || errno == ENOSYS)
+        return agon_fail(err, AGON_ESYS,
+                         "%s: its file system cannot exchange two folders (renameat2)", dir);
+    return agon_fail(err, AGON_ESYS, "%s: %m", dir);
 }
 
 /* The temporary folder's name: the dot keeps it out of agon_dir_each(), and being the same each

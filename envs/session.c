@@ -154,6 +154,12 @@ int agon_session_call(struct agon_env_cell *cell, struct agon_str tool, struct a
     int i = agon_toolset_find(cell->toolset, tool);
     if (i < 0)
         return unknown_tool(cell, tool);
+    if (cell->n_writes == AGON_CELL_WRITES_MAX && agon_toolset_get(cell->toolset, i)->writes) {
+        agon_buf_reset(&cell->canonical);
+        agon_buf_reset(&cell->result);
+        agon_buf_addf(&cell->result, "over %d writing calls were made", AGON_CELL_WRITES_MAX);
+        return AGON_SESSION_ERROR;
+    }
     int logged = agon_changes_logged(cell->world);
     int r = session_try(cell, i, arguments, err);
     if (r >= 0 && agon_world_lost(cell->world)) {
@@ -168,9 +174,13 @@ int agon_session_call(struct agon_env_cell *cell, struct agon_str tool, struct a
     }
     if (r || agon_changes_logged(cell->world) == logged)
         return r;
-    if (cell->n_writes == AGON_CELL_WRITES_MAX)
-        return agon_fail(err, AGON_EINPUT, "session: over %d writing calls", AGON_CELL_WRITES_MAX);
     return session_note(cell, agon_toolset_get(cell->toolset, i)->name, err);
+}
+
+static void new_budgets(struct agon_env_cell *cell)
+{
+    cell->fuel = AGON_CELL_RUN_FUEL;
+    agon_world_set_run_ops(cell->world, 0);
 }
 
 int agon_session_replay(struct agon_env_cell *cell, struct agon_wire *wire, struct agon_err *err)
@@ -187,19 +197,19 @@ int agon_session_replay(struct agon_env_cell *cell, struct agon_wire *wire, stru
     }
     bool again = same < cell->n_writes; /* we are elsewhere */
     int r = again ? agon_session_reset(cell, err) : 0;
-    cell->fuel = AGON_CELL_RUN_FUEL;
-    agon_world_set_run_ops(cell->world, 0);
     for (int i = 0; !r && i < n; i++) {
         struct agon_str tool = agon_wire_str(wire), arguments = agon_wire_str(wire);
         if (!again && i < same)
             continue;
         if (wire->bad)
             return agon_fail(err, AGON_EINPUT, "session: the list of writes is cut short");
+        new_budgets(cell); /* each of them had its own when it was made */
         r = agon_session_call(cell, tool, arguments, err);
         if (r == AGON_SESSION_ERROR)
             agon_fail(err, AGON_SESSION_ERROR, "call %d (%.*s): %.300s", i + 1, AGON_STR_ARG(tool),
                       agon_buf_text(&cell->result));
     }
+    new_budgets(cell);
     return r;
 }
 

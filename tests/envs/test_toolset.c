@@ -71,3 +71,26 @@ TEST(solutions_get_tools_and_nothing_else)
     EXPECT(!strcmp(text, "{\"names\": [\"tool 'book': there is no hotel Ritz\"]}"));
     local_deinit(&l);
 }
+
+TEST(limits_of_a_solution_are_errors_that_it_may_catch)
+{
+    OPEN(l);
+    static const char many[] = "return function(tools) local ok, why for i = 1, 1001 do "
+                               "ok, why = pcall(tools.book, {hotel='Corso', guest='g' .. i}) end "
+                               "return {#tools.bookings{}, why} end";
+    EXPECT(local_solve(&l, many, "", &text) == 0);
+    EXPECT_TEXT(text, "[1000, \"tool 'book': over 1000 writing calls were made\"]");
+    static const char long_text[] = "return function(tools) local ok, why = pcall(tools.hotels, "
+                                    "{city=('\\1'):rep(900000)}) return why end";
+    EXPECT(local_solve(&l, long_text, "", &text) == 0);
+    EXPECT_HAS(text, "tool 'hotels': arguments: over 1,000,000 bytes of JSON");
+    EXPECT(local_solve(&l, "return function() return ('\\1'):rep(900000) end", "", &text) == 1);
+    EXPECT_TEXT(text, "answer: over 1,000,000 bytes of JSON");
+    EXPECT(local_solve(&l, "return function(tools) for i = 1, 3000 do tools.bookings{} end end", "",
+                       &text) == 1);
+    EXPECT_TEXT(text, "the solution made over 2000 tool calls");
+    EXPECT(local_solve(&l, "return function(tools) while true do pcall(error) end end", "",
+                       &text) == 1);
+    EXPECT_TEXT(text, "ran out of fuel");
+    local_deinit(&l);
+}
