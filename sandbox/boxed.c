@@ -172,6 +172,7 @@ static int boxed_hello(struct agon_boxed *b, struct agon_err *err)
     struct agon_err why;
     if (!c || c->cmsg_type != SCM_CREDENTIALS || agon_frame_check(&head, &why) != 0) {
         boxed_died(b);
+        b->sb->start_failed = true;
         return agon_fail(err, AGON_ESYS, "the boxed program did not start: %s", b->reason);
     }
     struct ucred cred;

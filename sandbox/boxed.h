@@ -19,6 +19,7 @@ struct agon_sandbox {
     int program_fd;                 /* agon-cell as it was when we began */
     size_t cell_bytes_max;
     char bwrap[256];
+    bool start_failed; /* bubblewrap ran, but no program said hello: look for an obstacle */
 };
 
 enum { AGON_BOXED_REASON = 128 };

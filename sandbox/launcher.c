@@ -110,7 +110,7 @@ static void child_limit(void)
 /* fds[0] becomes stderr, the others 3, 4, ...; all else closes at exec, report too. */
 static bool child_place_fds(const int *fds, int n_fds, int *report, struct answer *a)
 {
-    enum { ABOVE = 64 };
+    enum { ABOVE = 16 }; /* where nothing that is placed lies */
     int high[AGON_LAUNCH_FDS_MAX + 1];
     for (int i = 0; i < n_fds; i++)
         if ((high[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, ABOVE)) < 0)

@@ -352,6 +352,32 @@ TEST(a_killed_box_is_lost)
     SAYS(next, "echo next", "next\n");
 }
 
+/* E19, I2: the launcher dies, and its boxes with it. */
+TEST(a_killed_launcher_takes_its_boxes_along)
+{
+    struct agon_bash_result r;
+    struct agon_sandbox *sb AGON_AUTO(agon_sandbox_closep) = NULL;
+    struct agon_bashbox *b AGON_AUTO(agon_bashbox_closep) = NULL, *next = NULL;
+    agon_sandbox_close(shared_sandbox);
+    shared_sandbox = NULL;
+    REQUIRE(agon_sandbox_open(&sb, NULL, &err) == 0);
+    REQUIRE(agon_bashbox_open(&b, sb, &(struct agon_bashbox_options){0}, &err) == 0);
+    int launcher[8], n = 0;
+    REQUIRE(children_of(getpid(), launcher) == 1 && prctl(PR_SET_CHILD_SUBREAPER, 1) == 0);
+    kill(launcher[0], SIGKILL);
+    EXPECT(agon_bashbox_run(b, agon_str("true"), 1000, &r, &err) == AGON_BASHBOX_LOST);
+    EXPECT(agon_bashbox_open(&next, sb, &(struct agon_bashbox_options){0}, &err) == AGON_ESYS);
+    EXPECT_HAS(err.text, "launcher: ");
+    int64_t start = now_ms();
+    pid_t pid;
+    while ((pid = waitpid(-1, NULL, WNOHANG)) >= 0 && now_ms() - start < 2000) {
+        n += pid > 0;
+        usleep(1000);
+    }
+    EXPECT(pid < 0 && n >= 2 && now_ms() - start < 1000);
+    prctl(PR_SET_CHILD_SUBREAPER, 0);
+}
+
 static void driver_to_be_killed(int ready)
 {
     struct agon_sandbox *sb;

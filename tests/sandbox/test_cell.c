@@ -9,6 +9,7 @@
 #include <poll.h>
 #include <sched.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -161,4 +162,37 @@ TEST(without_user_namespaces_nothing_is_run)
         _exit(without_namespaces());
     int status;
     EXPECT(waitpid(pid, &status, 0) == pid && status == 0);
+}
+
+/* I15: with few descriptors it works, with too few it says so. */
+static int with_descriptors(rlim_t most)
+{
+    struct agon_sandbox *sb AGON_AUTO(agon_sandbox_closep) = NULL;
+    struct agon_cell *c AGON_AUTO(agon_cell_freep) = NULL;
+    struct agon_buf reply AGON_AUTO(agon_buf_deinit) = AGON_BUF(64);
+    if (setrlimit(RLIMIT_NOFILE, &(struct rlimit){most, most}) < 0)
+        return 9;
+    int r = agon_sandbox_open(&sb, NULL, &err);
+    r = r ? r : agon_cell_new(&c, sb, &err);
+    r = r ? r : agon_cell_call(c, "echo", agon_str("x"), &reply, reason, &err);
+    if (r)
+        printf("# %s\n", err.text);
+    fflush(stdout);
+    return r == 0 ? 0 : r == AGON_ESYS && strstr(err.text, "Too many open files") ? 1 : 2;
+}
+
+TEST(few_descriptors_suffice_and_too_few_are_told)
+{
+    static const struct {
+        rlim_t most;
+        int end;
+    } cases[] = {{32, 0}, {8, 1}, {5, 1}};
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        pid_t pid = fork();
+        if (pid == 0)
+            _exit(with_descriptors(cases[i].most));
+        int status;
+        EXPECT(waitpid(pid, &status, 0) == pid && WIFEXITED(status) &&
+               WEXITSTATUS(status) == cases[i].end);
+    }
 }
