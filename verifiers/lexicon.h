@@ -40,7 +40,7 @@ enum agon_mention_kind {
 /* Something that a prompt states. */
 struct agon_mention {
     enum agon_mention_kind kind;
-    bool loose;    /* a word such as one, both, half: it states a number but asks for none */
+    bool loose;    /* one, both, half, or 2 decimals: it states a number but asks for none */
     bool ordinal;  /* 3rd: the row that an OFFSET 2 takes */
     bool percent;  /* 20%: also 0.2 */
     double number; /* absolute value, of NUMBER */

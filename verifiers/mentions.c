@@ -143,6 +143,21 @@ static bool is_list_number(const char *start, const char *p, size_t n, const cha
            p[n + 1] == ' ';
 }
 
+/* "to 2 decimals": how a number is written, which checks do by scaling and not by comparing. */
+static bool counts_places(const char *p, const char *end)
+{
+    static const char *const words[] = {"decimal", "digit", "significant"};
+    if (p == end || (*p != ' ' && *p != '-'))
+        return false;
+    p++;
+    for (size_t i = 0; i < sizeof(words) / sizeof(*words); i++) {
+        size_t n = strlen(words[i]);
+        if ((size_t)(end - p) >= n && !strncasecmp(p, words[i], n))
+            return true;
+    }
+    return false;
+}
+
 /* The number-like token at p, a digit; its size in bytes (0: out of memory). */
 static size_t mention_digits(struct agon_mentions *m, const char *start, const char *p,
                              const char *end)
@@ -167,6 +182,7 @@ static size_t mention_digits(struct agon_mentions *m, const char *start, const c
     item->number = number;
     item->ordinal = ordinal;
     item->percent = p + n < end && p[n] == '%';
+    item->loose = counts_places(p + n, end);
     return n + (ordinal ? 2 : 0);
 }
 
@@ -182,7 +198,7 @@ static size_t mention_word(struct agon_mentions *m, const char *p, const char *e
         if (!item)
             return 0;
         item->number = number_words[i].number;
-        item->loose = number_words[i].loose;
+        item->loose = number_words[i].loose || counts_places(p + n, end);
     }
     return n;
 }

@@ -69,6 +69,12 @@ TEST(a_word_that_only_may_be_a_number_is_loose)
     EXPECT(gives(mentions_of("one of both, twice"), "number:one? number:both? number:twice?"));
 }
 
+TEST(how_many_decimals_is_no_number_to_compare_with)
+{
+    EXPECT(gives(mentions_of("to 2 decimals, three decimal places, 4-digit, 5 places, 2 dec"),
+                 "number:2? number:three? number:4? number:5 number:2"));
+}
+
 TEST(digits_inside_names_are_no_numbers)
 {
     EXPECT(gives(mentions_of("Room B12, 7a, x2y and H1_3"), ""));
