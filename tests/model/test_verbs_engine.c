@@ -127,6 +127,24 @@ TEST(logits_are_those_of_expected_json_also_when_computed_one_by_one)
     folder_remove();
 }
 
+/* expected.json beside the weights: what transformers says of the BF16 twin
+ * (model/train/hfcheck.py). */
+TEST(the_embedded_checkpoint_says_what_transformers_says_of_its_twin)
+{
+    json_t *expected AGON_AUTO(agon_json_decrefp) = NULL;
+    struct agon_err err;
+    if (access(EMBEDDED_DIR "/expected.json", F_OK) != 0)
+        SKIP("model/embedded holds no expected.json");
+    REQUIRE(folder_make());
+    REQUIRE(agon_json_load_file(&expected, EMBEDDED_DIR "/expected.json", FILE_MAX, &err) == 0);
+    json_t *ids AGON_AUTO(agon_json_decrefp) =
+        json_pack("{s:O}", "input_ids", json_object_get(expected, "input_ids"));
+    char *text = json_dumps(ids, 0);
+    check_logits(expected, "logits " EMBEDDED_DIR, agon_str(text));
+    free(text);
+    folder_remove();
+}
+
 TEST(tokenize_goes_both_ways)
 {
     struct agon_buf out AGON_AUTO(agon_buf_deinit) = AGON_BUF(FILE_MAX);
