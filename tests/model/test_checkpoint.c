@@ -303,6 +303,47 @@ TEST(headers_that_lie_about_data_are_refused)
     folder_remove();
 }
 
+/* A file of this header and so many bytes of data. */
+static void write_tensors(const char *header, size_t n_bytes)
+{
+    struct agon_err err;
+    struct agon_buf b AGON_AUTO(agon_buf_deinit) = AGON_BUF(1 << 16);
+    uint64_t size = strlen(header);
+    agon_buf_add(&b, &size, sizeof(size));
+    agon_buf_adds(&b, header);
+    for (size_t i = 0; i < n_bytes; i++)
+        agon_buf_addc(&b, 0);
+    EXPECT(agon_file_write(in_folder("model.safetensors"), agon_buf_str(&b), false, &err) == 0);
+}
+
+TEST(tensors_that_overlap_or_leave_gaps_are_refused)
+{
+    static const struct {
+        const char *second, *reason;
+    } cases[] = {{"[4, 8]", NULL},
+                 {"[5, 9]", "gap or overlaps"},
+                 {"[0, 4]", "gap or overlaps"},
+                 {"[2, 6]", "gap or overlaps"},
+                 {"[8, 4]", "do not fit"}};
+    struct agon_err err;
+    (void)snprintf(dir, sizeof(dir), "/tmp/agon-test-XXXXXX");
+    REQUIRE(mkdtemp(dir));
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct agon_tensors *t AGON_AUTO(agon_tensors_freep) = NULL;
+        char header[256];
+        (void)snprintf(header, sizeof(header),
+                       "{\"a\": {\"dtype\": \"F32\", \"shape\": [1], \"data_offsets\": [0, 4]}, "
+                       "\"b\": {\"dtype\": \"F32\", \"shape\": [1], \"data_offsets\": %s}}",
+                       cases[i].second);
+        write_tensors(header, 9 - (i != 1));
+        int r = agon_tensors_open(&t, dir, &err);
+        EXPECT(r == (cases[i].reason ? AGON_EINPUT : 0));
+        if (cases[i].reason)
+            EXPECT_HAS(err.text, cases[i].reason);
+    }
+    folder_remove();
+}
+
 TEST(an_index_can_not_leave_the_folder)
 {
     struct random_checkpoint r = small;

@@ -360,6 +360,81 @@ TEST(a_fork_goes_on_as_its_parent_would_and_leaves_it_alone)
     agon_engine_free(e);
 }
 
+/* Begin to generate n ids from s; the caller steps. */
+static void begin(struct agon_sequence *s, uint64_t seed, int n)
+{
+    struct agon_generation generation = {
+        .sample = {.temperature = 1, .top_p = 1}, .seed = seed, .tokens_max = n};
+    struct agon_err err;
+    REQUIRE(agon_sequence_generate(s, &generation, &err) == 0);
+}
+
+TEST(forks_that_write_the_same_page_in_the_same_steps_do_not_meet)
+{
+    struct agon_engine *e =
+        engine_of((struct agon_engine_options){.cpu = AGON_CPU_BEST, .n_threads = 2});
+    struct agon_sequence *s[3], *alone;
+    struct agon_err err;
+    int prompt[128], n;
+    REQUIRE(e);
+    prompt_of(4, prompt, &n);
+    EXPECT(n % AGON_PAGE != 0); /* else no page is shared half full */
+    REQUIRE(agon_sequence_new(&s[0], e, &err) == 0);
+    REQUIRE(agon_sequence_append(s[0], prompt, n, &err) == 0);
+    REQUIRE(agon_sequence_fork(&s[1], s[0], &err) == 0);
+    REQUIRE(agon_sequence_fork(&s[2], s[1], &err) == 0);
+    for (int i = 0; i < 3; i++)
+        begin(s[i], (uint64_t)i, 25);
+    while (agon_engine_step(e) > 0)
+        ;
+    for (int i = 0; i < 3; i++) {
+        REQUIRE(agon_sequence_new(&alone, e, &err) == 0);
+        REQUIRE(agon_sequence_append(alone, prompt, n, &err) == 0);
+        go_on(e, alone, (uint64_t)i, 25);
+        EXPECT(same_ids(s[i], alone));
+        agon_sequence_free(alone);
+    }
+    for (int i = 0; i < 3; i++)
+        agon_sequence_free(s[i]);
+    agon_engine_free(e);
+}
+
+TEST(what_is_shared_with_one_that_generates_is_what_it_has_computed)
+{
+    for (int n_steps = 0; n_steps < 7; n_steps++) {
+        struct agon_engine *e = engine_of((struct agon_engine_options){
+            .cpu = AGON_CPU_BEST, .n_threads = 1, .n_batch_max = 4, .n_chunk_max = 10});
+        struct agon_sequence *other, *s, *alone;
+        struct agon_err err;
+        int prompt[128], n;
+        REQUIRE(e);
+        prompt_of(4, prompt, &n);
+        REQUIRE(agon_sequence_new(&other, e, &err) == 0 && agon_sequence_new(&s, e, &err) == 0);
+        REQUIRE(agon_sequence_append(other, prompt, n, &err) == 0);
+        begin(other, 1, 12);
+        for (int i = 0; i < n_steps; i++)
+            (void)agon_engine_step(e);
+        REQUIRE(agon_sequence_share(s, other, n, &err) == 0);
+        int n_shared = agon_sequence_length(s);
+        EXPECT(n_shared == (10 * n_steps < n ? 10 * n_steps : n));
+        REQUIRE(agon_sequence_append(s, prompt + n_shared, n - n_shared, &err) == 0);
+        begin(s, 2, 12);
+        while (agon_engine_step(e) > 0)
+            ;
+        REQUIRE(agon_sequence_new(&alone, e, &err) == 0);
+        REQUIRE(agon_sequence_append(alone, prompt, n, &err) == 0);
+        go_on(e, alone, 2, 12);
+        EXPECT(same_ids(s, alone));
+        agon_sequence_truncate(alone, n);
+        go_on(e, alone, 1, 12);
+        EXPECT(same_ids(other, alone));
+        agon_sequence_free(other);
+        agon_sequence_free(s);
+        agon_sequence_free(alone);
+        agon_engine_free(e);
+    }
+}
+
 TEST(turns_in_tokens_equal_one_prompt_with_the_same_ids)
 {
     struct agon_engine *e =

@@ -82,19 +82,20 @@ TEST(v32_pieces_end_where_the_earlier_patterns_cut)
 TEST(split_behaviours_join_what_the_library_joins)
 {
     static const struct {
-        const char *behaviour, *expected; /* pieces of "a--b-", by what merges inside a piece */
-    } cases[] = {{"Isolated", "a|-|-|b|-"},
-                 {"Removed", "a|b"},
-                 {"Contiguous", "a|--|b|-"},
-                 {"MergedWithPrevious", "a-|-|b-"},
-                 {"MergedWithNext", "a|-|-b|-"}};
-    for (size_t i = 0; i < 5; i++) {
+        const char *behaviour, *invert;
+        const char *expected; /* pieces of "a--b-", by what merges inside a piece */
+    } cases[] = {
+        {"Isolated", "false", "a|-|-|b|-"},         {"Removed", "false", "a|b"},
+        {"Contiguous", "false", "a|--|b|-"},        {"MergedWithPrevious", "false", "a-|-|b-"},
+        {"MergedWithNext", "false", "a|-|-b|-"},    {"Removed", "true", "-|-|-"},
+        {"MergedWithPrevious", "true", "a|-|-b|-"}, {"MergedWithNext", "true", "a-|-|b-"}};
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         char pre[512];
         (void)snprintf(
             pre, sizeof(pre),
             "{\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"Split\", \"pattern\": "
-            "{\"String\": \"-\"}, \"behavior\": \"%s\", \"invert\": false}, %s]}",
-            cases[i].behaviour, byte_level);
+            "{\"String\": \"-\"}, \"behavior\": \"%s\", \"invert\": %s}, %s]}",
+            cases[i].behaviour, cases[i].invert, byte_level);
         char *json = bytes_json(pre, ", \"a-\": 256, \"--\": 257, \"-b\": 258, \"b-\": 259",
                                 "\"a -\", \"- -\", \"- b\", \"b -\"", "");
         struct agon_tokenizer *t = tokenizer_of(json);
@@ -170,6 +171,17 @@ TEST(bpe_equals_the_naive_definition)
     json_decref(root);
     free(json);
     agon_tokenizer_free(t);
+}
+
+TEST(among_pairs_of_one_rank_the_leftmost_merges_first)
+{
+    char *json = bytes_json(byte_level, ", \"aa\": 256", "\"a a\"", "");
+    struct agon_tokenizer *t = tokenizer_of(json);
+    REQUIRE(t);
+    EXPECT(encodes_to(t, "aaa", false, (int[]){256, 'a'}, 2));
+    EXPECT(encodes_to(t, "baaaaac", false, (int[]){'b', 256, 256, 'a', 'c'}, 5));
+    agon_tokenizer_free(t);
+    free(json);
 }
 
 TEST(both_spellings_of_merges_mean_the_same_and_text_comes_back)
