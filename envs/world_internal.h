@@ -19,7 +19,7 @@ struct agon_statement {
     int n_columns;
     const char **names; /* owned array of owned names */
     uint8_t *reads;     /* a byte for each column of the world */
-    bool no_memo; /* with the parameters of this run */
+    bool no_memo;       /* with the parameters of this run */
     bool busy;          /* stepped and not ended */
     UT_hash_handle hh;
 };
@@ -51,9 +51,10 @@ struct agon_world {
     struct agon_statement *cached[2][AGON_N_PRINCIPALS]; /* [writes][by]: hash tables by text */
     struct agon_statement *current; /* being prepared or stepped: what the authorizer goes by */
     int trusted;                    /* > 0: our own statements */
-    int64_t statement_ops; /* of the statement that runs, in steps of the progress handler */
-    int64_t run_ops;       /* of the run, up to now */
-    int64_t ops_max;       /* of one statement of a tool or a verifier */
+    int64_t statement_ops;    /* of the statement that runs, in steps of the progress handler */
+    int64_t run_ops;          /* of the run, up to now */
+    int64_t statement_cpu_ns; /* when its first budget step came; 0: not yet */
+    int64_t ops_max;          /* of one statement of a tool or a verifier */
     bool query_only, reverse;
     bool in_call; /* the savepoint of a call stands */
     bool clean;   /* nothing was written since the reset */
@@ -67,6 +68,8 @@ struct agon_world {
 /* world_guard.c: limits, authorizer, clock, budgets. */
 int world_guard(struct agon_world *w, struct agon_err *err);
 int world_open_memory(sqlite3 **ret, struct agon_err *err);
+/* world_functions.c: our own instr, replace and trim. */
+int world_functions(sqlite3 *db, struct agon_err *err);
 /* world_schema.c: fills tables; AGON_WORLD_REFUSED with a sentence. */
 int world_read_schema(struct agon_world *w, struct agon_err *err);
 void world_tables_free(struct agon_world *w);

@@ -7,6 +7,7 @@
 
 #include "base/json.h"
 
+#include <sqlite3.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -238,7 +239,7 @@ TEST(statements_that_eat_memory_end)
     static const char *const cases[] = {
         "WITH RECURSIVE n(i, s) AS (SELECT 1, replace(hex('abcdefghijklmnop'), '6', "
         "hex('0123456789abcdef')) UNION ALL"
-        " SELECT i + 1, CASE WHEN length(s) < 1000000 THEN s || s ELSE s END FROM n WHERE i < 5000)"
+        " SELECT i + 1, CASE WHEN length(s) < 400000 THEN s || s ELSE s END FROM n WHERE i < 5000)"
         " SELECT count(*) AS c FROM (SELECT s || i AS t FROM n ORDER BY t)",
         "WITH RECURSIVE n(i, s) AS (SELECT 1, 'x' UNION ALL SELECT i + 1, s || s FROM n WHERE i < "
         "60) SELECT s FROM n",
@@ -279,6 +280,83 @@ TEST(oversized_statements_are_refused)
         free(sql);
     }
     expect_untouched(&o);
+}
+
+TEST(functions_over_long_texts_take_no_longer_than_their_size)
+{
+    START(o, open_tools);
+    static const char big[] =
+        "(SELECT replace(hex(s), '61', 'a') AS b FROM (WITH RECURSIVE n(i, s) AS (SELECT 1, "
+        "'aaaaaaaaaaaaaaaa' UNION ALL"
+        " SELECT i + 1, s || s FROM n WHERE i < 15) SELECT s FROM n ORDER BY i DESC LIMIT 1))";
+    static const char *const cases[][2] = {
+        {"SELECT instr(b, substr(b, 1, 100000) || 'x') AS n FROM ", "[{\"n\": 0}]"},
+        {"SELECT length(replace(b, substr(b, 1, 100000) || 'x', '')) AS n FROM ",
+         "[{\"n\": 262144}]"},
+        {"SELECT length(trim(b, 'xyza')) AS n FROM ", "[{\"n\": 0}]"},
+        {"SELECT b LIKE '%a%a%a%a%a%a%a%a%a%a%a%a%a%x' AS n FROM ", "[{\"n\": 0}]"},
+    };
+    struct timespec from, to;
+    clock_gettime(CLOCK_MONOTONIC, &from);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        char sql[600];
+        snprintf(sql, sizeof(sql), "%s%s", cases[i][0], big);
+        char *arguments = request("sql", sql);
+        expect_call(&o, o.in, "q", arguments, 0, cases[i][1]);
+        free(arguments);
+    }
+    clock_gettime(CLOCK_MONOTONIC, &to);
+    EXPECT(to.tv_sec - from.tv_sec < 5);
+    EXPECT_HAS(refusal(&o, "q",
+                       "SELECT trim('a', "
+                       "hex('012345678901234567890123456789012345678901234567890123456789')) AS t"),
+               "over 100 bytes");
+}
+
+/* Our own instr, replace and trim give what SQLite's give. */
+TEST(text_functions_are_those_of_sqlite)
+{
+    static const char *const cases[] = {
+        "instr('abcabc', 'ca')",
+        "instr('äöü', 'ü')",
+        "instr('abc', '')",
+        "instr('', 'a')",
+        "instr(NULL, 'a')",
+        "instr(12345, 34)",
+        "replace('aaa', 'aa', 'b')",
+        "replace('abc', '', 'x')",
+        "replace('äbä', 'ä', 'oe')",
+        "replace(121, 2, 'x')",
+        "replace('abc', 'b', NULL)",
+        "replace('abc', 'c', '')",
+        "trim('  a b ')",
+        "ltrim('  a ') || '.'",
+        "rtrim('  a ') || '.'",
+        "trim('äxä', 'ä')",
+        "trim('xyabyx', 'xy')",
+        "trim('aaa', 'a') || '.'",
+        "trim(' a', '')",
+        "trim(NULL)",
+        "trim(101, 1)",
+    };
+    START(o, open_tools);
+    sqlite3 *db = NULL;
+    REQUIRE(sqlite3_open(":memory:", &db) == SQLITE_OK);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        char sql[200];
+        sqlite3_stmt *q = NULL;
+        snprintf(sql, sizeof(sql), "SELECT typeof(%s) || ':' || coalesce(%s, 'NULL') AS v",
+                 cases[i], cases[i]);
+        REQUIRE(sqlite3_prepare_v2(db, sql, -1, &q, NULL) == SQLITE_OK &&
+                sqlite3_step(q) == SQLITE_ROW);
+        json_t *rows = NULL;
+        REQUIRE(agon_instance_sql(o.in, agon_str(sql), &rows, &o.out, &o.err) == 0);
+        EXPECT_TEXT(agon_json_text(json_array_get(rows, 0), "v", "?"),
+                    (const char *)sqlite3_column_text(q, 0));
+        json_decref(rows);
+        sqlite3_finalize(q);
+    }
+    sqlite3_close(db);
 }
 
 TEST(the_clock_stands_still_and_numbers_stay_json)
