@@ -144,7 +144,11 @@ static int result_fill(struct agon_bash_result *ret, struct agon_str reply, stru
         agon_buf_addf(&text, "\n[output cut at %d bytes, and the command killed]\n",
                       AGON_RUNNER_OUTPUT_MAX);
     if (ran.over_memory)
-        agon_buf_adds(&text, "\n[killed: its processes used more than 2048 MiB together]\n");
+        agon_buf_addf(&text, "\n[killed: its processes used more than %d MiB together]\n",
+                      AGON_RUNNER_MIB_MAX);
+    if (ran.over_files)
+        agon_buf_addf(&text, "\n[killed: more than %d files in /work and /tmp]\n",
+                      AGON_RUNNER_FILES_MAX);
     int r = agon_buf_check(&text, "bash box: output", err);
     if (r) {
         agon_buf_deinit(&text);
@@ -165,6 +169,11 @@ int agon_bashbox_run(struct agon_bashbox *b, struct agon_str command, int timeou
     if (timeout_ms <= 0 || timeout_ms > TIMEOUT_MS_MAX)
         return agon_fail(err, AGON_EINPUT, "bash box: a timeout of %d ms, allowed are 1 to %d",
                          timeout_ms, TIMEOUT_MS_MAX);
+    if (command.size > 0 && memchr(command.data, 0, command.size)) { /* bash would see the part before it only */
+        *ret = (struct agon_bash_result){.exit_status = 126, .output = AGON_BUF(MARKER_BYTES)};
+        agon_buf_adds(&ret->output, "bash: the command contains a NUL byte\n");
+        return agon_buf_check(&ret->output, "bash box", err);
+    }
     struct agon_runner_run q = {timeout_ms};
     agon_buf_reset(&b->request);
     agon_buf_add(&b->request, &q, sizeof(q));

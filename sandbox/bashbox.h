@@ -4,6 +4,10 @@
  * with a root file system that is read-only, no network, a sized tmpfs at
  * /work (the working directory, where the world and files made by commands
  * live), documents fetched so far read-only at /docs, nothing inherited.
+ *
+ * Limits on a command: its timeout, 256 KiB of output, 128 processes with 1 GiB of
+ * address space each and 2 GiB resident together, 100,000 files. Nothing that it
+ * started outlives it. Where agon runs as root, documents must be readable by others.
  */
 #include "base/buf.h"
 #include "base/err.h"

@@ -71,7 +71,9 @@ static int program_open(int *ret, const char *given, struct agon_err *err)
     struct stat st;
     int from = open(path, O_RDONLY | O_CLOEXEC);
     if (from < 0)
-        return agon_fail(err, AGON_ESYS, "sandbox: %s: %s", path, strerror(errno));
+        return agon_fail(err, AGON_ESYS,
+                         "sandbox: %s: %s (agon-cell belongs beside agon; AGON_CELL names another)",
+                         path, strerror(errno));
     int fd = -1;
     bool ok = fstat(from, &st) == 0 && S_ISREG(st.st_mode) && st.st_size < PROGRAM_BYTES_MAX &&
               (fd = memfd_create("agon-cell", MFD_CLOEXEC | MFD_ALLOW_SEALING)) >= 0;

@@ -10,7 +10,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* Ways to the kernel's inside, to other processes, or out of the namespaces. */
+/* Ways to the kernel's inside, to other processes, or out of the namespaces; and memory that
+ * no limit of a box counts: a memory file is in no tmpfs with a size and in no process's
+ * resident set, a System V segment outlives its processes. */
 static const int refused[] = {
     SCMP_SYS(acct),
     SCMP_SYS(add_key),
@@ -42,6 +44,7 @@ static const int refused[] = {
     SCMP_SYS(keyctl),
     SCMP_SYS(lookup_dcookie),
     SCMP_SYS(mbind),
+    SCMP_SYS(memfd_create),
     SCMP_SYS(memfd_secret),
     SCMP_SYS(migrate_pages),
     SCMP_SYS(modify_ldt),
@@ -68,6 +71,8 @@ static const int refused[] = {
     SCMP_SYS(request_key),
     SCMP_SYS(set_mempolicy),
     SCMP_SYS(setdomainname),
+    SCMP_SYS(shmat),
+    SCMP_SYS(shmget),
     SCMP_SYS(sethostname),
     SCMP_SYS(setns),
     SCMP_SYS(settimeofday),

@@ -20,6 +20,7 @@
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -27,12 +28,11 @@
 
 enum {
     PROCESSES_MAX = 128,
-    FILES_MAX = 256,
+    FILES_MAX = 128,
     LOOK_MS = 25, /* between two looks at the memory of all processes */
     NAME_MAX_SIZE = 1024,
 };
 static const rlim_t process_bytes_max = 1U << 30;
-static const uint64_t all_bytes_max = UINT64_C(2) << 30;
 static size_t file_bytes_max;
 
 static int64_t now_ms(void)
@@ -89,12 +89,26 @@ static uint64_t all_bytes(void)
     return pages * 4096;
 }
 
+/* Files in all places that take any. An empty one costs a kilobyte that counts for no size. */
+static uint64_t all_files(void)
+{
+    static const char *const places[] = {"/work", "/tmp", "/dev/shm"};
+    uint64_t n = 0;
+    for (int i = 0; i < 3; i++) {
+        struct statvfs st;
+        if (statvfs(places[i], &st) == 0)
+            n += st.f_files - st.f_ffree;
+    }
+    return n;
+}
+
 /* What one command gives while it runs. */
 struct run {
     int pipe, pidfd;
     pid_t pid;
     int64_t start_ms, deadline_ms;
     size_t output_start; /* of the output in the reply */
+    uint64_t files_max;  /* more than there were, so that a box that is full can be cleaned */
     struct agon_runner_ran ran;
 };
 
@@ -134,11 +148,12 @@ static void run_watch(struct run *run, struct agon_buf *reply)
         if (p[0].revents || run->ran.output_capped)
             return;
         if (now >= looked_ms + LOOK_MS) {
-            run->ran.over_memory = all_bytes() > all_bytes_max;
+            run->ran.over_memory = all_bytes() > (uint64_t)AGON_RUNNER_MIB_MAX << 20;
+            run->ran.over_files = all_files() > run->files_max;
             looked_ms = now;
         }
         run->ran.timed_out = now >= run->deadline_ms;
-        if (run->ran.timed_out || run->ran.over_memory)
+        if (run->ran.timed_out || run->ran.over_memory || run->ran.over_files)
             return;
     }
 }
@@ -188,6 +203,8 @@ static int op_run(void *state, struct agon_str request, struct agon_buf *reply,
         return agon_fail(err, AGON_ESYS, "run: cannot start a process: %s", strerror(errno));
     agon_buf_add(reply, &run.ran, sizeof(run.ran)); /* filled in below */
     run.output_start = reply->size;
+    uint64_t files = all_files();
+    run.files_max = files < AGON_RUNNER_FILES_MAX ? AGON_RUNNER_FILES_MAX : files + 100;
     run_watch(&run, reply);
     run_end(&run);
     if (!run.ran.output_capped)

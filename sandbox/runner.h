@@ -14,6 +14,8 @@
 enum {
     AGON_RUNNER_OUTPUT_MAX = 256 << 10,
     AGON_RUNNER_PIECE_MAX = 16 << 20, /* of a file, in one frame */
+    AGON_RUNNER_FILES_MAX = 100000,   /* in the box's writable places together */
+    AGON_RUNNER_MIB_MAX = 2048,       /* resident, of all processes together */
 };
 
 struct agon_runner_run {
@@ -22,7 +24,7 @@ struct agon_runner_run {
 struct agon_runner_ran {
     int64_t wall_ms;
     int32_t exit_status;
-    uint8_t timed_out, output_capped, over_memory, zero;
+    uint8_t timed_out, output_capped, over_memory, over_files;
 };
 struct agon_runner_file {
     uint64_t offset, size_max; /* size_max: read */

@@ -80,6 +80,8 @@ int main(void)
     MUST_FAIL("setns", setns(0, 0));
     MUST_FAIL("open_by_handle_at", syscall(SYS_open_by_handle_at, -100, data, 0));
     MUST_FAIL("memfd_secret", syscall(SYS_memfd_secret, 0));
+    MUST_FAIL("memfd_create", syscall(SYS_memfd_create, "x", 0));
+    MUST_FAIL("shmget", syscall(SYS_shmget, 0, 1 << 20, 01600));
     MUST_FAIL("personality", syscall(SYS_personality, 0xffffffffUL));
     MUST_FAIL("TIOCSTI", ioctl(0, TIOCSTI, "x"));
     MUST_FAIL("setuid root", setuid(0));

@@ -89,6 +89,11 @@ TEST(commands_work)
     EXPECT(r.exit_status == 2);
     EXPECT_HAS(agon_buf_text(&r.output), "syntax error");
     agon_bash_result_deinit(&r);
+    EXPECT(agon_bashbox_run(b, (struct agon_str){"echo a\0b", 8}, 1000, &r, &err) == 0);
+    EXPECT(r.exit_status == 126);
+    EXPECT_HAS(agon_buf_text(&r.output), "a NUL byte");
+    agon_bash_result_deinit(&r);
+    OUTPUT_HAS(b, "x=$(head -c 200000 /dev/zero | tr '\\0' x); /bin/true $x; echo", "too long");
 }
 
 TEST(world_and_documents_are_there)
@@ -189,7 +194,10 @@ TEST(bombs_stay_in_their_box)
     EXPECT_HAS(agon_buf_text(&r.output), "more than 2048 MiB together");
     EXPECT(r.exit_status == 137);
     agon_bash_result_deinit(&r);
-    SAYS(b, "echo still here", "still here\n");
+    r = run_for(b, "mkdir m && cd m && seq 5000000 | xargs touch", 20000);
+    EXPECT_HAS(agon_buf_text(&r.output), "more than 100000 files");
+    agon_bash_result_deinit(&r);
+    SAYS(b, "rm -r m; echo still here", "still here\n");
 }
 
 /* E10 */
