@@ -393,7 +393,7 @@ int random_checkpoint_write(const char *dir, const struct random_checkpoint *r,
         add_layer(&w, i);
     add_vector(&w, "model.norm.weight", r->hidden, r->silent ? 0 : 1, r->silent ? 0 : 0.1F);
     config_add(&config, r);
-    tokenizer_json_add(&tokenizer, r->n_vocab - 264, false, r->seed);
+    tokenizer_json_add(&tokenizer, (r->n_tokens ? r->n_tokens : r->n_vocab) - 264, false, r->seed);
 
     int result = agon_dir_make(dir, err);
     if (result == 0)

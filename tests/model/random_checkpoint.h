@@ -17,6 +17,7 @@ struct random_checkpoint {
     bool tied, yarn, hub_spelling; /* rope_scaling + torch_dtype instead of rope_parameters */
     int n_shards;                  /* 1: model.safetensors */
     bool silent;                   /* every logit is 0 */
+    int n_tokens;                  /* of the tokenizer; 0: n_vocab */
 };
 
 /* The dimensions planned for the embedded model. */

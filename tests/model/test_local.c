@@ -12,7 +12,8 @@
 #include <stdlib.h>
 
 static const struct random_checkpoint tiny = {.seed = 9,
-                                              .n_vocab = 900,
+                                              .n_vocab = 1200,
+                                              .n_tokens = 900,
                                               .hidden = 32,
                                               .n_layers = 2,
                                               .n_heads = 2,
@@ -234,6 +235,29 @@ TEST(forks_and_sessions_that_begin_alike_say_the_same_as_alone)
     }
     for (int mode = 0; mode < 4; mode++)
         free(said[mode]);
+}
+
+TEST(rows_past_the_tokenizers_ids_are_never_drawn)
+{
+    /* A quarter of the rows have no token: drawn, they could not be decoded. */
+    struct agon_model *m = model_open(false, 1);
+    REQUIRE(m);
+    struct agon_session *s = session_of(m, AGON_THINKING_OFF, "Speak.");
+    struct agon_err err;
+    for (uint64_t seed = 0; seed < 20; seed++) {
+        struct agon_sampling sampling = {
+            .temperature = 5, .top_p = 1, .tokens_max = 12, .seed = seed, .key = "test"};
+        struct agon_turn turn = {0};
+        int r;
+        REQUIRE(agon_session_sample(s, &sampling, &err) == 0);
+        while ((r = agon_session_take(s, &turn, &err)) == 0)
+            EXPECT(agon_model_poll(m, 10, &err) == 0);
+        if (!EXPECT(r == 1))
+            printf("# %s\n", err.text);
+        agon_turn_deinit(&turn);
+    }
+    agon_session_free(s);
+    agon_model_free(m);
 }
 
 TEST(a_turn_cut_at_its_budget_leaves_the_session_as_it_was)
