@@ -132,7 +132,8 @@ static int categories_read_json(struct agon_categories *c, const char *path, str
     int r = agon_json_parse(&root, text, err);
     if (r)
         return agon_err_in(err, r, "%s", path);
-    json_array_foreach(root, i, item) {
+    json_array_foreach(root, i, item)
+    {
         const char *id = agon_json_text(item, "id", NULL);
         const char *description = agon_json_text(item, "description", NULL);
         if (!id || !description)

@@ -118,10 +118,9 @@ static int corpus_init_db(struct agon_corpus *c, struct agon_err *err)
         return r;
     bool fresh = agon_query_get_int(q, 0) == 0;
     agon_query_reset(q);
-    if (fresh &&
-        ((r = agon_store_exec(c->db, corpus_schema, err)) ||
-         (r = agon_store_exec(
-              c->db, "INSERT INTO meta VALUES('format', '" AGON_CORPUS_FORMAT "')", err))))
+    if (fresh && ((r = agon_store_exec(c->db, corpus_schema, err)) ||
+                  (r = agon_store_exec(
+                       c->db, "INSERT INTO meta VALUES('format', '" AGON_CORPUS_FORMAT "')", err))))
         return agon_err_in(err, r, "corpus '%s'", c->dir);
     return agon_txn_commit(&txn, err);
 }
@@ -244,7 +243,8 @@ int agon_corpus_settle(struct agon_corpus *c, const json_t *config, struct agon_
     int r = agon_txn_begin(&txn, c->db, err);
     if (r)
         return r;
-    json_object_foreach((json_t *)(uintptr_t)config, key, value) {
+    json_object_foreach((json_t *)(uintptr_t)config, key, value)
+    {
         struct agon_buf b AGON_AUTO(agon_buf_deinit) = AGON_BUF(1 << 20);
         if (json_is_string(value))
             agon_buf_adds(&b, json_string_value(value));
@@ -304,8 +304,7 @@ static int stage_timing(struct agon_corpus *c, const struct agon_stage_row *row,
     return agon_query_run(q, err);
 }
 
-int agon_corpus_stage(struct agon_corpus *c, const struct agon_stage_row *row,
-                      struct agon_err *err)
+int agon_corpus_stage(struct agon_corpus *c, const struct agon_stage_row *row, struct agon_err *err)
 {
     const struct agon_episode_report *report = row->report;
     struct agon_buf b AGON_AUTO(agon_buf_deinit) = AGON_BUF(TEXT_BYTES_MAX);
@@ -339,8 +338,8 @@ int agon_corpus_next(struct agon_corpus *c, const char *environment, const char 
                      const char *dir, struct agon_err *err)
 {
     struct agon_query *q AGON_AUTO(agon_query_freep) = NULL;
-    int r = agon_query_new(&q, c->db, "UPDATE environments SET next = ?2, dir = ?3 WHERE id = ?1",
-                           err);
+    int r =
+        agon_query_new(&q, c->db, "UPDATE environments SET next = ?2, dir = ?3 WHERE id = ?1", err);
     if (r)
         return r;
     agon_query_text(q, 1, environment);

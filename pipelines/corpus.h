@@ -45,7 +45,8 @@ struct sqlite3 *agon_corpus_db(struct agon_corpus *c);
 const char *agon_corpus_dir(const struct agon_corpus *c);
 /* A value of `meta`, or dflt; owned by the caller. */
 char *agon_corpus_meta(struct agon_corpus *c, const char *key, const char *dflt);
-/* DIR/environments/ID and DIR/work/ID/NAME into a buffer of 4096 bytes; AGON_EINPUT when too long. */
+/* DIR/environments/ID and DIR/work/ID/NAME into a buffer of 4096 bytes; AGON_EINPUT when too long.
+ */
 int agon_corpus_path(const struct agon_corpus *c, const char *folder, const char *id,
                      const char *name, char ret_path[4096], struct agon_err *err) AGON_MUST_USE;
 /* Is the folder still the one that was opened? AGON_ESYS when it was deleted or replaced. */
@@ -62,7 +63,7 @@ int agon_corpus_event(struct agon_corpus *c, const struct agon_event *event,
 struct agon_stage_row {
     const char *environment, *stage;
     int sample;
-    bool done;              /* else it failed, for `reason` */
+    bool done; /* else it failed, for `reason` */
     const char *reason;
     const struct agon_episode_report *report; /* its segments are the transcript */
     int64_t wall_ms;
@@ -78,5 +79,5 @@ int agon_corpus_next(struct agon_corpus *c, const char *environment, const char 
 /* Digest of environment files and an ordered dump of corpus.db without its timing tables. */
 int agon_corpus_hash(struct agon_corpus *c, char ret_hex[65], struct agon_err *err) AGON_MUST_USE;
 /* The ordered dump itself, as lines (--dump): what agon_corpus_hash() digests beside files. */
-int agon_corpus_dump(struct agon_corpus *c, int (*line)(void *user, struct agon_str text), void *user,
-                     struct agon_err *err) AGON_MUST_USE;
+int agon_corpus_dump(struct agon_corpus *c, int (*line)(void *user, struct agon_str text),
+                     void *user, struct agon_err *err) AGON_MUST_USE;

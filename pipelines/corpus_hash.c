@@ -22,8 +22,8 @@ static int dump_query(struct agon_query **ret, struct agon_corpus *c, const char
 {
     struct agon_buf sql AGON_AUTO(agon_buf_deinit) = AGON_BUF(1 << 16);
     struct agon_query *q AGON_AUTO(agon_query_freep) = NULL;
-    int r = agon_query_new(&q, c->db, "SELECT name FROM pragma_table_info(?1) ORDER BY pk = 0, pk, cid",
-                           err);
+    int r = agon_query_new(&q, c->db,
+                           "SELECT name FROM pragma_table_info(?1) ORDER BY pk = 0, pk, cid", err);
     if (r)
         return r;
     agon_query_text(q, 1, table);
@@ -92,9 +92,8 @@ int agon_corpus_hash(struct agon_corpus *c, char ret_hex[65], struct agon_err *e
     struct agon_query *q AGON_AUTO(agon_query_freep) = NULL;
     agon_sha256_init(&hash);
     int r = agon_corpus_dump(c, hash_line, &hash, err);
-    if (r || (r = agon_query_new(&q, c->db,
-                                 "SELECT id FROM environments WHERE status = 'kept' ORDER BY id",
-                                 err)))
+    if (r || (r = agon_query_new(
+                  &q, c->db, "SELECT id FROM environments WHERE status = 'kept' ORDER BY id", err)))
         return r;
     while ((r = agon_query_next(q, err)) == AGON_ROW) {
         char path[4096], hex[AGON_SHA256_HEX];

@@ -73,8 +73,8 @@ static int entries_compare(struct entries *e, int *ret_n, struct agon_err *err)
             if (e->items[k].original >= 0 ||
                 strcmp(e->items[i].environment, e->items[k].environment) == 0)
                 continue;
-            double likeness = agon_prompt_likeness(agon_str(e->items[i].prompt),
-                                                   agon_str(e->items[k].prompt));
+            double likeness =
+                agon_prompt_likeness(agon_str(e->items[i].prompt), agon_str(e->items[k].prompt));
             if (likeness < 0)
                 return agon_fail(err, AGON_ENOMEM, "dedup: out of memory");
             if (likeness >= likeness_max) {
@@ -116,8 +116,8 @@ static int files_rewrite(struct agon_corpus *c, struct entries *e, struct agon_e
 {
     for (int i = 0, end; i < e->n; i = end) {
         int n_left = 0, n_gone = 0;
-        for (end = i; end < e->n &&
-                      strcmp(e->items[end].environment, e->items[i].environment) == 0; end++) {
+        for (end = i; end < e->n && strcmp(e->items[end].environment, e->items[i].environment) == 0;
+             end++) {
             n_left += e->items[end].original < 0;
             n_gone += e->items[end].original >= 0;
         }
@@ -148,12 +148,13 @@ static int rows_write(struct agon_corpus *c, const struct entries *e, struct ago
         else
             json_decref(event.detail);
     }
-    if (r || (r = agon_store_exec(agon_corpus_db(c),
-                                  "UPDATE environments SET status = 'empty', reason = 'all its tasks"
-                                  " are near-duplicates' WHERE status = 'kept' AND NOT EXISTS (SELECT"
-                                  " 1 FROM tasks WHERE environment = environments.id AND status ="
-                                  " 'kept'); INSERT INTO meta VALUES('finished', '1')",
-                                  err)))
+    if (r ||
+        (r = agon_store_exec(agon_corpus_db(c),
+                             "UPDATE environments SET status = 'empty', reason = 'all its tasks"
+                             " are near-duplicates' WHERE status = 'kept' AND NOT EXISTS (SELECT"
+                             " 1 FROM tasks WHERE environment = environments.id AND status ="
+                             " 'kept'); INSERT INTO meta VALUES('finished', '1')",
+                             err)))
         return r;
     return agon_txn_commit(&txn, err);
 }

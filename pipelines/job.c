@@ -7,6 +7,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "pipelines/job_internal.h"
+#include "synth/cleantext.h"
 #include "synth/episode.h"
 #include "synth/solver.h"
 
@@ -107,8 +108,9 @@ static void job_next(const struct agon_job *job, bool climbed, char ret_next[AGO
 static int job_samples(struct agon_job *job, const char *stage, int *ret_n, struct agon_err *err)
 {
     struct agon_query *q AGON_AUTO(agon_query_freep) = NULL;
-    int r = agon_query_new(&q, agon_corpus_db(job->run->corpus),
-                           "SELECT count(*) FROM stages WHERE environment = ?1 AND stage = ?2", err);
+    int r =
+        agon_query_new(&q, agon_corpus_db(job->run->corpus),
+                       "SELECT count(*) FROM stages WHERE environment = ?1 AND stage = ?2", err);
     if (r)
         return r;
     agon_query_text(q, 1, job->id);
@@ -227,7 +229,8 @@ static int commit_events(struct agon_job *job, const char *stage, struct agon_er
 {
     size_t i;
     json_t *event;
-    json_array_foreach(agon_stage_events(job->stage), i, event) {
+    json_array_foreach(agon_stage_events(job->stage), i, event)
+    {
         json_t *detail = json_copy(event);
         char kind[64];
         snprintf(kind, sizeof(kind), "%s", agon_json_text(event, "kind", "event"));
@@ -254,8 +257,9 @@ static int commit_row(struct agon_job *job, const char *stage, struct agon_err *
     int r = agon_corpus_stage(job->run->corpus, &row, err);
     if (r || (r = commit_events(job, stage, err)))
         return r;
-    json_t *detail = json_pack("{s:i, s:s, s:s*}", "sample", row.sample, "end",
-                               agon_episode_end_name(row.report->end), "reason", failure);
+    json_t *detail = json_pack("{s:i, s:s, s:o*}", "sample", row.sample, "end",
+                               agon_episode_end_name(row.report->end), "reason",
+                               failure ? agon_cleantext_json(agon_str(failure)) : NULL);
     return agon_job_event(job, stage, failure ? "stage_failed" : "stage_done", detail, err);
 }
 
@@ -320,7 +324,8 @@ static int job_commit_stage(struct agon_job *job, const struct agon_draft *draft
         job_next(job, !failed, next);
     int r = agon_corpus_check(corpus, err);
     if (r || (r = agon_txn_begin(&txn, agon_corpus_db(corpus), err)) ||
-        (r = commit_row(job, stage, err)) || (!failed && (r = commit_task(job, draft, stage, err))) ||
+        (r = commit_row(job, stage, err)) ||
+        (!failed && (r = commit_task(job, draft, stage, err))) ||
         (failed && !again && (r = commit_given_up(job, next, err))) ||
         (r = agon_corpus_next(corpus, job->id, next, failed ? job->dir : stage, err)))
         return r;
@@ -339,7 +344,8 @@ static int job_end_stage(struct agon_job *job, struct agon_err *err)
     if (!failed) {
         draft = agon_stage_take_draft(job->stage);
         if ((r = agon_corpus_path(job->run->corpus, "work", job->id, name, path, err)) ||
-            (r = agon_dir_remove(path, err)) || (r = agon_draft_store(draft, path, NULL, NULL, err)))
+            (r = agon_dir_remove(path, err)) ||
+            (r = agon_draft_store(draft, path, NULL, NULL, err)))
             return r;
     }
     r = job_commit_stage(job, draft, name, err);

@@ -26,8 +26,8 @@ struct agon_job {
     char dir[AGON_STAGE_NAME];     /* folder in work/ID/ that draft came from; "" none */
     char scratch[4096];
     int64_t stage_began_ms;
-    struct agon_runtime *rt;       /* of JOB_SOLVE */
-    struct job_task *tasks;        /* of JOB_SOLVE, one for each of draft's */
+    struct agon_runtime *rt; /* of JOB_SOLVE */
+    struct job_task *tasks;  /* of JOB_SOLVE, one for each of draft's */
     char shown[64];
 };
 

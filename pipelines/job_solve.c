@@ -20,13 +20,14 @@ static int task_counts(struct agon_job *job, const char *task, struct job_task *
                        struct agon_err *err)
 {
     struct agon_query *q AGON_AUTO(agon_query_freep) = NULL;
-    int r = agon_query_new(&q, agon_corpus_db(job->run->corpus),
-                           "SELECT count(*), coalesce(sum(verdict = 'pass'), 0), coalesce(sum(idx < ?4), 0),"
-                           " coalesce(sum(idx < ?4 AND verdict = 'pass'), 0),"
-                           " coalesce(max(end = '" AGON_ROLLOUT_DISPUTED "'), 0) FROM rollouts"
-                           " WHERE environment = ?1 AND task = ?2 AND role = 'solver'"
-                           " AND configuration = ?3 AND purpose = 'filter'",
-                           err);
+    int r = agon_query_new(
+        &q, agon_corpus_db(job->run->corpus),
+        "SELECT count(*), coalesce(sum(verdict = 'pass'), 0), coalesce(sum(idx < ?4), 0),"
+        " coalesce(sum(idx < ?4 AND verdict = 'pass'), 0),"
+        " coalesce(max(end = '" AGON_ROLLOUT_DISPUTED "'), 0) FROM rollouts"
+        " WHERE environment = ?1 AND task = ?2 AND role = 'solver'"
+        " AND configuration = ?3 AND purpose = 'filter'",
+        err);
     if (r)
         return r;
     agon_query_text(q, 1, job->id);
@@ -149,17 +150,19 @@ static int stats_row(struct agon_job *job, int i, struct agon_err *err)
         .c = t->c,
         .n_first = t->n_first,
         .c_first = t->c_first,
-        .stop = o->estimate ? "estimate" : t->n <= o->rollouts ? "first" : t->c ? "pass" : "max",
+        .stop = o->estimate           ? "estimate"
+                : t->n <= o->rollouts ? "first"
+                : t->c                ? "pass"
+                                      : "max",
     };
     struct agon_rollout_key key = {job->id, job->draft->tasks[i].id, job->run->configuration,
                                    "filter", ""};
     int r = agon_stats_row(job->run->corpus, &key, &stats, err);
     if (r)
         return r;
-    return agon_job_event(job, "solve", "solved",
-                          json_pack("{s:s, s:i, s:i}", "task", job->draft->tasks[i].id, "n", t->n,
-                                    "c", t->c),
-                          err);
+    return agon_job_event(
+        job, "solve", "solved",
+        json_pack("{s:s, s:i, s:i}", "task", job->draft->tasks[i].id, "n", t->n, "c", t->c), err);
 }
 
 static int solve_end(struct agon_job *job, struct agon_err *err)
@@ -282,7 +285,8 @@ int agon_job_publish(struct agon_job *job, struct agon_err *err)
 {
     char path[4096];
     int n = 0;
-    struct agon_filter_task *decisions = calloc((size_t)job->draft->n_tasks + 1, sizeof(*decisions));
+    struct agon_filter_task *decisions =
+        calloc((size_t)job->draft->n_tasks + 1, sizeof(*decisions));
     if (!decisions)
         return agon_fail(err, AGON_ENOMEM, "publish: out of memory");
     int r = filter_decide(job, decisions, err);

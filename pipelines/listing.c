@@ -26,13 +26,14 @@ void agon_listing_text(FILE *to, const char *text, int n_max)
 int agon_listing_environments(struct agon_corpus *c, FILE *to, struct agon_err *err)
 {
     struct agon_query *q AGON_AUTO(agon_query_freep) = NULL;
-    int r = agon_query_new(&q, agon_corpus_db(c),
-                           "SELECT e.id, e.status, e.next, e.reason,"
-                           " (SELECT count(*) FROM tasks t WHERE t.environment = e.id AND t.status ="
-                           " 'kept'), (SELECT count(*) FROM tasks t WHERE t.environment = e.id),"
-                           " c.description FROM environments e JOIN categories c ON c.id ="
-                           " e.category ORDER BY e.id",
-                           err);
+    int r =
+        agon_query_new(&q, agon_corpus_db(c),
+                       "SELECT e.id, e.status, e.next, e.reason,"
+                       " (SELECT count(*) FROM tasks t WHERE t.environment = e.id AND t.status ="
+                       " 'kept'), (SELECT count(*) FROM tasks t WHERE t.environment = e.id),"
+                       " c.description FROM environments e JOIN categories c ON c.id ="
+                       " e.category ORDER BY e.id",
+                       err);
     if (r)
         return r;
     fprintf(to, "%-24s %-7s %-8s %s\n", "environment", "status", "tasks", "category");
@@ -41,7 +42,8 @@ int agon_listing_environments(struct agon_corpus *c, FILE *to, struct agon_err *
         char tasks[32];
         snprintf(tasks, sizeof(tasks), "%d of %d", (int)agon_query_get_int(q, 4),
                  (int)agon_query_get_int(q, 5));
-        fprintf(to, "%-24s %-7s %-8s ", agon_query_get_text(q, 0), agon_query_get_text(q, 1), tasks);
+        fprintf(to, "%-24s %-7s %-8s ", agon_query_get_text(q, 0), agon_query_get_text(q, 1),
+                tasks);
         agon_listing_text(to, agon_query_get_text(q, 6), PROMPT_CHARACTERS);
         if (*reason) {
             fputs("\n    ", to);
@@ -117,12 +119,13 @@ int agon_listing_kept(struct agon_corpus *c, FILE *to, struct agon_err *err)
         return r;
     agon_query_null(q, 1);
     if ((r = print_tasks(q, false, to, err)) ||
-        (r = agon_query_new(&sum, agon_corpus_db(c),
-                            "SELECT (SELECT count(*) FROM environments WHERE status = 'kept'),"
-                            " (SELECT count(*) FROM environments), (SELECT count(*) FROM tasks WHERE"
-                            " status = 'kept'), (SELECT count(*) FROM tasks), (SELECT"
-                            " coalesce(max(level), 0) FROM tasks WHERE status = 'kept')",
-                            err)))
+        (r = agon_query_new(
+             &sum, agon_corpus_db(c),
+             "SELECT (SELECT count(*) FROM environments WHERE status = 'kept'),"
+             " (SELECT count(*) FROM environments), (SELECT count(*) FROM tasks WHERE"
+             " status = 'kept'), (SELECT count(*) FROM tasks), (SELECT"
+             " coalesce(max(level), 0) FROM tasks WHERE status = 'kept')",
+             err)))
         return r;
     if ((r = agon_query_next(sum, err)) < 0)
         return r;

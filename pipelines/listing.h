@@ -15,5 +15,6 @@ int agon_listing_tasks(struct agon_corpus *c, const char *environment, FILE *to,
 int agon_listing_kept(struct agon_corpus *c, FILE *to, struct agon_err *err) AGON_MUST_USE;
 /* Print text without control characters, newlines as spaces, at most n_max characters. */
 void agon_listing_text(FILE *to, const char *text, int n_max);
-/* Print text with its newlines and tabs, other control characters as spaces; it ends in a newline. */
+/* Print text with its newlines and tabs, other control characters as spaces; it ends in a newline.
+ */
 void agon_listing_block(FILE *to, const char *text);

@@ -123,10 +123,11 @@ int agon_source_row(struct agon_corpus *c, const char *environment, const json_t
 {
     static const char *const keys[] = {"url", "sha256", "title", "licence"};
     struct agon_query *q AGON_AUTO(agon_query_freep) = NULL;
-    int r = agon_query_new(&q, agon_corpus_db(c),
-                           "INSERT OR REPLACE INTO sources(environment, url, sha256, title, licence)"
-                           " VALUES(?1, ?2, ?3, ?4, ?5)",
-                           err);
+    int r =
+        agon_query_new(&q, agon_corpus_db(c),
+                       "INSERT OR REPLACE INTO sources(environment, url, sha256, title, licence)"
+                       " VALUES(?1, ?2, ?3, ?4, ?5)",
+                       err);
     if (r)
         return r;
     agon_query_text(q, 1, environment);

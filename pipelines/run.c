@@ -43,9 +43,10 @@ static int run_check_options(struct agon_run *run, struct agon_err *err)
                          (long long)o->rollouts_max, (long long)o->rollouts);
     run->rule = (struct agon_filter_rule){0, 1, 0.1};
     int n = 0;
-    if (o->band && (sscanf(o->band, "%lf,%lf%n", &run->rule.band_low, &run->rule.band_high, &n) != 2 ||
-                    o->band[n] || run->rule.band_low < 0 ||
-                    !(run->rule.band_low <= run->rule.band_high) || run->rule.band_high > 1))
+    if (o->band &&
+        (sscanf(o->band, "%lf,%lf%n", &run->rule.band_low, &run->rule.band_high, &n) != 2 ||
+         o->band[n] || run->rule.band_low < 0 || !(run->rule.band_low <= run->rule.band_high) ||
+         run->rule.band_high > 1))
         return agon_fail(err, AGON_EINPUT, "--band: '%s' is not LO,HI with 0 <= LO <= HI <= 1",
                          o->band);
     return agon_context_parse(&run->context, o->context, err);
@@ -104,7 +105,8 @@ static int run_open_models(struct agon_run *run, struct agon_err *err)
 {
     const struct agon_run_options *o = &run->o;
     char record[4096];
-    const char *author = o->author ? o->author : o->model, *solver = o->solver ? o->solver : o->model;
+    const char *author = o->author ? o->author : o->model,
+               *solver = o->solver ? o->solver : o->model;
     struct agon_model_options mo = {
         .device = o->device,
         .record_path = o->record,
@@ -140,15 +142,15 @@ static json_t *run_config(const struct agon_run *run, const char *categories, co
     return json_pack(
         "{s:s, s:I, s:s, s:I, s:I, s:I, s:I, s:I, s:b, s:f, s:f, s:f, s:f, s:f, s:I, s:I, s:s,"
         " s:s, s:s, s:s, s:s, s:I, s:I}",
-        "family", run->family->name, "seed", (json_int_t)o->seed, "categories", categories, "levels",
-        (json_int_t)o->levels, "lines", (json_int_t)o->lines, "tries", (json_int_t)o->tries,
-        "rollouts", (json_int_t)o->rollouts, "rollouts-max", (json_int_t)o->rollouts_max, "estimate",
-        o->estimate, "band-low", run->rule.band_low, "band-high", run->rule.band_high, "temperature",
-        o->temperature, "solver-temperature", o->solver_temperature, "top-p", o->top_p, "top-k",
-        (json_int_t)o->top_k, "turn-tokens", (json_int_t)o->turn_tokens, "context", o->context,
-        "author", agon_model_name(run->author), "solver", agon_model_name(run->solver), "prompts",
-        agon_prompts_digest(run->prompts), "library", library, "rank", (json_int_t)o->rank, "ranks",
-        (json_int_t)o->ranks);
+        "family", run->family->name, "seed", (json_int_t)o->seed, "categories", categories,
+        "levels", (json_int_t)o->levels, "lines", (json_int_t)o->lines, "tries",
+        (json_int_t)o->tries, "rollouts", (json_int_t)o->rollouts, "rollouts-max",
+        (json_int_t)o->rollouts_max, "estimate", o->estimate, "band-low", run->rule.band_low,
+        "band-high", run->rule.band_high, "temperature", o->temperature, "solver-temperature",
+        o->solver_temperature, "top-p", o->top_p, "top-k", (json_int_t)o->top_k, "turn-tokens",
+        (json_int_t)o->turn_tokens, "context", o->context, "author", agon_model_name(run->author),
+        "solver", agon_model_name(run->solver), "prompts", agon_prompts_digest(run->prompts),
+        "library", library, "rank", (json_int_t)o->rank, "ranks", (json_int_t)o->ranks);
 }
 
 static int run_settle(struct agon_run *run, struct agon_err *err)
@@ -190,10 +192,10 @@ static int run_rows(struct agon_run *run, struct agon_err *err)
 {
     struct agon_txn txn AGON_AUTO(agon_txn_end) = {0};
     const struct agon_sampling *s = &run->solver_sampling;
-    json_auto_t *sampling = json_pack("{s:f, s:f, s:i, s:i, s:s, s:s}", "temperature", s->temperature,
-                                      "top_p", s->top_p, "top_k", s->top_k, "tokens_max",
-                                      s->tokens_max, "context", agon_context_name(run->context),
-                                      "prompts", agon_prompts_digest(run->prompts));
+    json_auto_t *sampling =
+        json_pack("{s:f, s:f, s:i, s:i, s:s, s:s}", "temperature", s->temperature, "top_p",
+                  s->top_p, "top_k", s->top_k, "tokens_max", s->tokens_max, "context",
+                  agon_context_name(run->context), "prompts", agon_prompts_digest(run->prompts));
     if (!sampling)
         return agon_fail(err, AGON_ENOMEM, "configuration: out of memory");
     int r = agon_txn_begin(&txn, agon_corpus_db(run->corpus), err);
@@ -320,9 +322,9 @@ static int timing_end(struct agon_run *run, int64_t id, struct agon_err *err)
 {
     char now[32];
     struct agon_query *q AGON_AUTO(agon_query_freep) = NULL;
-    int r = agon_query_new(&q, agon_corpus_db(run->corpus),
-                           "UPDATE timing_runs SET ended = ?2, wall_ms = ?3, tokens = ?4 WHERE id = ?1",
-                           err);
+    int r = agon_query_new(
+        &q, agon_corpus_db(run->corpus),
+        "UPDATE timing_runs SET ended = ?2, wall_ms = ?3, tokens = ?4 WHERE id = ?1", err);
     if (r)
         return r;
     agon_now_text(now);

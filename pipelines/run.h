@@ -25,7 +25,8 @@ struct agon_run_options {
     const char *corpus, *categories_file, *model, *author, *solver, *model_name, *device;
     const char *record, *prompts, *library, *searxng, *context, *band;
     struct agon_opt_list category, source, allow_host;
-    int64_t seed, levels, lines, tries, rollouts, rollouts_max, jobs, parallel, threads, rank, ranks;
+    int64_t seed, levels, lines, tries, rollouts, rollouts_max, jobs, parallel, threads, rank,
+        ranks;
     int64_t top_k, turn_tokens, crawl_pages, delay_ms;
     double temperature, top_p, solver_temperature;
     bool estimate, verbose;
@@ -49,7 +50,7 @@ struct agon_run {
     struct agon_rng rng;
     char configuration[16]; /* id of the solver's configuration in corpus.db */
     int64_t began_ms;
-    int64_t tokens;         /* generated in this process; for the progress line */
+    int64_t tokens; /* generated in this process; for the progress line */
 };
 
 enum { AGON_RUN_LOCKED = 1, AGON_RUN_DIFFERS = 2 };
@@ -59,7 +60,8 @@ int agon_run_open(struct agon_run *run, const struct agon_run_options *o,
 void agon_run_close(struct agon_run *run);
 /* agon_model_open() whose system errors are AGON_EMODEL. */
 int agon_run_open_model(struct agon_model **ret, const char *spec,
-                        const struct agon_model_options *options, struct agon_err *err) AGON_MUST_USE;
+                        const struct agon_model_options *options,
+                        struct agon_err *err) AGON_MUST_USE;
 /* Work until every job is done. */
 int agon_run_all(struct agon_run *run, struct agon_err *err) AGON_MUST_USE;
 

@@ -1,8 +1,11 @@
 /* Options of a run: see run.h. */
 #include "pipelines/run.h"
 
-#define OPT(n, l, t, f, lo, hi, a, h) \
-    {.name = n, .letter = l, .type = t, .offset = offsetof(struct agon_run_options, f), .min = lo, .max = hi, .arg = a, .help = h}
+#define OPT(n, l, t, f, lo, hi, a, h)                                                      \
+    {                                                                                      \
+        .name = n, .letter = l, .type = t, .offset = offsetof(struct agon_run_options, f), \
+        .min = lo, .max = hi, .arg = a, .help = h                                          \
+    }
 #define TEXT(n, f, a, h)        OPT(n, 0, AGON_OPT_TEXT, f, 0, 0, a, h)
 #define LIST(n, f, a, h)        OPT(n, 0, AGON_OPT_LIST, f, 0, 0, a, h)
 #define INT(n, f, lo, hi, a, h) OPT(n, 0, AGON_OPT_INT, f, lo, hi, a, h)
@@ -11,20 +14,26 @@
 
 const struct agon_opt agon_run_option_table[] = {
     TEXT("corpus", corpus, "DIR", "folder of the corpus; made if missing, resumed if begun"),
-    TEXT("categories", categories_file, "FILE", "categories, one \"id: description\" a line, or JSON"),
+    TEXT("categories", categories_file, "FILE",
+         "categories, one \"id: description\" a line, or JSON"),
     LIST("category", category, "TEXT", "one category, \"id: description\" or a description alone"),
     LIST("source", source, "PLACE", "folder or file to index, or http(s) URL to crawl, for search"),
-    LIST("allow-host", allow_host, "HOST", "private host that may be fetched from, like 127.0.0.1:8080"),
+    LIST("allow-host", allow_host, "HOST",
+         "private host that may be fetched from, like 127.0.0.1:8080"),
     TEXT("searxng", searxng, "URL", "ask this SearXNG-compatible endpoint as well"),
-    TEXT("library", library, "DIR", "where the index and fetched documents are kept; DIR/library of the corpus"),
+    TEXT("library", library, "DIR",
+         "where the index and fetched documents are kept; DIR/library of the corpus"),
     INT("crawl-pages", crawl_pages, 1, 1000000, "N", "most pages of a crawled source"),
-    INT("delay-ms", delay_ms, -1, 600000, "N", "least time between requests to one host; -1: 1000, allowed hosts 0"),
-    TEXT("model", model, "SPEC", "local:DIR, http(s)://.../v1, exec:COMMAND, replay:FILE; the embedded checkpoint"),
+    INT("delay-ms", delay_ms, -1, 600000, "N",
+        "least time between requests to one host; -1: 1000, allowed hosts 0"),
+    TEXT("model", model, "SPEC",
+         "local:DIR, http(s)://.../v1, exec:COMMAND, replay:FILE; the embedded checkpoint"),
     TEXT("author", author, "SPEC", "another model for the author"),
     TEXT("solver", solver, "SPEC", "another model for the solver"),
     TEXT("model-name", model_name, "NAME", "the model's name at an HTTP server"),
     TEXT("device", device, "cpu|cuda", "where a local model runs"),
-    TEXT("record", record, "FILE", "record every completion, for replay:FILE (FILE.solver for --solver)"),
+    TEXT("record", record, "FILE",
+         "record every completion, for replay:FILE (FILE.solver for --solver)"),
     TEXT("prompts", prompts, "DIR", "prompt files to use instead of the built-in ones"),
     OPT("seed", 's', AGON_OPT_INT, seed, 0, 9e15, "N", "everything random is a function of it"),
     INT("levels", levels, 1, 9, "N", "most levels of a task line"),
@@ -42,7 +51,8 @@ const struct agon_opt agon_run_option_table[] = {
     TEXT("context", context, "HOW", "when the window fills: none, discard-75, discard-all"),
     INT("jobs", jobs, 1, 1000, "N", "categories worked on at once"),
     INT("parallel", parallel, 1, 10000, "N", "rollouts in flight at once"),
-    OPT("threads", 'j', AGON_OPT_INT, threads, 0, 1024, "N", "threads of a local model; 0: one a core"),
+    OPT("threads", 'j', AGON_OPT_INT, threads, 0, 1024, "N",
+        "threads of a local model; 0: one a core"),
     INT("rank", rank, 0, 999999, "R", "of --ranks: work on this part of the categories"),
     INT("ranks", ranks, 1, 1000000, "N", "parts that the categories are split into"),
     OPT("verbose", 'v', AGON_OPT_FLAG, verbose, 0, 0, NULL, "say more on stderr"),

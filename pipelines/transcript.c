@@ -9,7 +9,8 @@ static void print_tools(FILE *to, const json_t *tools)
     size_t i;
     json_t *tool;
     fputs("(tools:", to);
-    json_array_foreach(tools, i, tool) {
+    json_array_foreach(tools, i, tool)
+    {
         fputc(' ', to);
         agon_listing_text(to, agon_json_text(json_object_get(tool, "function"), "name", "?"), 64);
     }
@@ -21,15 +22,18 @@ static void print_calls(FILE *to, const json_t *calls)
     size_t i;
     json_t *call, *value;
     const char *key;
-    json_array_foreach(calls, i, call) {
+    json_array_foreach(calls, i, call)
+    {
         const json_t *function = json_object_get(call, "function");
         json_auto_t *arguments = NULL;
         fputs("-> ", to);
         agon_listing_text(to, agon_json_text(function, "name", "?"), 64);
         fputc('\n', to);
-        if (agon_json_parse(&arguments, agon_str(agon_json_text(function, "arguments", "{}")), NULL))
+        if (agon_json_parse(&arguments, agon_str(agon_json_text(function, "arguments", "{}")),
+                            NULL))
             continue;
-        json_object_foreach(arguments, key, value) {
+        json_object_foreach(arguments, key, value)
+        {
             struct agon_buf b AGON_AUTO(agon_buf_deinit) = AGON_BUF(16 << 20);
             if (json_is_string(value))
                 agon_buf_adds(&b, json_string_value(value));
@@ -70,10 +74,10 @@ void agon_transcript_print(FILE *to, const json_t *segments)
 {
     size_t i, k;
     json_t *segment, *message;
-    json_array_foreach(segments, i, segment) {
+    json_array_foreach(segments, i, segment)
+    {
         if (i)
             fputs("==== context reset ====\n", to);
-        json_array_foreach(segment, k, message)
-            print_message(to, message);
+        json_array_foreach(segment, k, message) print_message(to, message);
     }
 }

@@ -8,7 +8,8 @@
 
 enum agon_exit {
     AGON_EXIT_OK = 0,
-    AGON_EXIT_NO = 1,      /* the question that was asked has the answer no (verify: something is wrong) */
+    AGON_EXIT_NO =
+        1, /* the question that was asked has the answer no (verify: something is wrong) */
     AGON_EXIT_INPUT = 2,   /* usage, or bytes from outside that break their format */
     AGON_EXIT_SYSTEM = 3,  /* disk, memory, processes, no box, SQLite */
     AGON_EXIT_LOCKED = 4,  /* another driver works on this corpus */

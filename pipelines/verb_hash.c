@@ -8,7 +8,9 @@ struct options {
     bool dump;
 };
 static const struct agon_opt table[] = {
-    {.name = "dump", .type = AGON_OPT_FLAG, .offset = offsetof(struct options, dump),
+    {.name = "dump",
+     .type = AGON_OPT_FLAG,
+     .offset = offsetof(struct options, dump),
      .help = "print the ordered dump of corpus.db that goes into the digest"},
     {0},
 };

@@ -9,10 +9,16 @@ struct options {
     const char *kind, *stage;
 };
 static const struct agon_opt table[] = {
-    {.name = "kind", .type = AGON_OPT_TEXT, .offset = offsetof(struct options, kind), .arg = "KIND",
+    {.name = "kind",
+     .type = AGON_OPT_TEXT,
+     .offset = offsetof(struct options, kind),
+     .arg = "KIND",
      .help = "only events of this kind, like refused"},
-    {.name = "stage", .type = AGON_OPT_TEXT, .offset = offsetof(struct options, stage),
-     .arg = "STAGE", .help = "only events of this stage, like t1_l2"},
+    {.name = "stage",
+     .type = AGON_OPT_TEXT,
+     .offset = offsetof(struct options, stage),
+     .arg = "STAGE",
+     .help = "only events of this stage, like t1_l2"},
     {0},
 };
 
@@ -47,8 +53,8 @@ int agon_verb_log(int argc, char **argv)
     struct agon_corpus *c AGON_AUTO(agon_corpus_closep) = NULL;
     int n, status;
     if (agon_verb_options(table, &o, "usage: agon log CORPUS [ENVIRONMENT] [OPTION]...",
-                          "One line an event: environment, number, stage, kind, details as JSON.", 1,
-                          2, argc, argv, &n, &status))
+                          "One line an event: environment, number, stage, kind, details as JSON.",
+                          1, 2, argc, argv, &n, &status))
         return status;
     int r = agon_corpus_open_read(&c, argv[1], &err);
     if (!r)

@@ -11,8 +11,8 @@ int agon_verb_ls(int argc, char **argv)
     struct agon_corpus *c AGON_AUTO(agon_corpus_closep) = NULL;
     int n, status;
     if (agon_verb_options(table, &(int){0}, "usage: agon ls CORPUS [ENVIRONMENT]",
-                          "Environments with their status, or the tasks of one with their rates.", 1,
-                          2, argc, argv, &n, &status))
+                          "Environments with their status, or the tasks of one with their rates.",
+                          1, 2, argc, argv, &n, &status))
         return status;
     int r = agon_corpus_open_read(&c, argv[1], &err);
     if (!r)

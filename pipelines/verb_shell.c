@@ -102,8 +102,7 @@ static int cmd_sql(struct shell *sh, const char *rest, struct agon_err *err)
     int r = agon_instance_sql(sh->in, agon_str(rest), &rows, &reason, err);
     if (r)
         return r < 0 ? r : say_error(sh, agon_buf_text(&reason));
-    json_array_foreach(rows, i, row)
-        print_json(row);
+    json_array_foreach(rows, i, row) print_json(row);
     printf("(%zu rows)\n", json_array_size(rows));
     return 0;
 }
@@ -146,7 +145,8 @@ static int cmd_reset(struct shell *sh, const char *rest, struct agon_err *err)
     return agon_instance_new(&sh->in, sh->rt, err);
 }
 
-static int run_solution(struct shell *sh, const char *lua, const json_t *schema, struct agon_err *err)
+static int run_solution(struct shell *sh, const char *lua, const json_t *schema,
+                        struct agon_err *err)
 {
     size_t i;
     json_t *call;
@@ -155,8 +155,7 @@ static int run_solution(struct shell *sh, const char *lua, const json_t *schema,
     int r = agon_runtime_solve(sh->rt, agon_str(lua), schema, &solved, &reason, err);
     if (r)
         return r < 0 ? r : say_error(sh, agon_buf_text(&reason));
-    json_array_foreach(solved.calls, i, call)
-        print_json(call);
+    json_array_foreach(solved.calls, i, call) print_json(call);
     printf("answer: ");
     print_json(solved.answer);
     return 0;
@@ -186,8 +185,8 @@ static int cmd_check(struct shell *sh, const char *rest, struct agon_err *err)
     struct agon_buf reason AGON_AUTO(agon_buf_deinit) = AGON_BUF(8192);
     if (!sh->task)
         return say_error(sh, "choose a task first: task ID");
-    int r = agon_verdict(sh->rt, sh->task, agon_str(rest), agon_instance_writes(sh->in), &v, &reason,
-                         err);
+    int r = agon_verdict(sh->rt, sh->task, agon_str(rest), agon_instance_writes(sh->in), &v,
+                         &reason, err);
     if (r)
         return r < 0 ? r : say_error(sh, agon_buf_text(&reason));
     for (int i = 0; i < v.n_checks; i++) {
@@ -311,11 +310,12 @@ int agon_verb_shell(int argc, char **argv)
     struct shell sh = {0};
     bool terminal = isatty(STDIN_FILENO);
     int n, status;
-    if (agon_verb_options(table, &(int){0},
-                          "usage: agon shell ENVIRONMENT_DIR\n       agon shell CORPUS ENVIRONMENT",
-                          "Reads commands from the terminal or a pipe; `help` lists them. From a pipe"
-                          " the exit\nstatus is 1 where a command failed.",
-                          1, 2, argc, argv, &n, &status))
+    if (agon_verb_options(
+            table, &(int){0},
+            "usage: agon shell ENVIRONMENT_DIR\n       agon shell CORPUS ENVIRONMENT",
+            "Reads commands from the terminal or a pipe; `help` lists them. From a pipe"
+            " the exit\nstatus is 1 where a command failed.",
+            1, 2, argc, argv, &n, &status))
         return status;
     snprintf(dir, sizeof(dir), "%s%s%s", argv[1], n > 1 ? "/environments/" : "",
              n > 1 ? argv[2] : "");

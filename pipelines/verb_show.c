@@ -13,12 +13,25 @@ struct options {
     const char *stage;
 };
 static const struct agon_opt table[] = {
-    {.name = "stage", .type = AGON_OPT_TEXT, .offset = offsetof(struct options, stage),
-     .arg = "STAGE", .help = "the author's transcript of a stage: retrieve, tools, t1_l2"},
-    {.name = "sample", .type = AGON_OPT_INT, .offset = offsetof(struct options, sample), .min = -1,
-     .max = 1000, .arg = "N", .help = "which sample of the stage, from 0; -1: the last"},
-    {.name = "rollout", .type = AGON_OPT_INT, .offset = offsetof(struct options, rollout), .min = -1,
-     .max = 1000000, .arg = "N", .help = "the transcript of a task's rollout, from 0"},
+    {.name = "stage",
+     .type = AGON_OPT_TEXT,
+     .offset = offsetof(struct options, stage),
+     .arg = "STAGE",
+     .help = "the author's transcript of a stage: retrieve, tools, t1_l2"},
+    {.name = "sample",
+     .type = AGON_OPT_INT,
+     .offset = offsetof(struct options, sample),
+     .min = -1,
+     .max = 1000,
+     .arg = "N",
+     .help = "which sample of the stage, from 0; -1: the last"},
+    {.name = "rollout",
+     .type = AGON_OPT_INT,
+     .offset = offsetof(struct options, rollout),
+     .min = -1,
+     .max = 1000000,
+     .arg = "N",
+     .help = "the transcript of a task's rollout, from 0"},
     {0},
 };
 
@@ -108,12 +121,13 @@ static int show_stage(struct agon_corpus *c, const char *env, const struct optio
                       struct agon_err *err)
 {
     struct agon_query *q AGON_AUTO(agon_query_freep) = NULL;
-    int r = agon_query_new(&q, agon_corpus_db(c),
-                           "SELECT transcript, 'stage ' || stage || ', sample ' || sample || ': ' ||"
-                           " status || ' (' || end || ') ' || reason FROM stages WHERE environment ="
-                           " ?1 AND stage = ?2 AND sample = CASE WHEN ?3 < 0 THEN (SELECT max(sample)"
-                           " FROM stages WHERE environment = ?1 AND stage = ?2) ELSE ?3 END",
-                           err);
+    int r =
+        agon_query_new(&q, agon_corpus_db(c),
+                       "SELECT transcript, 'stage ' || stage || ', sample ' || sample || ': ' ||"
+                       " status || ' (' || end || ') ' || reason FROM stages WHERE environment ="
+                       " ?1 AND stage = ?2 AND sample = CASE WHEN ?3 < 0 THEN (SELECT max(sample)"
+                       " FROM stages WHERE environment = ?1 AND stage = ?2) ELSE ?3 END",
+                       err);
     if (r)
         return r;
     agon_query_text(q, 1, env);
@@ -126,12 +140,13 @@ static int show_rollout(struct agon_corpus *c, const char *env, const char *task
                         const struct options *o, struct agon_err *err)
 {
     struct agon_query *q AGON_AUTO(agon_query_freep) = NULL;
-    int r = agon_query_new(&q, agon_corpus_db(c),
-                           "SELECT transcript, 'rollout ' || idx || ': ' || verdict || ' (' || end ||"
-                           " ') ' || reason || char(10) || 'answer: ' || coalesce(answer, '-') ||"
-                           " char(10) || 'checks: ' || checks FROM rollouts WHERE environment = ?1"
-                           " AND task = ?2 AND idx = ?3 ORDER BY purpose = 'filter' DESC LIMIT 1",
-                           err);
+    int r =
+        agon_query_new(&q, agon_corpus_db(c),
+                       "SELECT transcript, 'rollout ' || idx || ': ' || verdict || ' (' || end ||"
+                       " ') ' || reason || char(10) || 'answer: ' || coalesce(answer, '-') ||"
+                       " char(10) || 'checks: ' || checks FROM rollouts WHERE environment = ?1"
+                       " AND task = ?2 AND idx = ?3 ORDER BY purpose = 'filter' DESC LIMIT 1",
+                       err);
     if (r)
         return r;
     agon_query_text(q, 1, env);
@@ -169,7 +184,7 @@ static int show_dropped(struct agon_corpus *c, const char *env, const char *task
         .prompt = (char *)(uintptr_t)agon_json_text(d, "prompt", ""),
         .answer_schema = json_object_get(d, "answer_schema"),
         .answers = strcmp(agon_json_text(d, "answers", "one"), "one") == 0 ? AGON_ANSWERS_ONE
-                                                                          : AGON_ANSWERS_MANY,
+                                                                           : AGON_ANSWERS_MANY,
         .effects = json_object_get(d, "effects"),
         .solution = (char *)(uintptr_t)agon_json_text(d, "solution", ""),
         .verifier = (char *)(uintptr_t)agon_json_text(d, "verifier", ""),
@@ -184,8 +199,8 @@ static int show_env(struct agon_corpus *c, const char *env, struct agon_err *err
     char path[4096];
     struct agon_err why;
     struct agon_query *q AGON_AUTO(agon_query_freep) = NULL;
-    int r = agon_query_new(&q, agon_corpus_db(c), "SELECT status FROM environments WHERE id = ?1",
-                           err);
+    int r =
+        agon_query_new(&q, agon_corpus_db(c), "SELECT status FROM environments WHERE id = ?1", err);
     if (r)
         return r;
     agon_query_text(q, 1, env);

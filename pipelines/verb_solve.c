@@ -23,37 +23,101 @@ struct options {
 };
 #define FIELD(f) .offset = offsetof(struct options, f)
 static const struct agon_opt table[] = {
-    {.name = "model", .type = AGON_OPT_TEXT, FIELD(model), .arg = "SPEC",
+    {.name = "model",
+     .type = AGON_OPT_TEXT,
+     FIELD(model),
+     .arg = "SPEC",
      .help = "local:DIR, http(s)://.../v1, exec:COMMAND, replay:FILE; the embedded checkpoint"},
-    {.name = "model-name", .type = AGON_OPT_TEXT, FIELD(model_name), .arg = "NAME",
+    {.name = "model-name",
+     .type = AGON_OPT_TEXT,
+     FIELD(model_name),
+     .arg = "NAME",
      .help = "the model's name at an HTTP server"},
-    {.name = "device", .type = AGON_OPT_TEXT, FIELD(device), .arg = "cpu|cuda",
+    {.name = "device",
+     .type = AGON_OPT_TEXT,
+     FIELD(device),
+     .arg = "cpu|cuda",
      .help = "where a local model runs"},
-    {.name = "record", .type = AGON_OPT_TEXT, FIELD(record), .arg = "FILE",
+    {.name = "record",
+     .type = AGON_OPT_TEXT,
+     FIELD(record),
+     .arg = "FILE",
      .help = "record every completion, for replay:FILE"},
-    {.name = "prompts", .type = AGON_OPT_TEXT, FIELD(prompts), .arg = "DIR",
+    {.name = "prompts",
+     .type = AGON_OPT_TEXT,
+     FIELD(prompts),
+     .arg = "DIR",
      .help = "prompt files to use instead of the built-in ones"},
-    {.name = "context", .type = AGON_OPT_TEXT, FIELD(context), .arg = "HOW",
+    {.name = "context",
+     .type = AGON_OPT_TEXT,
+     FIELD(context),
+     .arg = "HOW",
      .help = "when the window fills: none, discard-75, discard-all"},
     {.name = "task", .type = AGON_OPT_TEXT, FIELD(task), .arg = "ID", .help = "only this task"},
-    {.name = "out", .type = AGON_OPT_TEXT, FIELD(out), .arg = "FILE",
+    {.name = "out",
+     .type = AGON_OPT_TEXT,
+     FIELD(out),
+     .arg = "FILE",
      .help = "append each rollout as one line of JSON"},
-    {.name = "rollouts", .letter = 'n', .type = AGON_OPT_INT, FIELD(rollouts), .min = 1,
-     .max = 100000, .arg = "N", .help = "rollouts of each task"},
-    {.name = "seed", .letter = 's', .type = AGON_OPT_INT, FIELD(seed), .min = 0, .max = 9e15,
-     .arg = "N", .help = "everything random is a function of it"},
-    {.name = "parallel", .type = AGON_OPT_INT, FIELD(parallel), .min = 1, .max = 10000, .arg = "N",
+    {.name = "rollouts",
+     .letter = 'n',
+     .type = AGON_OPT_INT,
+     FIELD(rollouts),
+     .min = 1,
+     .max = 100000,
+     .arg = "N",
+     .help = "rollouts of each task"},
+    {.name = "seed",
+     .letter = 's',
+     .type = AGON_OPT_INT,
+     FIELD(seed),
+     .min = 0,
+     .max = 9e15,
+     .arg = "N",
+     .help = "everything random is a function of it"},
+    {.name = "parallel",
+     .type = AGON_OPT_INT,
+     FIELD(parallel),
+     .min = 1,
+     .max = 10000,
+     .arg = "N",
      .help = "rollouts in flight at once"},
-    {.name = "threads", .letter = 'j', .type = AGON_OPT_INT, FIELD(threads), .min = 0, .max = 1024,
-     .arg = "N", .help = "threads of a local model; 0: one a core"},
-    {.name = "temperature", .type = AGON_OPT_REAL, FIELD(temperature), .min = 0, .max = 5,
-     .arg = "X", .help = "of sampling"},
-    {.name = "top-p", .type = AGON_OPT_REAL, FIELD(top_p), .min = 0.01, .max = 1, .arg = "X",
+    {.name = "threads",
+     .letter = 'j',
+     .type = AGON_OPT_INT,
+     FIELD(threads),
+     .min = 0,
+     .max = 1024,
+     .arg = "N",
+     .help = "threads of a local model; 0: one a core"},
+    {.name = "temperature",
+     .type = AGON_OPT_REAL,
+     FIELD(temperature),
+     .min = 0,
+     .max = 5,
+     .arg = "X",
      .help = "of sampling"},
-    {.name = "top-k", .type = AGON_OPT_INT, FIELD(top_k), .min = 0, .max = 1000000, .arg = "N",
+    {.name = "top-p",
+     .type = AGON_OPT_REAL,
+     FIELD(top_p),
+     .min = 0.01,
+     .max = 1,
+     .arg = "X",
+     .help = "of sampling"},
+    {.name = "top-k",
+     .type = AGON_OPT_INT,
+     FIELD(top_k),
+     .min = 0,
+     .max = 1000000,
+     .arg = "N",
      .help = "of sampling; 0: off"},
-    {.name = "turn-tokens", .type = AGON_OPT_INT, FIELD(turn_tokens), .min = 0, .max = 10000000,
-     .arg = "N", .help = "most tokens of a turn; 0: by the window"},
+    {.name = "turn-tokens",
+     .type = AGON_OPT_INT,
+     FIELD(turn_tokens),
+     .min = 0,
+     .max = 10000000,
+     .arg = "N",
+     .help = "most tokens of a turn; 0: by the window"},
     {0},
 };
 
@@ -74,11 +138,11 @@ static int out_rollout(struct solving *s, const struct agon_env *env, const stru
     if (!s->out)
         return 0;
     const struct agon_episode_report *report = agon_episode_report(r->episode);
-    json_auto_t *line = json_pack(
-        "{s:s, s:s, s:i, s:s, s:s, s:s?, s:O, s:O, s:i, s:i, s:O}", "environment", env->id, "task",
-        task->id, "index", r->index, "verdict", r->verdict, "end", r->end, "answer", r->answer,
-        "writes", r->writes, "checks", r->checks, "turns", report->turns, "calls", report->calls,
-        "transcript", report->segments);
+    json_auto_t *line =
+        json_pack("{s:s, s:s, s:i, s:s, s:s, s:s?, s:O, s:O, s:i, s:i, s:O}", "environment",
+                  env->id, "task", task->id, "index", r->index, "verdict", r->verdict, "end",
+                  r->end, "answer", r->answer, "writes", r->writes, "checks", r->checks, "turns",
+                  report->turns, "calls", report->calls, "transcript", report->segments);
     agon_json_dump(&b, line);
     agon_buf_addc(&b, '\n');
     if (!line || b.failed || fwrite(b.data, 1, b.size, s->out) != b.size || fflush(s->out))
@@ -133,8 +197,8 @@ static int solve_task(struct solving *s, const struct agon_env *env, struct agon
     double low, high;
     agon_pass_at_k_interval(n, passed, 1, 0.05, &low, &high);
     agon_progress_end();
-    printf("%-24s %-7s %5d  %4d/%-4d %.2f [%.2f, %.2f]\n", env->id, task->id, task->level, passed, n,
-           agon_pass_at_k(n, passed, 1), low, high);
+    printf("%-24s %-7s %5d  %4d/%-4d %.2f [%.2f, %.2f]\n", env->id, task->id, task->level, passed,
+           n, agon_pass_at_k(n, passed, 1), low, high);
     s->n_tasks++;
     s->n_kept += passed > 0;
     return 0;
@@ -205,7 +269,11 @@ static int solve_open(struct solving *s, struct agon_err *err)
 int agon_verb_solve(int argc, char **argv)
 {
     struct agon_err err = {0};
-    struct solving s = {.o = {.rollouts = 16, .seed = 1, .parallel = 64, .temperature = 1, .top_p = 1,
+    struct solving s = {.o = {.rollouts = 16,
+                              .seed = 1,
+                              .parallel = 64,
+                              .temperature = 1,
+                              .top_p = 1,
                               .context = "discard-75"}};
     int n, status;
     if (agon_verb_options(table, &s.o, "usage: agon solve CORPUS|ENVIRONMENT_DIR... [OPTION]...",

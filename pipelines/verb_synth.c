@@ -22,11 +22,12 @@ int agon_verb_synth(int argc, char **argv)
     struct agon_run run;
     struct agon_run_options o = agon_run_defaults();
     int n = 0, status = 0;
-    if (agon_verb_options(agon_run_option_table, &o,
-                          "usage: agon synth general --corpus DIR --category TEXT [OPTION]...",
-                          "Synthesise environments of a family. The same command again goes on where"
-                          " a run was\nstopped, even by kill -9.",
-                          1, 1, argc, argv, &n, &status))
+    if (agon_verb_options(
+            agon_run_option_table, &o,
+            "usage: agon synth general --corpus DIR --category TEXT [OPTION]...",
+            "Synthesise environments of a family. The same command again goes on where"
+            " a run was\nstopped, even by kill -9.",
+            1, 1, argc, argv, &n, &status))
         return status;
     const struct agon_family *family = agon_family_find(argv[1]);
     if (!family) {

@@ -16,9 +16,9 @@ static int corpus_missing(const char *dir, int *ret_n, struct agon_err *err)
     struct agon_corpus *c AGON_AUTO(agon_corpus_closep) = NULL;
     struct agon_query *q AGON_AUTO(agon_query_freep) = NULL;
     int r = agon_corpus_open_read(&c, dir, err);
-    if (r || (r = agon_query_new(&q, agon_corpus_db(c),
-                                 "SELECT id FROM environments WHERE status = 'kept' ORDER BY id",
-                                 err)))
+    if (r ||
+        (r = agon_query_new(&q, agon_corpus_db(c),
+                            "SELECT id FROM environments WHERE status = 'kept' ORDER BY id", err)))
         return r;
     while ((r = agon_query_next(q, err)) == AGON_ROW) {
         if ((r = agon_corpus_path(c, "environments", agon_query_get_text(q, 0), "env.json", path,

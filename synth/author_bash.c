@@ -108,8 +108,8 @@ int agon_author_bash(void *user, const char *name, const json_t *arguments, stru
     struct agon_bash_result done AGON_AUTO(agon_bash_result_deinit) = {0};
     const json_t *command = json_object_get(arguments, "command");
     (void)name;
-    int r = box_run(
-        run, (struct agon_str){json_string_value(command), json_string_length(command)}, &done, err);
+    int r = box_run(run, (struct agon_str){json_string_value(command), json_string_length(command)},
+                    &done, err);
     if (r < 0)
         return r;
     if (r == AGON_BASHBOX_LOST) {

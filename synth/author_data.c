@@ -35,9 +35,9 @@ static int sources_add(struct agon_draft *draft, json_t *source, struct agon_err
 {
     size_t i;
     json_t *old;
-    json_array_foreach(draft->sources, i, old)
-        if (strcmp(agon_json_text(old, "url", ""), agon_json_text(source, "url", "")) == 0)
-            return 0;
+    json_array_foreach(draft->sources, i,
+                       old) if (strcmp(agon_json_text(old, "url", ""),
+                                       agon_json_text(source, "url", "")) == 0) return 0;
     return json_array_append(draft->sources, source)
                ? agon_fail(err, AGON_ENOMEM, "sources: out of memory")
                : 0;
@@ -55,8 +55,9 @@ int agon_author_import_table(void *user, const char *name, const json_t *argumen
         (r = agon_retrieval_import(run->retrieval, world, arguments, agon_author_read_work, run,
                                    result, &source, err)) < 0)
         return r;
-    json_t *detail = json_pack("{s:s, s:s, s:b}", "into", agon_json_text(arguments, "into", ""),
-                               "source", agon_json_text(arguments, "source", ""), "refused", r != 0);
+    json_t *detail =
+        json_pack("{s:s, s:s, s:b}", "into", agon_json_text(arguments, "into", ""), "source",
+                  agon_json_text(arguments, "source", ""), "refused", r != 0);
     int noted = agon_stage_note(run, "import", detail, err);
     if (noted || r)
         return noted ? noted : r;

@@ -1,6 +1,7 @@
 /* The author's propose_task: the draft of a task goes through every gate, or comes back
  * with the sentence of the first that refuses it. */
 #include "base/json.h"
+#include "synth/cleantext.h"
 #include "synth/stage_internal.h"
 #include "verifiers/gates.h"
 
@@ -62,7 +63,9 @@ static int task_refused(struct agon_stage_run *run, const struct agon_gate_repor
 {
     const char *sentence = agon_buf_text(&report->reason);
     int r = agon_stage_note(run, "refused",
-                            json_pack("{s:i, s:s}", "gate", report->gate, "reason", sentence), err);
+                            json_pack("{s:i, s:o}", "gate", report->gate, "reason",
+                                      agon_cleantext_json(agon_str(sentence))),
+                            err);
     if (r)
         return r;
     agon_buf_addf(result, "error: %s", sentence);
@@ -93,8 +96,7 @@ int agon_author_propose_task(void *user, const char *name, const json_t *argumen
 {
     struct agon_stage_run *run = user;
     struct agon_task task AGON_AUTO(agon_task_deinit) = {0};
-    struct agon_gate_report report AGON_AUTO(agon_gate_report_deinit) = {
-        .reason = AGON_BUF(8192)};
+    struct agon_gate_report report AGON_AUTO(agon_gate_report_deinit) = {.reason = AGON_BUF(8192)};
     struct agon_task *others = NULL;
     int n_others = 0;
     (void)name;

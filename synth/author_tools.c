@@ -5,6 +5,7 @@
  */
 #include "base/json.h"
 #include "synth/author_try.h"
+#include "synth/cleantext.h"
 #include "synth/render.h"
 #include "synth/stage_internal.h"
 #include "verifiers/verdict.h"
@@ -14,7 +15,8 @@ enum { TOOLS_TEXT_MAX = AGON_TOOLS_MAX * (AGON_TOOL_SOURCE_MAX + 128) };
 static int refuse(struct agon_stage_run *run, const struct agon_buf *result, struct agon_err *err)
 {
     int r = agon_stage_note(run, "tool_refused",
-                            json_pack("{s:s}", "reason", agon_buf_text(result)), err);
+                            json_pack("{s:o}", "reason", agon_cleantext_json(agon_buf_str(result))),
+                            err);
     return r ? r : AGON_CALL_REFUSED;
 }
 
@@ -24,13 +26,14 @@ static int source_name(struct agon_stage_run *run, struct agon_str source, char 
 {
     struct agon_runtime *alone AGON_AUTO(agon_runtime_freep) = NULL;
     if (source.size > AGON_TOOL_SOURCE_MAX || agon_toolbox_has_mark(source)) {
-        agon_buf_addf(reason, "a source has at most %d bytes, no NUL and no line that begins with "
-                              "\"-- ==== \"",
+        agon_buf_addf(reason,
+                      "a source has at most %d bytes, no NUL and no line that begins with "
+                      "\"-- ==== \"",
                       AGON_TOOL_SOURCE_MAX);
         return AGON_REJECTED;
     }
-    int r = agon_runtime_open(&alone, run->shop.sandbox, run->draft->world_path, source, reason,
-                              err);
+    int r =
+        agon_runtime_open(&alone, run->shop.sandbox, run->draft->world_path, source, reason, err);
     if (r)
         return r;
     if (agon_runtime_n_tools(alone) != 1) {
@@ -50,8 +53,8 @@ static int task_holds(struct agon_runtime *rt, const struct agon_task *task,
     struct agon_buf why AGON_AUTO(agon_buf_deinit) = AGON_BUF(4096);
     struct agon_buf answer AGON_AUTO(agon_buf_deinit) = AGON_BUF(1 << 20);
     struct agon_verdict verdict AGON_AUTO(agon_verdict_deinit) = {0};
-    int r = agon_runtime_solve(rt, agon_str(task->solution), task->answer_schema, &solved, &why,
-                               err);
+    int r =
+        agon_runtime_solve(rt, agon_str(task->solution), task->answer_schema, &solved, &why, err);
     if (r == 0) {
         agon_json_dump(&answer, solved.answer);
         if ((r = agon_buf_check(&answer, "answer", err)))

@@ -1,7 +1,6 @@
 /* Context management: see context.h. */
 #include "synth/context.h"
 
-#include <stdio.h>
 #include <string.h>
 
 static const char *const names[] = {"none", "discard-75", "discard-all"};
@@ -14,8 +13,8 @@ int agon_context_parse(enum agon_context *ret, const char *name, struct agon_err
             *ret = (enum agon_context)i;
             return 0;
         }
-    return agon_fail(err, AGON_EINPUT,
-                     "context '%s' is none of none, discard-75, discard-all", name);
+    return agon_fail(err, AGON_EINPUT, "context '%s' is none of none, discard-75, discard-all",
+                     name);
 }
 
 const char *agon_context_name(enum agon_context context)
@@ -34,28 +33,6 @@ static bool is_assistant(const json_t *message)
     return role && strcmp(role, "assistant") == 0;
 }
 
-/* Number the calls of a conversation, and their results, from call_0: what a session demands. */
-static int renumber(json_t *messages)
-{
-    char id[32];
-    size_t i, k;
-    json_t *message, *call;
-    int n_calls = 0, n_results = 0;
-    json_array_foreach(messages, i, message) {
-        json_array_foreach(json_object_get(message, "tool_calls"), k, call) {
-            snprintf(id, sizeof(id), "call_%d", n_calls++);
-            if (json_object_set_new(call, "id", json_string(id)))
-                return -1;
-        }
-        if (json_object_get(message, "tool_call_id")) {
-            snprintf(id, sizeof(id), "call_%d", n_results++);
-            if (json_object_set_new(message, "tool_call_id", json_string(id)))
-                return -1;
-        }
-    }
-    return 0;
-}
-
 json_t *agon_context_shrink(enum agon_context context, const json_t *messages, size_t n_head)
 {
     size_t n = json_array_size(messages), n_turns = 0;
@@ -64,16 +41,13 @@ json_t *agon_context_shrink(enum agon_context context, const json_t *messages, s
     size_t keep = context == AGON_CONTEXT_DISCARD_75 ? (n_turns + 3) / 4 : 0;
     size_t skip = n_turns - keep, seen = 0;
     json_t *out = json_array();
-    bool failed = !out;
-    for (size_t i = 0; !failed && i < n; i++) {
-        const json_t *message = json_array_get(messages, i);
+    for (size_t i = 0; out && i < n; i++) {
+        json_t *message = json_array_get(messages, i);
         seen += i >= n_head && is_assistant(message);
-        if (i < n_head || seen > skip) /* a copy: the old segment keeps its numbers */
-            failed = json_array_append_new(out, json_deep_copy(message)) != 0;
-    }
-    if (failed || renumber(out)) {
-        json_decref(out);
-        return NULL;
+        if ((i < n_head || seen > skip) && json_array_append(out, message)) {
+            json_decref(out);
+            return NULL;
+        }
     }
     return out;
 }

@@ -22,7 +22,7 @@ const char *agon_context_name(enum agon_context context);
 /* Are so many tokens too many for this window? */
 bool agon_context_full(int n_tokens, int window);
 /*
- * The messages (new reference, copies) that the next session begins with; calls are numbered anew.
+ * The messages (new reference, its items shared) that the next session begins with.
  * messages: a whole conversation that ends in tool messages; its first n_head
  * messages (system, user) always stay. A turn is an assistant message and the tool
  * messages after it; turns are never torn apart, and the last one stays under

@@ -159,11 +159,17 @@ int agon_draft_store(const struct agon_draft *d, const char *dir,
             tasks[n++] = d->tasks[i];
     agon_toolbox_text(&d->tools, &tools);
     if (!r && !(r = agon_buf_check(&tools, "tools.lua", err))) {
-        struct agon_env env = {.id = d->id, .family = d->family, .category = d->category,
-                               .format_version = FORMAT_VERSION, .sources = sources,
-                               .n_sources = (int)n_sources, .limits = limits,
+        struct agon_env env = {.id = d->id,
+                               .family = d->family,
+                               .category = d->category,
+                               .format_version = FORMAT_VERSION,
+                               .sources = sources,
+                               .n_sources = (int)n_sources,
+                               .limits = limits,
                                .tools = (char *)(uintptr_t)agon_buf_text(&tools),
-                               .world_path = d->world_path, .tasks = tasks, .n_tasks = n};
+                               .world_path = d->world_path,
+                               .tasks = tasks,
+                               .n_tasks = n};
         r = agon_env_store(&env, dir, err);
     }
     free(sources);
@@ -182,11 +188,10 @@ int agon_draft_load(struct agon_draft **ret, const char *dir, struct agon_err *e
         (r = agon_toolbox_parse(&d->tools, agon_str(env->tools), err)))
         return agon_err_in(err, r, "%s", dir);
     for (int i = 0; i < env->n_sources; i++)
-        if (json_array_append_new(d->sources, json_pack("{s:s, s:s, s:s, s:s}", "url",
-                                                        env->sources[i].url, "sha256",
-                                                        env->sources[i].sha256, "title",
-                                                        env->sources[i].title, "licence",
-                                                        env->sources[i].licence)))
+        if (json_array_append_new(
+                d->sources, json_pack("{s:s, s:s, s:s, s:s}", "url", env->sources[i].url, "sha256",
+                                      env->sources[i].sha256, "title", env->sources[i].title,
+                                      "licence", env->sources[i].licence)))
             return agon_fail(err, AGON_ENOMEM, "draft: out of memory");
     for (int i = 0; i < env->n_tasks; i++)
         if ((r = agon_draft_add_task(d, &env->tasks[i], err)))

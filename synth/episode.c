@@ -8,6 +8,7 @@
 
 #include "base/json.h"
 #include "envs/schema.h"
+#include "synth/cleantext.h"
 #include "synth/page.h"
 
 #include <stdlib.h>
@@ -189,8 +190,8 @@ static int call_page(struct agon_episode *e, const struct agon_buf *whole, const
         agon_buf_addf(shown, "error: page %d is past the last, %d", page, n_pages);
         return AGON_CALL_REFUSED;
     }
-    if (n_pages > 1 && json_object_set_new(e->results, memo,
-                                           json_stringn(agon_buf_text(whole), whole->size)))
+    if (n_pages > 1 &&
+        json_object_set_new(e->results, memo, json_stringn(agon_buf_text(whole), whole->size)))
         return agon_fail(err, AGON_ENOMEM, "%s: out of memory", e->key);
     return 0;
 }
@@ -216,6 +217,7 @@ static int call_one(struct agon_episode *e, const char *name, json_t *arguments,
         agon_buf_addf(&whole, "the result is over %d bytes; ask for less", RESULT_BYTES_MAX);
         r = AGON_CALL_REFUSED;
     }
+    agon_cleantext_buf(&whole); /* a sentence may have been cut inside a character */
     if (r == AGON_CALL_REFUSED && strncmp(agon_buf_text(&whole), "error: ", 7) != 0)
         agon_buf_adds(shown, "error: ");
     int r_page = call_page(e, &whole, agon_buf_text(&memo), page, shown, err);
@@ -229,29 +231,34 @@ static int calls_run(struct agon_episode *e, const json_t *calls, json_t *messag
 {
     size_t i;
     json_t *call;
-    json_array_foreach(calls, i, call) {
+    json_array_foreach(calls, i, call)
+    {
         const json_t *function = json_object_get(call, "function");
         const char *name = agon_json_text(function, "name", "");
         struct agon_buf shown AGON_AUTO(agon_buf_deinit) = AGON_BUF(2 * RESULT_BYTES_MAX);
         json_auto_t *arguments = NULL;
+        struct agon_err why = {0};
         int r = agon_json_parse(&arguments, agon_str(agon_json_text(function, "arguments", "{}")),
-                                err);
-        if (r)
-            return agon_err_in(err, r, "%s: a call's arguments", e->key);
-        if (i < CALLS_MAX) {
-            r = call_one(e, name, arguments, &shown, err);
-        } else {
+                                &why);
+        if (r == AGON_ENOMEM)
+            return agon_fail(err, r, "%s: %s", e->key, why.text);
+        if (r) { /* a key twice, too deep: the model's doing */
+            agon_buf_addf(&shown, "error: arguments: %s", why.text);
+            r = AGON_CALL_REFUSED;
+        } else if (i >= CALLS_MAX) {
             agon_buf_addf(&shown, "error: at most %d calls in one turn", CALLS_MAX);
             r = AGON_CALL_REFUSED;
+        } else {
+            r = call_one(e, name, arguments, &shown, err);
         }
         if (r < 0 || (r == 0 && agon_buf_check(&shown, "a tool's result", err)))
             return r < 0 ? r : AGON_ENOMEM;
         e->report.refused += r == AGON_CALL_REFUSED;
-        json_t *message = json_pack("{s:s, s:s, s:s%}", "role", "tool", "tool_call_id",
-                                    agon_json_text(call, "id", ""), "content",
-                                    agon_buf_text(&shown), shown.size);
+        json_t *message =
+            json_pack("{s:s, s:s, s:s%}", "role", "tool", "tool_call_id",
+                      agon_json_text(call, "id", ""), "content", agon_buf_text(&shown), shown.size);
         if (!message || json_array_append_new(messages, message))
-            return agon_fail(err, AGON_ENOMEM, "%s: a tool's result is no UTF-8 text", e->key);
+            return agon_fail(err, AGON_ENOMEM, "%s: out of memory", e->key);
         if (r == AGON_CALL_LAST)
             return AGON_CALL_LAST;
     }
@@ -285,8 +292,8 @@ static bool has_past(const struct agon_episode *e)
     size_t i;
     json_t *message;
     int n = 0;
-    json_array_foreach(e->segment, i, message)
-        n += strcmp(agon_json_text(message, "role", ""), "assistant") == 0;
+    json_array_foreach(e->segment, i, message) n +=
+        strcmp(agon_json_text(message, "role", ""), "assistant") == 0;
     return n > 1 || e->o.context == AGON_CONTEXT_DISCARD_ALL;
 }
 
@@ -297,8 +304,8 @@ static int episode_append(struct agon_episode *e, const json_t *results, struct 
     int r = agon_session_append(e->session, results, &why);
     if (r && r != AGON_EINPUT)
         return agon_fail(err, r, "%s: %s", e->key, why.text);
-    bool full = r || agon_context_full(agon_session_tokens(e->session),
-                                       agon_model_window(e->o.model));
+    bool full =
+        r || agon_context_full(agon_session_tokens(e->session), agon_model_window(e->o.model));
     bool can_reset = e->o.context != AGON_CONTEXT_NONE && has_past(e);
     if (full && can_reset)
         return episode_reset(e, err);
@@ -337,10 +344,9 @@ static int turn_bad(struct agon_episode *e, const struct agon_turn *turn, struct
     if (++e->attempt < e->o.tries_max)
         return 0;
     snprintf(e->report.reason, sizeof(e->report.reason), "%s", turn->reason);
-    json_t *message = json_pack("{s:s, s:s, s:s}", "role", "assistant", "malformed",
-                                turn->text ? turn->text : "", "reason", turn->reason);
-    if (!message) /* the text is no UTF-8: its reason is all that can be kept */
-        message = json_pack("{s:s, s:s}", "role", "assistant", "malformed", "");
+    json_t *message = json_pack("{s:s, s:o, s:o}", "role", "assistant", "malformed",
+                                agon_cleantext_json(agon_str(turn->text ? turn->text : "")),
+                                "reason", agon_cleantext_json(agon_str(turn->reason)));
     if (!message || json_array_append_new(e->segment, message))
         return agon_fail(err, AGON_ENOMEM, "%s: out of memory", e->key);
     if (turn->end == AGON_TURN_MALFORMED)

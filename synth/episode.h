@@ -39,15 +39,17 @@ struct agon_episode_tool {
 
 struct agon_episode_options {
     struct agon_model *model;
-    struct agon_session *prefix; /* a session that holds head already, to be forked; NULL: begin anew */
-    const json_t *head;          /* [system with tools, user] */
+    struct agon_session
+        *prefix;        /* a session that holds head already, to be forked; NULL: begin anew */
+    const json_t *head; /* [system with tools, user] */
     const struct agon_episode_tool *tools;
     int n_tools;
     int turns_max;
-    int tries_max;               /* of a turn whose completion does not parse; 1: final at once */
-    struct agon_sampling sampling; /* seed and key are set by the episode; tokens_max 0: by the window */
-    struct agon_rng rng;         /* this episode's own stream */
-    const char *key;             /* "category/stage/sample": names its turns in recordings; copied */
+    int tries_max; /* of a turn whose completion does not parse; 1: final at once */
+    struct agon_sampling
+        sampling;        /* seed and key are set by the episode; tokens_max 0: by the window */
+    struct agon_rng rng; /* this episode's own stream */
+    const char *key;     /* "category/stage/sample": names its turns in recordings; copied */
     enum agon_context context;
 };
 
@@ -65,13 +67,13 @@ const char *agon_episode_end_name(enum agon_episode_end end); /* "done", "silent
 /* What is known of an episode so far; owned by it. */
 struct agon_episode_report {
     enum agon_episode_end end;
-    char reason[256];     /* of MALFORMED */
-    int turns, calls;     /* turns that parsed; calls made (unknown tools not counted) */
-    int refused;          /* calls that gave an error */
-    int malformed;        /* completions that did not parse or ran out of tokens */
-    int resets;           /* of the context */
-    int64_t tokens;       /* generated, all tries */
-    json_t *segments;     /* array of arrays of messages */
+    char reason[256]; /* of MALFORMED */
+    int turns, calls; /* turns that parsed; calls made (unknown tools not counted) */
+    int refused;      /* calls that gave an error */
+    int malformed;    /* completions that did not parse or ran out of tokens */
+    int resets;       /* of the context */
+    int64_t tokens;   /* generated, all tries */
+    json_t *segments; /* array of arrays of messages */
 };
 
 /* Everything in o but key is borrowed and must outlive the episode. */

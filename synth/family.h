@@ -10,12 +10,12 @@ struct agon_stage_run;
 
 /* A stage of the author: one goal, some tools, a budget and an end. */
 struct agon_stage {
-    const char *name;           /* "retrieve"; levels are named by line and level, "t1_l2" */
-    const char *prompt;         /* file of prompts/ */
-    const char *const *tools;   /* names, in the order shown; ends with NULL */
+    const char *name;         /* "retrieve"; levels are named by line and level, "t1_l2" */
+    const char *prompt;       /* file of prompts/ */
+    const char *const *tools; /* names, in the order shown; ends with NULL */
     int turns_max;
-    int proposals_max;          /* of propose_task; 0: none */
-    bool world;                 /* may this stage change the world? */
+    int proposals_max; /* of propose_task; 0: none */
+    bool world;        /* may this stage change the world? */
     /* A turn without calls: is the goal reached? If not, why not (one sentence). NULL: never. */
     const char *(*missing)(const struct agon_draft *draft);
 };

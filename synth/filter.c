@@ -25,8 +25,8 @@ static void decide(const struct agon_filter_rule *rule, const struct agon_filter
         return;
     }
     const struct agon_filter_task *below = t->parent >= 0 ? &tasks[t->parent] : NULL;
-    double p = below ? agon_fisher_easier(below->c_first, below->n_first, t->c_first, t->n_first)
-                     : 1;
+    double p =
+        below ? agon_fisher_easier(below->c_first, below->n_first, t->c_first, t->n_first) : 1;
     if (p < rule->fisher_p) {
         snprintf(t->reason, sizeof(t->reason),
                  "easier than level %d below: %d of %d against %d of %d (p = %.3f)", below->level,

@@ -48,7 +48,7 @@ int agon_page_cut(struct agon_buf *b, struct agon_str text, size_t cap, int page
 {
     size_t from = 0, to = 0;
     int n_pages = 0;
-    for (size_t at = 0; n_pages == 0 || at < text.size; ) {
+    for (size_t at = 0; n_pages == 0 || at < text.size;) {
         size_t end = page_end(text, at, cap);
         if (++n_pages == page) {
             from = at;

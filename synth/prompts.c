@@ -62,7 +62,8 @@ static int prompts_check_tools(const struct agon_prompts *p, const char *dir, st
     json_t *tool;
     if (!json_is_array(p->tools))
         return agon_fail(err, AGON_EINPUT, "prompts: %s/tools.json is no array", dir);
-    json_array_foreach(p->tools, i, tool) {
+    json_array_foreach(p->tools, i, tool)
+    {
         const json_t *function = json_object_get(tool, "function");
         if (!agon_json_text(function, "name", NULL) ||
             !json_is_object(json_object_get(function, "parameters")))
@@ -115,7 +116,7 @@ int agon_prompts_fill(const struct agon_prompts *p, const char *name, const stru
             at = p->texts[i];
     if (!at)
         return agon_fail(err, AGON_EINPUT, "prompts: no file %s", name);
-    for (const char *open; (open = strstr(at, "{{")); ) {
+    for (const char *open; (open = strstr(at, "{{"));) {
         const char *close = strstr(open, "}}");
         if (!close)
             break;
@@ -136,10 +137,10 @@ const json_t *agon_prompts_tool(const struct agon_prompts *p, const char *name)
 {
     size_t i;
     json_t *tool;
-    json_array_foreach(p->tools, i, tool)
-        if (strcmp(json_string_value(json_object_get(json_object_get(tool, "function"), "name")),
-                   name) == 0)
-            return tool;
+    json_array_foreach(p->tools, i, tool) if (strcmp(
+                                                  json_string_value(json_object_get(
+                                                      json_object_get(tool, "function"), "name")),
+                                                  name) == 0) return tool;
     return NULL;
 }
 

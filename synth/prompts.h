@@ -29,9 +29,8 @@ AGON_DEFINE_FREEP(struct agon_prompts, agon_prompts_free)
 
 /* Append the file `name` ("level.md") with its slots filled. A slot of the file that
  * is not given is an error of the file, AGON_EINPUT. */
-int agon_prompts_fill(const struct agon_prompts *p, const char *name,
-                      const struct agon_slot *slots, struct agon_buf *b,
-                      struct agon_err *err) AGON_MUST_USE;
+int agon_prompts_fill(const struct agon_prompts *p, const char *name, const struct agon_slot *slots,
+                      struct agon_buf *b, struct agon_err *err) AGON_MUST_USE;
 /* {"type":"function","function":{...}} of an author's or solver's tool (borrowed); NULL: none. */
 const json_t *agon_prompts_tool(const struct agon_prompts *p, const char *name);
 /* Digest of all files, for a run's configuration. */

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 
 enum {
-    VALUES_LISTED = 6,   /* distinct values that a column's line lists with counts */
+    VALUES_LISTED = 6, /* distinct values that a column's line lists with counts */
     ROWS_SHOWN = 3,
     TEXT_CHARACTERS = 40,
     SQL_BYTES_MAX = 64 << 10,
@@ -124,10 +124,11 @@ static int render_counts(struct agon_buf *b, struct table *t, const char *column
 {
     struct agon_buf sql AGON_AUTO(agon_buf_deinit) = AGON_BUF(SQL_BYTES_MAX);
     json_auto_t *rows = NULL;
-    agon_buf_addf(&sql,
-                  "SELECT \"%s\" AS x, count(*) AS n FROM \"%s\" WHERE \"%s\" IS NOT NULL GROUP BY x "
-                  "ORDER BY n DESC, x",
-                  column, t->name, column);
+    agon_buf_addf(
+        &sql,
+        "SELECT \"%s\" AS x, count(*) AS n FROM \"%s\" WHERE \"%s\" IS NOT NULL GROUP BY x "
+        "ORDER BY n DESC, x",
+        column, t->name, column);
     int r = world_rows(t->in, &sql, &rows, err);
     if (r)
         return r;
@@ -153,7 +154,8 @@ static int render_column(struct agon_buf *b, struct table *t, const char *column
         return r;
     json_int_t n = row_int(rows, 0, "d");
     json_int_t missing = row_int(rows, 0, "n") - row_int(rows, 0, "present");
-    agon_buf_addf(b, "- %s %s: %" JSON_INTEGER_FORMAT " value%s", column, type, n, n == 1 ? "" : "s");
+    agon_buf_addf(b, "- %s %s: %" JSON_INTEGER_FORMAT " value%s", column, type, n,
+                  n == 1 ? "" : "s");
     if (n <= VALUES_LISTED) {
         r = render_counts(b, t, column, err);
     } else if (strcmp(type, "TEXT") == 0) {
@@ -254,7 +256,8 @@ void agon_render_type(struct agon_buf *b, const json_t *schema)
     size_t i;
     int n = 0;
     if (any) {
-        json_array_foreach(any, i, item) {
+        json_array_foreach(any, i, item)
+        {
             agon_buf_adds(b, i ? " or " : "");
             agon_render_type(b, item);
         }
@@ -262,7 +265,8 @@ void agon_render_type(struct agon_buf *b, const json_t *schema)
         agon_buf_adds(b, "array of ");
         agon_render_type(b, json_object_get(schema, "items"));
     } else if (properties) {
-        json_object_foreach(properties, key, item) {
+        json_object_foreach(properties, key, item)
+        {
             agon_buf_addf(b, "%s%s: ", n++ ? ", " : "{", key);
             agon_render_type(b, item);
         }
@@ -276,9 +280,8 @@ static bool is_required(const json_t *schema, const char *key)
 {
     size_t i;
     json_t *name;
-    json_array_foreach(json_object_get(schema, "required"), i, name)
-        if (strcmp(json_string_value(name), key) == 0)
-            return true;
+    json_array_foreach(json_object_get(schema, "required"), i,
+                       name) if (strcmp(json_string_value(name), key) == 0) return true;
     return false;
 }
 
@@ -288,8 +291,10 @@ void agon_render_signature(struct agon_buf *b, const struct agon_tool *tool)
     json_t *item;
     int n = 0;
     agon_buf_addf(b, "%s(", tool->name);
-    json_object_foreach(json_object_get(tool->params, "properties"), key, item) {
-        agon_buf_addf(b, "%s%s%s: ", n++ ? ", " : "", key, is_required(tool->params, key) ? "" : "?");
+    json_object_foreach(json_object_get(tool->params, "properties"), key, item)
+    {
+        agon_buf_addf(b, "%s%s%s: ", n++ ? ", " : "", key,
+                      is_required(tool->params, key) ? "" : "?");
         agon_render_type(b, item);
     }
     agon_buf_adds(b, ") -> ");

@@ -6,6 +6,7 @@
 
 #include "base/json.h"
 #include "envs/schema.h"
+#include "synth/cleantext.h"
 #include "synth/episode.h"
 #include "synth/prompts.h"
 #include "verifiers/verdict.h"
@@ -80,8 +81,7 @@ void agon_solver_free(struct agon_solver *s)
 
 static int solver_tools(struct agon_solver *s, struct agon_err *err)
 {
-    json_t *submit =
-        (json_t *)(uintptr_t)agon_prompts_tool(s->o.prompts, "submit_result");
+    json_t *submit = (json_t *)(uintptr_t)agon_prompts_tool(s->o.prompts, "submit_result");
     s->tools = agon_runtime_tools_json(s->o.rt);
     if (!submit)
         return agon_fail(err, AGON_EINPUT, "prompts: tools.json has no tool 'submit_result'");
@@ -98,11 +98,11 @@ static int solver_head(struct agon_solver *s, struct agon_err *err)
     struct agon_buf user AGON_AUTO(agon_buf_deinit) = AGON_BUF(PROMPT_BYTES_MAX);
     struct agon_buf schema AGON_AUTO(agon_buf_deinit) = AGON_BUF(PROMPT_BYTES_MAX);
     agon_json_dump(&schema, s->o.task->answer_schema);
-    struct agon_slot slots[] = {{"prompt", agon_str(s->o.task->prompt)},
-                                {"schema", agon_buf_str(&schema)},
-                                {0}};
+    struct agon_slot slots[] = {
+        {"prompt", agon_str(s->o.task->prompt)}, {"schema", agon_buf_str(&schema)}, {0}};
     int r = agon_buf_check(&schema, "answer schema", err);
-    if (r || (r = agon_prompts_fill(s->o.prompts, s->o.family->solver_system, NULL, &system, err)) ||
+    if (r ||
+        (r = agon_prompts_fill(s->o.prompts, s->o.family->solver_system, NULL, &system, err)) ||
         (r = agon_prompts_fill(s->o.prompts, s->o.family->solver_task, slots, &user, err)))
         return r;
     s->head = json_pack("[{s:s, s:s, s:O}, {s:s, s:s}]", "role", "system", "content",
@@ -225,18 +225,30 @@ static int attempt_new(struct attempt **ret, struct agon_solver *s, int index, s
 
 /* ---- verdicts ---------------------------------------------------------------- */
 
+static int checks_push(json_t *checks, const char *name, const char *end, const char *reason)
+{
+    return json_array_append_new(
+        checks, json_pack("{s:o, s:s, s:o*}", "name", agon_cleantext_json(agon_str(name)), "end",
+                          end, "reason", reason ? agon_cleantext_json(agon_str(reason)) : NULL));
+}
+
+/* What each check said, and what no check claimed; NULL when out of memory. */
 static json_t *checks_json(const struct agon_verdict *v)
 {
     static const char *const ends[] = {"pass", "fail", "error"};
     json_t *checks = json_array();
-    for (int i = 0; checks && i < v->n_checks; i++)
-        json_array_append_new(checks,
-                              json_pack("{s:s, s:s, s:s*}", "name", v->checks[i].name, "end",
-                                        ends[v->checks[i].end], "reason", v->checks[i].reason));
-    if (checks && v->unclaimed)
-        json_array_append_new(checks, json_pack("{s:s, s:s, s:s}", "name", "(changes)", "end",
-                                                "fail", "reason", v->unclaimed));
-    return checks;
+    int failed = !checks;
+    for (int i = 0; !failed && i < v->n_checks; i++)
+        failed =
+            checks_push(checks, v->checks[i].name, ends[v->checks[i].end], v->checks[i].reason);
+    if (!failed && v->unclaimed)
+        failed = checks_push(checks, "(changes)", "fail", v->unclaimed);
+    if (!failed && v->replay)
+        failed = checks_push(checks, "(replay)", "error", v->replay);
+    if (!failed)
+        return checks;
+    json_decref(checks);
+    return NULL;
 }
 
 /* Judge an answer. A verifier that no longer loads is a broken environment. */

@@ -21,19 +21,19 @@ struct agon_episode_report;
 struct agon_solver;
 
 struct agon_solver_options {
-    struct agon_model *model;       /* all borrowed, to outlive the solver */
+    struct agon_model *model; /* all borrowed, to outlive the solver */
     const struct agon_prompts *prompts;
     const struct agon_family *family;
     struct agon_runtime *rt;
     const struct agon_task *task;
     struct agon_sampling sampling;
     enum agon_context context;
-    struct agon_rng rng;            /* the task's stream */
-    const char *key;                /* "category/solve_t1_l2": rollout i's turns are "key/i/turn.try" */
+    struct agon_rng rng; /* the task's stream */
+    const char *key;     /* "category/solve_t1_l2": rollout i's turns are "key/i/turn.try" */
     int n_first, n_max;
     bool estimate;
-    int n_parallel;                 /* rollouts at once */
-    int n_done, n_passed;           /* rollouts 0..n_done-1 are known already (a resumed run) */
+    int n_parallel;       /* rollouts at once */
+    int n_done, n_passed; /* rollouts 0..n_done-1 are known already (a resumed run) */
 };
 
 /* The end of a rollout that passed and failed in a second, fresh cell: its task is not kept. */
@@ -42,11 +42,11 @@ struct agon_solver_options {
 struct agon_rollout {
     int index;
     bool pass;
-    const char *verdict;  /* "pass", "fail" or "none" (nothing was submitted); constant */
-    const char *end;      /* of the episode; constant. "no_calls": passed without any tool call */
-    char *answer;         /* owned: as submitted, or NULL */
-    json_t *writes;       /* owned: successful writing calls */
-    json_t *checks;       /* owned: [{"name","end","reason"?}] and what was unclaimed */
+    const char *verdict; /* "pass", "fail" or "none" (nothing was submitted); constant */
+    const char *end;     /* of the episode; constant. "no_calls": passed without any tool call */
+    char *answer;        /* owned: as submitted, or NULL */
+    json_t *writes;      /* owned: successful writing calls */
+    json_t *checks;      /* owned: [{"name","end","reason"?}] and what was unclaimed */
     struct agon_episode *episode; /* owned; agon_episode_report() */
 };
 void agon_rollout_deinit(struct agon_rollout *r);

@@ -145,9 +145,12 @@ static agon_author_call *author_call(const char *name)
         const char *name;
         agon_author_call *call;
     } calls[] = {
-        {"search", agon_author_search},           {"fetch", agon_author_fetch},
-        {"bash", agon_author_bash},               {"import_table", agon_author_import_table},
-        {"define_tool", agon_author_define_tool}, {"propose_task", agon_author_propose_task},
+        {"search", agon_author_search},
+        {"fetch", agon_author_fetch},
+        {"bash", agon_author_bash},
+        {"import_table", agon_author_import_table},
+        {"define_tool", agon_author_define_tool},
+        {"propose_task", agon_author_propose_task},
     };
     for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++)
         if (strcmp(calls[i].name, name) == 0)

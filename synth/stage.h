@@ -25,8 +25,8 @@ struct agon_workshop {
     struct agon_library *library;  /* for search, fetch, import_table */
     struct agon_sampling sampling; /* temperature, top_p, top_k, tokens_max */
     enum agon_context context;
-    struct agon_rng rng;           /* the environment's stream */
-    const char *scratch;           /* a folder for world files in the making */
+    struct agon_rng rng; /* the environment's stream */
+    const char *scratch; /* a folder for world files in the making */
 };
 struct agon_stage_place {
     const struct agon_stage *stage;

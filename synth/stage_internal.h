@@ -14,20 +14,20 @@ struct agon_stage_run {
     struct agon_workshop shop;
     struct agon_stage_place place;
     char name[AGON_STAGE_NAME];
-    struct agon_draft *draft;      /* the working copy */
-    struct agon_rng rng;           /* this sample's stream */
-    json_t *head;                  /* system and user message */
+    struct agon_draft *draft; /* the working copy */
+    struct agon_rng rng;      /* this sample's stream */
+    json_t *head;             /* system and user message */
     struct agon_episode_tool tools[STAGE_TOOLS_MAX];
     struct agon_episode *episode;
-    struct agon_runtime *rt;       /* the world with the tools so far; NULL in a world's stage */
+    struct agon_runtime *rt;          /* the world with the tools so far; NULL in a world's stage */
     struct agon_retrieval *retrieval; /* opened on first use */
     struct agon_bashbox *box;         /* opened on first use */
-    char box_world[65];            /* sha256 of the world as the box has it */
-    int n_worlds;                  /* world files written: the next one's number */
+    char box_world[65];               /* sha256 of the world as the box has it */
+    int n_worlds;                     /* world files written: the next one's number */
     int proposals;
     bool accepted;
     json_t *events;
-    char failure[512];             /* "" while going on or when done */
+    char failure[512]; /* "" while going on or when done */
 };
 
 typedef int agon_author_call(void *user, const char *name, const json_t *arguments,

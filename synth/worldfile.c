@@ -79,7 +79,8 @@ static const char *type_of(const char *declared)
     char upper[64];
     size_t n = 0;
     for (; declared[n] && n < sizeof(upper) - 1; n++)
-        upper[n] = (char)(declared[n] >= 'a' && declared[n] <= 'z' ? declared[n] - 32 : declared[n]);
+        upper[n] =
+            (char)(declared[n] >= 'a' && declared[n] <= 'z' ? declared[n] - 32 : declared[n]);
     upper[n] = '\0';
     if (strstr(upper, "INT"))
         return "INTEGER";
@@ -149,7 +150,8 @@ static void bind_value(struct agon_query *q, int at, const json_t *value)
     else if (json_is_real(value))
         agon_query_real(q, at, json_real_value(value));
     else if (json_is_string(value))
-        agon_query_str(q, at, (struct agon_str){json_string_value(value), json_string_length(value)});
+        agon_query_str(q, at,
+                       (struct agon_str){json_string_value(value), json_string_length(value)});
     else
         agon_query_null(q, at);
 }
@@ -228,7 +230,7 @@ static int adopt_all(struct adoption *a, struct agon_err *err)
 }
 
 int agon_worldfile_adopt(struct agon_sandbox *sb, const char *from, const char *to,
-                     struct agon_buf *reason, struct agon_err *err)
+                         struct agon_buf *reason, struct agon_err *err)
 {
     struct agon_runtime *rt AGON_AUTO(agon_runtime_freep) = NULL;
     struct agon_instance *in AGON_AUTO(agon_instance_freep) = NULL;

@@ -21,4 +21,4 @@ int agon_worldfile_count(const char *path, int *ret_n, struct agon_err *err) AGO
  * triggers, values of a type the column does not take, too big.
  */
 int agon_worldfile_adopt(struct agon_sandbox *sb, const char *from, const char *to,
-                     struct agon_buf *reason, struct agon_err *err) AGON_MUST_USE;
+                         struct agon_buf *reason, struct agon_err *err) AGON_MUST_USE;

@@ -52,15 +52,20 @@ static bool stage_begin(struct stage *s, const char *turns, int turns_max, int t
     if (!mkdtemp(s->dir))
         return false;
     snprintf(path, sizeof(path), "%s/turns.json", s->dir);
-    snprintf(s->spec, sizeof(s->spec), "exec+lines:python3 %s/synth/turns.py %s", TEST_SOURCE, path);
-    s->echo = json_loads("{\"type\":\"function\",\"function\":{\"name\":\"echo\",\"description\":\"e\","
-                         "\"parameters\":{\"type\":\"object\",\"properties\":{\"text\":{\"type\":"
-                         "\"string\"},\"times\":{\"type\":\"integer\"}},\"required\":[\"text\","
-                         "\"times\"]}}}", 0, NULL);
-    s->stop = json_loads("{\"type\":\"function\",\"function\":{\"name\":\"stop\",\"description\":\"s\","
-                         "\"parameters\":{\"type\":\"object\",\"properties\":{}}}}", 0, NULL);
-    s->head = json_pack("[{s:s, s:s, s:[O,O]}, {s:s, s:s}]", "role", "system", "content", "s", "tools",
-                        s->echo, s->stop, "role", "user", "content", "u");
+    snprintf(s->spec, sizeof(s->spec), "exec+lines:python3 %s/synth/turns.py %s", TEST_SOURCE,
+             path);
+    s->echo =
+        json_loads("{\"type\":\"function\",\"function\":{\"name\":\"echo\",\"description\":\"e\","
+                   "\"parameters\":{\"type\":\"object\",\"properties\":{\"text\":{\"type\":"
+                   "\"string\"},\"times\":{\"type\":\"integer\"}},\"required\":[\"text\","
+                   "\"times\"]}}}",
+                   0, NULL);
+    s->stop =
+        json_loads("{\"type\":\"function\",\"function\":{\"name\":\"stop\",\"description\":\"s\","
+                   "\"parameters\":{\"type\":\"object\",\"properties\":{}}}}",
+                   0, NULL);
+    s->head = json_pack("[{s:s, s:s, s:[O,O]}, {s:s, s:s}]", "role", "system", "content", "s",
+                        "tools", s->echo, s->stop, "role", "user", "content", "u");
     s->tools[0] = (struct agon_episode_tool){"echo", s->echo, false, echo, s};
     s->tools[1] = (struct agon_episode_tool){"stop", s->stop, false, stop, s};
     struct agon_model_options mo = {0};
@@ -105,16 +110,15 @@ static const char *result(const struct agon_episode_report *report, int i)
 {
     size_t k;
     json_t *m;
-    json_array_foreach(json_array_get(report->segments, 0), k, m)
-        if (strcmp(agon_json_text(m, "role", ""), "tool") == 0 && i-- == 0)
-            return agon_json_text(m, "content", "");
+    json_array_foreach(json_array_get(report->segments, 0), k,
+                       m) if (strcmp(agon_json_text(m, "role", ""), "tool") == 0 &&
+                              i-- == 0) return agon_json_text(m, "content", "");
     return "(none)";
 }
 
-#define CALL(name, arguments) \
-    "{\"function\":{\"name\":\"" name "\",\"arguments\":" arguments "}}"
-#define TURN(calls) "{\"tool_calls\":[" calls "]}"
-#define ECHO(text)  CALL("echo", "{\"text\":\"" text "\",\"times\":1}")
+#define CALL(name, arguments) "{\"function\":{\"name\":\"" name "\",\"arguments\":" arguments "}}"
+#define TURN(calls)           "{\"tool_calls\":[" calls "]}"
+#define ECHO(text)            CALL("echo", "{\"text\":\"" text "\",\"times\":1}")
 
 TEST(calls_of_a_turn_run_in_order)
 {
@@ -141,17 +145,29 @@ TEST(a_call_that_ends_the_episode_leaves_later_calls_undone)
 TEST(unknown_tools_and_wrong_arguments_are_results)
 {
     struct stage s;
-    REQUIRE(stage_begin(&s,
-                        "[" TURN(CALL("nope", "{}") "," CALL("echo", "{\"text\":3,\"times\":1}") ","
-                                 CALL("echo", "{\"text\":\"a\"}") ","
-                                 CALL("echo", "{\"text\":\"bad\",\"times\":1}")) "]", 4, 1));
+    REQUIRE(stage_begin(
+        &s,
+        "[" TURN(CALL("nope", "{}") "," CALL("echo", "{\"text\":3,\"times\":1}") "," CALL(
+            "echo",
+            "{\"text\":\"a\"}") "," CALL("echo",
+                                         "{\"text\":\"bad\",\"times\":1}") "," CALL("echo",
+                                                                                    "\"{"
+                                                                                    "\\\"text\\\":"
+                                                                                    "\\\"a\\\","
+                                                                                    "\\\"times\\\":"
+                                                                                    "{\\\"a\\\":1,"
+                                                                                    "\\\"a\\\":2}}"
+                                                                                    "\"")) "]",
+        4, 1));
     const struct agon_episode_report *report = stage_run(&s);
     REQUIRE(report);
     EXPECT(strcmp(result(report, 0), "error: no tool 'nope'; there are: echo, stop") == 0);
     EXPECT(strcmp(result(report, 1), "error: arguments.text: expected string, got integer 3") == 0);
     EXPECT_HAS(result(report, 2), "error: arguments");
     EXPECT(strcmp(result(report, 3), "error: bad") == 0);
-    EXPECT(report->refused == 4 && s.n_echo == 1);
+    EXPECT_HAS(result(report, 4), "error: arguments: line 1");
+    EXPECT_HAS(result(report, 4), "duplicate");
+    EXPECT(report->refused == 5 && s.n_echo == 1);
     stage_end(&s);
 }
 
@@ -160,8 +176,9 @@ TEST(long_results_are_paged_and_not_called_again)
     struct stage s;
 #define LONG(more) CALL("echo", "{\"text\":\"0123456789, \",\"times\":4000" more "}")
     REQUIRE(stage_begin(&s,
-                        "[" TURN(LONG("")) "," TURN(LONG(",\"more\":2")) "," TURN(LONG(",\"more\":9"))
-                        "," TURN(LONG(",\"more\":0")) "]", 9, 1));
+                        "[" TURN(LONG("")) "," TURN(LONG(",\"more\":2")) "," TURN(
+                            LONG(",\"more\":9")) "," TURN(LONG(",\"more\":0")) "]",
+                        9, 1));
     const struct agon_episode_report *report = stage_run(&s);
     REQUIRE(report);
     EXPECT_HAS(result(report, 0), "0123456789, \n... page 1 of 2; the next: \"more\": 2");
@@ -177,7 +194,8 @@ TEST(long_results_are_paged_and_not_called_again)
 TEST(a_malformed_turn_is_sampled_again_and_leaves_no_trace)
 {
     struct stage s;
-    REQUIRE(stage_begin(&s, "[[\"no end of thinking\", \"still none\", " TURN(ECHO("a")) "]]", 4, 4));
+    REQUIRE(
+        stage_begin(&s, "[[\"no end of thinking\", \"still none\", " TURN(ECHO("a")) "]]", 4, 4));
     const struct agon_episode_report *report = stage_run(&s);
     REQUIRE(report);
     EXPECT(report->end == AGON_EPISODE_SILENT && report->malformed == 2 && report->turns == 2);
@@ -198,18 +216,22 @@ TEST(a_solvers_malformed_turn_is_final)
 }
 
 /* Sixteen results of a page each, together over 80% of the window. */
-#define FLOOD LONG("") "," LONG("") "," LONG("") "," LONG("") "," LONG("") "," LONG("") "," LONG("") "," LONG("")
+#define FLOOD \
+    LONG("")  \
+    "," LONG("") "," LONG("") "," LONG("") "," LONG("") "," LONG("") "," LONG("") "," LONG("")
 TEST(a_full_window_goes_on_in_a_new_segment)
 {
     struct stage s;
     context = AGON_CONTEXT_DISCARD_75;
-    bool begun = stage_begin(&s, "[" TURN(FLOOD "," FLOOD) "," TURN(ECHO("a")) "," TURN(ECHO("b")) "]", 9, 1);
+    bool begun = stage_begin(
+        &s, "[" TURN(FLOOD "," FLOOD) "," TURN(ECHO("a")) "," TURN(ECHO("b")) "]", 9, 1);
     context = AGON_CONTEXT_NONE;
     REQUIRE(begun);
     const struct agon_episode_report *report = stage_run(&s);
     REQUIRE(report);
     EXPECT(report->resets == 1 && json_array_size(report->segments) == 2);
-    const json_t *first = json_array_get(report->segments, 0), *second = json_array_get(report->segments, 1);
+    const json_t *first = json_array_get(report->segments, 0),
+                 *second = json_array_get(report->segments, 1);
     EXPECT(json_array_size(first) == 2 + 17 + 2);
     EXPECT(json_array_size(second) >= 4 && json_array_size(second) < json_array_size(first));
     EXPECT(json_equal(json_array_get(first, 1), json_array_get(second, 1)));

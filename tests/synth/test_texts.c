@@ -1,5 +1,6 @@
 /* What is text in, text out: pages, contexts, prompts, toolboxes, signatures, the filter. */
 #include "base/json.h"
+#include "synth/cleantext.h"
 #include "synth/context.h"
 #include "synth/filter.h"
 #include "synth/page.h"
@@ -88,11 +89,12 @@ TEST(a_toolbox_comes_apart_as_it_was_put_together)
     REQUIRE(agon_toolbox_put(&t, "b", agon_str("two\n-- ===\nthree"), &err) == 0);
     REQUIRE(agon_toolbox_put(&t, "a", agon_str("four"), &err) == 0);
     agon_toolbox_text(&t, &text);
-    EXPECT(strcmp(agon_buf_text(&text), "-- ==== a ====\nfour\n-- ==== b ====\ntwo\n-- ===\nthree\n") ==
-           0);
+    EXPECT(strcmp(agon_buf_text(&text),
+                  "-- ==== a ====\nfour\n-- ==== b ====\ntwo\n-- ===\nthree\n") == 0);
     REQUIRE(agon_toolbox_parse(&back, agon_buf_str(&text), &err) == 0);
     EXPECT(back.n == 2 && strcmp(back.items[1].source, "two\n-- ===\nthree") == 0);
-    EXPECT(agon_toolbox_has_mark(agon_str("x\n-- ==== y")) && !agon_toolbox_has_mark(agon_str("--- ====")));
+    EXPECT(agon_toolbox_has_mark(agon_str("x\n-- ==== y")) &&
+           !agon_toolbox_has_mark(agon_str("--- ====")));
     EXPECT(agon_toolbox_parse(&back, agon_str("tool{}"), &err) == AGON_EINPUT);
 }
 
@@ -108,12 +110,18 @@ TEST(types_read_as_the_protocol_says)
 {
     struct agon_buf b AGON_AUTO(agon_buf_deinit) = AGON_BUF(1 << 16);
     EXPECT(strcmp(type_of("{\"type\":\"integer\"}", &b), "integer") == 0);
-    EXPECT(strcmp(type_of("{\"type\":\"array\",\"items\":{\"type\":\"object\",\"properties\":{\"a\":{\"type\":"
-                          "\"string\"},\"b\":{\"anyOf\":[{\"type\":\"number\"},{\"type\":\"null\"}]}}}}", &b),
-                  "array of {a: string, b: number or null}") == 0);
+    EXPECT(
+        strcmp(
+            type_of("{\"type\":\"array\",\"items\":{\"type\":\"object\",\"properties\":{\"a\":{"
+                    "\"type\":"
+                    "\"string\"},\"b\":{\"anyOf\":[{\"type\":\"number\"},{\"type\":\"null\"}]}}}}",
+                    &b),
+            "array of {a: string, b: number or null}") == 0);
     EXPECT(strcmp(type_of("{\"type\":\"object\"}", &b), "object") == 0);
-    json_auto_t *params = json_loads("{\"type\":\"object\",\"properties\":{\"x\":{\"type\":\"string\"},\"y\":{"
-                                     "\"type\":\"integer\"}},\"required\":[\"x\"]}", 0, NULL);
+    json_auto_t *params =
+        json_loads("{\"type\":\"object\",\"properties\":{\"x\":{\"type\":\"string\"},\"y\":{"
+                   "\"type\":\"integer\"}},\"required\":[\"x\"]}",
+                   0, NULL);
     json_auto_t *returns = json_loads("{\"type\":\"boolean\"}", 0, NULL);
     struct agon_tool tool = {"has", "d", params, returns, false};
     agon_buf_reset(&b);
@@ -132,6 +140,18 @@ TEST(values_are_cut_and_cleaned)
     agon_render_value(&b, real);
     agon_render_value(&b, NULL);
     EXPECT(strcmp(agon_buf_text(&b), "21.0null") == 0);
+}
+
+TEST(text_that_was_cut_inside_a_character_is_made_clean)
+{
+    struct agon_buf b AGON_AUTO(agon_buf_deinit) = AGON_BUF(100);
+    json_auto_t *whole = agon_cleantext_json(agon_str("ä\n"));
+    json_auto_t *cut = agon_cleantext_json((struct agon_str){"aä", 2});
+    EXPECT(strcmp(json_string_value(whole), "ä\n") == 0);
+    EXPECT(strcmp(json_string_value(cut), "a?") == 0);
+    agon_buf_add(&b, "x\0y\xff", 4);
+    agon_cleantext_buf(&b);
+    EXPECT(strcmp(agon_buf_text(&b), "x?y?") == 0);
 }
 
 TEST(the_filter_keeps_what_is_passed_and_not_easier_than_below)

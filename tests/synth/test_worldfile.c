@@ -63,7 +63,8 @@ TEST(rows_of_a_strangers_tables_are_copied)
     struct agon_buf b AGON_AUTO(agon_buf_deinit) = AGON_BUF(8192);
     REQUIRE(place_open(&p));
     int r = adopt(&p,
-                  "CREATE TABLE stops(name TEXT NOT NULL, line INTEGER NOT NULL, km REAL, PRIMARY KEY(name, line)) STRICT;"
+                  "CREATE TABLE stops(name TEXT NOT NULL, line INTEGER NOT NULL, km REAL, PRIMARY "
+                  "KEY(name, line)) STRICT;"
                   "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1234)"
                   "INSERT INTO stops SELECT 'stop ' || i, i % 7, i / 2.0 FROM n;"
                   "CREATE INDEX by_km ON stops(km)",
@@ -72,7 +73,9 @@ TEST(rows_of_a_strangers_tables_are_copied)
         printf("# %d %s %s\n", r, agon_buf_text(&b), err.text);
     EXPECT(count(p.to, "SELECT count(*) FROM stops") == 1234);
     EXPECT(count(p.to, "SELECT sum(km) * 2 FROM stops") == 1234 * 1235 / 2);
-    EXPECT(count(p.to, "SELECT count(*) FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL") == 0);
+    EXPECT(count(p.to,
+                 "SELECT count(*) FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL") ==
+           0);
     place_close(&p);
 }
 
@@ -82,7 +85,8 @@ TEST(what_is_no_world_is_refused_with_the_reason)
         const char *sql, *part;
     } cases[] = {
         {"CREATE TABLE a(x TEXT PRIMARY KEY)", "STRICT"},
-        {"CREATE TABLE a(x TEXT NOT NULL PRIMARY KEY) STRICT; CREATE VIEW v AS SELECT x FROM a", "v"},
+        {"CREATE TABLE a(x TEXT NOT NULL PRIMARY KEY) STRICT; CREATE VIEW v AS SELECT x FROM a",
+         "v"},
         {"CREATE TABLE a(\"select\" TEXT NOT NULL PRIMARY KEY) STRICT", "select"},
         {"CREATE TABLE \"A b\"(x TEXT NOT NULL PRIMARY KEY) STRICT", "A b"},
     };
@@ -107,11 +111,14 @@ TEST(a_world_reads_as_the_protocol_says)
     struct agon_instance *in = NULL;
     struct agon_rng rng;
     REQUIRE(place_open(&p));
-    REQUIRE(adopt(&p,
-                  "CREATE TABLE cars(model TEXT NOT NULL PRIMARY KEY, cyl INTEGER, mpg REAL, note TEXT) STRICT;"
-                  "INSERT INTO cars VALUES('a', 4, 21, NULL), ('b', 8, 10.5, NULL), ('c', 4, 12, NULL);"
-                  "CREATE TABLE one(row_id INTEGER NOT NULL PRIMARY KEY) STRICT; INSERT INTO one VALUES(7)",
-                  &b) == 0);
+    REQUIRE(
+        adopt(&p,
+              "CREATE TABLE cars(model TEXT NOT NULL PRIMARY KEY, cyl INTEGER, mpg REAL, note "
+              "TEXT) STRICT;"
+              "INSERT INTO cars VALUES('a', 4, 21, NULL), ('b', 8, 10.5, NULL), ('c', 4, 12, NULL);"
+              "CREATE TABLE one(row_id INTEGER NOT NULL PRIMARY KEY) STRICT; INSERT INTO one "
+              "VALUES(7)",
+              &b) == 0);
     REQUIRE(agon_runtime_open(&rt, p.sb, p.to, agon_str(""), &b, &err) == 0);
     REQUIRE(agon_instance_new(&in, rt, &err) == 0);
     agon_rng_init(&rng, 1);
