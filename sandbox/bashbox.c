@@ -169,7 +169,8 @@ int agon_bashbox_run(struct agon_bashbox *b, struct agon_str command, int timeou
     if (timeout_ms <= 0 || timeout_ms > TIMEOUT_MS_MAX)
         return agon_fail(err, AGON_EINPUT, "bash box: a timeout of %d ms, allowed are 1 to %d",
                          timeout_ms, TIMEOUT_MS_MAX);
-    if (command.size > 0 && memchr(command.data, 0, command.size)) { /* bash would see the part before it only */
+    if (command.size > 0 &&
+        memchr(command.data, 0, command.size)) { /* bash would see the part before it only */
         *ret = (struct agon_bash_result){.exit_status = 126, .output = AGON_BUF(MARKER_BYTES)};
         agon_buf_adds(&ret->output, "bash: the command contains a NUL byte\n");
         return agon_buf_check(&ret->output, "bash box", err);
