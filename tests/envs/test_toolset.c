@@ -94,3 +94,26 @@ TEST(limits_of_a_solution_are_errors_that_it_may_catch)
     EXPECT_TEXT(text, "ran out of fuel");
     local_deinit(&l);
 }
+
+TEST(nothing_passes_from_one_call_or_run_to_the_next)
+{
+    static const char counting[] =
+        "local n = 0 tool{ name='count', description='count', params=[[{\"type\":\"object\"}]], "
+        "returns=[[{\"type\":\"integer\"}]], run=function(world) n = n + 1 seen = (seen or 0) + 1 "
+        "string.format = nil return n + seen end }";
+    struct local l;
+    const char *text;
+    local_init(&l);
+    REQUIRE(local_open(&l, sample_world, counting, &text) == 0);
+    CALL(l, NULL, "count", "{}", 0, "2");
+    CALL(l, NULL, "count", "{}", 0, "2");
+    for (int i = 0; i < 2; i++) {
+        EXPECT(
+            local_solve(&l,
+                        "return function(tools) seen = (seen or 0) + 1 local n = tools.count{} "
+                        "local count = tools.count tools.count = nil return {seen, n, count{}} end",
+                        "", &text) == 0);
+        EXPECT_TEXT(text, "[1, 2, 2]");
+    }
+    local_deinit(&l);
+}

@@ -290,6 +290,28 @@ TEST(rows_without_an_order_come_the_other_way_round_when_reversed)
         EXPECT_TEXT(text, expected[i]);
         free(text);
     }
+    struct agon_trial last AGON_AUTO(agon_trial_deinit) = {0};
+    struct agon_solved after AGON_AUTO(agon_solved_deinit) = {0};
+    input.reverse = true;
+    REQUIRE(agon_trial(b.rt, &input, &last, &b.out, &b.err) == 0);
+    REQUIRE(agon_runtime_solve(b.rt, input.solution, NULL, &after, &b.out, &b.err) == 0);
+    EXPECT(json_integer_value(json_array_get(after.answer, 0)) == 1);
+}
+
+TEST(a_failed_call_is_no_change)
+{
+    START(b, sample_tools);
+    json_auto_t *s = schema();
+    struct agon_trial_input input = {
+        .answer_schema = s,
+        .verifier = agon_str(verifier),
+        .solution = agon_str("return function(tools) tools.book{hotel='Astoria', guest='Li'} "
+                             "local ok = pcall(tools.book, {hotel='Corso', guest='Nobody'}) "
+                             "return {name='Astoria', price=ok and 0 or 120} end")};
+    struct agon_trial t AGON_AUTO(agon_trial_deinit) = {0};
+    REQUIRE(agon_trial(b.rt, &input, &t, &b.out, &b.err) == 0);
+    EXPECT(t.solved && t.own.pass && json_array_size(t.run.writes) == 1);
+    EXPECT(!t.own.unclaimed);
 }
 
 static const char claims[] = "check{ name='all', text='t', run=function(world, answer, changes)\n"
@@ -321,4 +343,22 @@ TEST(a_mistake_in_a_claim_is_an_error_of_the_check)
     REQUIRE(agon_verdict(b.rt, &task, agon_str("[]"), NULL, &w, &b.out, &b.err) == 0);
     EXPECT(w.checks[0].end == AGON_CHECK_PASS && w.checks[1].end == AGON_CHECK_ERROR);
     EXPECT_HAS(w.checks[1].reason, "there is no table 'hotell'");
+}
+
+TEST(no_check_sees_what_another_one_did)
+{
+    START(b, sample_tools);
+    json_auto_t *s = schema();
+    static char text[] =
+        "check{ name='spoils', text='t', run=function(world, answer) answer.name = 'spoilt' "
+        "leak = true world.value = nil string.len = nil return true end }"
+        "check{ name='sees', text='t', run=function(world, answer) return leak == nil and "
+        "answer.name == 'x' and world:value('SELECT 1') == 1 and string.len('ab') == 2 end }";
+    struct agon_task task = {.answer_schema = s, .verifier = text};
+    for (int i = 0; i < 2; i++) {
+        struct agon_verdict v AGON_AUTO(agon_verdict_deinit) = {0};
+        REQUIRE(agon_verdict(b.rt, &task, agon_str("{\"name\":\"x\",\"price\":1}"), NULL, &v,
+                             &b.out, &b.err) == 0);
+        EXPECT(v.pass);
+    }
 }
