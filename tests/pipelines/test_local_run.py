@@ -12,18 +12,15 @@ import tempfile
 import time
 
 agon, checkpoint, source = sys.argv[1:4]
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+from tap import check, finish  # noqa: E402
+from tap import run as run_program  # noqa: E402
+
 KILLS = 20
-n = failures = 0
 
 
-def check(ok, claim, why=""):
-    global n, failures
-    n += 1
-    failures += not ok
-    print("%sok %d - %s" % ("" if ok else "not ", n, claim))
-    if not ok:
-        print("# " + str(why).replace("\n", "\n# "))
-    sys.stdout.flush()
+def run(args):
+    return run_program(args, 1200)
 
 
 if not os.path.exists(os.path.join(checkpoint, "config.json")) or not os.path.exists(source):
@@ -36,10 +33,6 @@ def command(corpus, *more):
     return [agon, "synth", "general", "--corpus", os.path.join(tmp, corpus), "--category", "zones: time zones of the world",
             "--source", source, "--model", "local:" + checkpoint, "--levels", "2", "--lines", "1", "--rollouts", "8",
             "--rollouts-max", "8"] + list(more)
-
-
-def run(args):
-    return subprocess.run(args, capture_output=True, text=True, timeout=1200)
 
 
 def digest(corpus):
@@ -69,5 +62,4 @@ done = run(command("killed"))
 check(done.returncode == 0 and same and digest("killed") == digest("one"),
       "killed %d times it ends with the same digest" % KILLS, done.stderr)
 shutil.rmtree(tmp, ignore_errors=True)
-print("1..%d" % n)
-sys.exit(failures > 0)
+finish()

@@ -15,33 +15,20 @@ import tempfile
 import time
 
 agon, root = sys.argv[1], sys.argv[2]
+sys.path.insert(0, os.path.join(root, "tests"))
+from tap import check, finish, run, skip  # noqa: E402
+
 replay = os.path.join(root, "tests/synth/replays/cars.jsonl")
 docs = os.path.join(root, "tests/synth/docs")
 program = "exec+lines:python3 %s" % os.path.join(root, "tests/synth/author_program.py")
 tmp = tempfile.mkdtemp(prefix="agon-run-")
 KILLS = 20
-n = failures = 0
-
-
-def check(ok, claim, why=""):
-    global n, failures
-    n += 1
-    failures += not ok
-    print("%sok %d - %s" % ("" if ok else "not ", n, claim))
-    if not ok:
-        print("# " + str(why).replace("\n", "\n# "))
-    sys.stdout.flush()
-    return ok
 
 
 def command(corpus, model="replay:" + replay, *more, levels=5, lines=1):
     return [agon, "synth", "general", "--corpus", os.path.join(tmp, corpus), "--category",
             "cars: road tests of cars", "--source", docs, "--model", model, "--levels", str(levels),
             "--lines", str(lines), "--rollouts", "8", *more]
-
-
-def run(args, **options):
-    return subprocess.run(args, capture_output=True, text=True, timeout=300, **options)
 
 
 def digest(corpus):
@@ -173,8 +160,7 @@ if shutil.which("bwrap"):
     done = run(["bwrap", "--dev-bind", "/", "/", "--ro-bind", os.path.join(tmp, "whole"), os.path.join(tmp, "whole"), "--"]
                + command("whole"))
     if "bwrap:" in done.stderr:
-        print("ok %d - a read-only corpus is refused # SKIP no namespaces here" % (n + 1))
-        n += 1
+        skip("a read-only corpus is refused", "no namespaces here")
     else:
         check(done.returncode == 3 and one_line(done) and "Read-only" in done.stderr, "a read-only corpus is refused",
               done.stderr)
@@ -204,5 +190,4 @@ check(done.returncode == 1 and "verifier.lua" in done.stdout, "one altered byte 
 check(digest("whole") != reference, "and changes the digest")
 
 shutil.rmtree(tmp, ignore_errors=True)
-print("1..%d" % n)
-sys.exit(failures > 0)
+finish()

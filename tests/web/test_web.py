@@ -7,46 +7,33 @@ person who worked through exec: (cars93.json), mistakes included; the solver is 
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-import website as web  # noqa: E402
-
 agon, root = sys.argv[1], sys.argv[2]
+sys.path[:0] = [os.path.join(root, "tests"), os.path.join(root, "tests", "web")]
+import website as web  # noqa: E402
+from tap import check, finish, skip  # noqa: E402
+from tap import run as run_program  # noqa: E402
+
 here = os.path.join(root, "tests", "web")
 tmp = tempfile.mkdtemp(prefix="agon-webtest-")
-n = failures = 0
-
-
-def check(ok, claim, why=""):
-    global n, failures
-    n += 1
-    failures += not ok
-    print("%sok %d - %s" % ("" if ok else "not ", n, claim))
-    if not ok:
-        print("# " + str(why).replace("\n", "\n# "))
-    sys.stdout.flush()
-    return ok
 
 
 def run(*args):
-    return subprocess.run([agon, *args], capture_output=True, text=True, timeout=300)
+    return run_program([agon, *args])
 
 
 def main():
     try:
         site = web.Site(root)
     except web.Missing as why:
-        print("ok 1 - a category from a real site # SKIP %s\n1..1" % why)
-        return
+        return skip("a category from a real site", why)
     try:
         tests(site)
     finally:
         site.stop()
         shutil.rmtree(tmp)
-    print("1..%d" % n)
 
 
 def tests(site):
@@ -80,4 +67,4 @@ def tests(site):
 
 
 main()
-sys.exit(failures > 0)
+finish()
