@@ -19,14 +19,14 @@ SHARD_TOKENS = 400000
 
 
 def documents(r, prompts, real):
-    """All documents of one round: a world with its tools, tasks and solvers; two retrieve stages."""
+    """All documents of one round: a world with its tools, tasks and solvers; five retrieve stages."""
     try:
         world = Wd.make_world(r, real)
         out = stages.world_docs(r, prompts, world, Wd.View)
     except Exception as e:  # a bad draw costs one world, never the run
         print("teacher:", type(e).__name__, e, flush=True)
         out = []
-    for _ in range(2):
+    for _ in range(5):
         d = retrieve.retrieve_doc(r, prompts, real)
         if d:
             out.append(d)

@@ -81,6 +81,7 @@ class Document:
     def __init__(self, kind):
         self.kind = kind
         self.pieces = []   # [control or None, text, loss]
+        self.messages = [] # the same as OpenAI messages, for other encoders to be held against
         self.meta = {}
 
     def _text(self, text, loss=False):
@@ -96,6 +97,8 @@ class Document:
         self.pieces.append([c, c, loss])
 
     def system(self, content, functions):
+        self.messages.append({"role": "system", "content": content, "tools": [
+            {"type": "function", "function": json.loads(f) if isinstance(f, str) else f} for f in functions]})
         self._token(BOS)
         self._text(content + "\n\n")
         for c, s in _BLOCK[0]:
@@ -105,12 +108,15 @@ class Document:
             self._token(c) if c else self._text(s)
 
     def user(self, content):
+        self.messages.append({"role": "user", "content": content})
         self._token(USER)
         self._text(content)
         self._token(ASSISTANT)
         self._token(THINK)
 
     def assistant(self, thinking, content="", calls=(), loss=True):
+        self.messages.append({"role": "assistant", "content": content, "reasoning_content": thinking, "tool_calls": [
+            {"type": "function", "function": {"name": c.name, "arguments": J(c.args)}} for c in calls]})
         self._text(thinking, loss)
         self._token(THINK_END, loss)
         self._text(content, loss)
@@ -140,7 +146,8 @@ class Document:
             self._text("function_calls>", loss)
         self._token(EOS, loss)
 
-    def results(self, texts, more=True):
+    def results(self, texts):
+        self.messages += [{"role": "tool", "content": t} for t in texts]
         self._text("\n\n<function_results>" + "".join("\n<result>%s</result>" % t for t in texts) + "\n</function_results>\n\n")
         self._token(THINK)
 

@@ -32,10 +32,17 @@ def config(c):
         "quantization_config": {"quant_method": "fp8", "fmt": "e4m3", "activation_scheme": "dynamic", "weight_block_size": [128, 128], "scale_fmt": "ue8m0"}}
 
 
-def tensors(m):
-    """(name, tensor, stored in FP8?) in the order of the layers."""
+class _Name(str):
+    """Our name of a tensor; a part of it has the same name."""
+
+    def __getitem__(self, _):
+        return self
+
+
+def tensors(m, names=False):
+    """(name, tensor, how it is stored) in the order of the layers; with names, our name in the tensor's place."""
     c, out = m.c, []
-    sd = {k: v.detach().float().cpu() for k, v in m.state_dict().items()}
+    sd = {k: _Name(k) if names else v.detach().float().cpu() for k, v in m.state_dict().items()}
     out.append(("model.embed_tokens.weight", sd["emb.weight"], "bf16"))
     for i in range(c.layers):
         p, q = "model.layers.%d." % i, "blocks.%d." % i
@@ -59,6 +66,17 @@ def tensors(m):
             out += [(at + "gate_proj.weight", w1[r], "fp8"), (at + "up_proj.weight", w3[r], "fp8"), (at + "down_proj.weight", w2[:, r], "fp8")]
     out.append(("model.norm.weight", sd["norm"], "f32"))
     return out
+
+
+def load(m, directory):
+    """Put the weights of an exported checkpoint back into m, to train on."""
+    import dequantize
+    sd, state, w = dequantize.read(directory), m.state_dict(), {}
+    for name, t, _ in tensors(m, names=True):
+        w.setdefault(t, []).append(sd[name].float())
+    for mine, parts in w.items():
+        joined = parts[0] if len(parts) == 1 else torch.cat(parts, 1 if mine.endswith("w2.weight") else 0)
+        state[mine].copy_(joined)
 
 
 def write_safetensors(path, named):

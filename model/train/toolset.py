@@ -153,7 +153,7 @@ def _plan(r, q):
         tail.append((kinds[1], q, (c,)))
         if not nums:
             head.append((kinds[2], q, (c,)))
-        if c is not q.key:
+        if c is not q.key or r.random() < 0.15:
             tail.append(("find", q, (c,)))
     if len(cats) > 1:
         tail.append(("count2", q, (cats[0], cats[1])))

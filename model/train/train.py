@@ -34,6 +34,7 @@ def arguments():
     a.add_argument("--lr", type=float, default=2.5e-3)
     a.add_argument("--seed", type=int, default=1)
     a.add_argument("--judge", type=int, default=60, help="conversations a judged stage")
+    a.add_argument("--resume", default="", help="an exported checkpoint to go on from")
     a.add_argument("--config", default="{}")
     a.add_argument("--tiny", action="store_true")
     return a.parse_args()
@@ -104,7 +105,9 @@ def balance(m, rate=1e-3):
     return float(worst)
 
 
-def schedule(fr, n):
+def schedule(fr, n, resumed=False):
+    if resumed:
+        return min(1.0, (n + 1) / 100) * max(0.02, 1 - fr)
     return min(1.0, (n + 1) / 150) * (1.0 if fr < 0.35 else max(0.02, (1 - fr) / 0.65))
 
 
@@ -136,7 +139,7 @@ def main_stage(m, feed, args, seconds, device, log, loader):
         fr = (time.time() - t0) / seconds
         if fr >= 1:
             break
-        lr = args.lr * schedule(fr, n)
+        lr = args.lr * schedule(fr, n, bool(args.resume))
         for o in opts:
             for g in o.param_groups:
                 g["lr"] = lr
@@ -274,6 +277,9 @@ def run(args, log, shards):
     m = Model(c).to(device)
     n = sum(p.numel() for p in m.parameters())
     log("parameters %.2fM, active %.2fM" % (n / 1e6, (n - (c.layers - c.n_dense) * 3 * c.d * c.ei * (c.experts - c.top)) / 1e6), json.dumps(c.dict()))
+    if args.resume:
+        export.load(m, args.resume)
+        held_loss(m, t, device, log, "resumed")
     loader = data.Loader(shards, args.seed)
     if args.tiny:
         loader.POOL, args.batch = 64, 4096

@@ -233,7 +233,7 @@ def pseudo_table(r, parent=None, name=None, used=None):
     if parent:
         ks = parent[parent.key].values
         ks = r.sample(ks, max(2, min(len(ks), r.choice((4, 8, 20)))))
-        cols.append(Column(parent.key if parent.key not in cu and r.random() < 0.5 else
+        cols.append(Column(parent.key if parent.key not in cu | {"row_id"} and r.random() < 0.5 else
                            W.ident(r, [parent.name[:16] + "_" + parent.key[:7]], cu), parent[parent.key].type, r.choices(ks, k=n), "ref"))
     first = cols[:1] if cols[0].role == "key" else []
     rest = cols[len(first):]
