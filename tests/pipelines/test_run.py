@@ -178,6 +178,11 @@ for args, part in ((["ls"], "cars"), (["ls", "cars"], "t1_l5"), (["show", "cars/
                    (["show", "cars/t1_l1", "--rollout", "0"], "submit_result"), (["log", "cars"], "stage_done")):
     done = run([agon, args[0], os.path.join(tmp, "whole")] + args[1:])
     check(done.returncode == 0 and part in done.stdout, "agon %s shows %s" % (" ".join(args), part), done.stderr)
+rollouts = os.path.join(tmp, "rollouts.jsonl")
+done = run([agon, "solve", os.path.join(tmp, "whole"), "--model", program + " --solver-mistakes 0", "--rollouts", "3",
+            "--task", "t1_l2", "--out", rollouts])
+check(done.returncode == 0 and "3/3" in done.stdout and len(open(rollouts).readlines()) == 3 and digest("whole") == reference,
+      "agon solve measures another model and changes nothing", done.stdout + done.stderr)
 shell = run([agon, "shell", os.path.join(tmp, "whole"), "cars"],
             input="tools\nsql SELECT count(*) AS n FROM mtcars\ntask t1_l1\nsolve\ncheck {\"first\": \"x\"}\nbad\n")
 check(shell.returncode == 1 and '{"n": 32}' in shell.stdout and "answer: " in shell.stdout and "FAIL" in shell.stdout
