@@ -72,8 +72,6 @@ int agon_session_tokens_estimate(const struct agon_session *s);
  */
 int agon_request_dump(struct agon_buf *b, const struct agon_session *s, bool for_api,
                       struct agon_err *err) AGON_MUST_USE;
-/* Milliseconds of the monotonic clock, for deadlines. */
-int64_t agon_clock_ms(void);
 /* Fill turn as AGON_TURN_FAILED with a reason. */
 void agon_turn_fail(struct agon_turn *turn, const char *fmt, ...) AGON_PRINTF(2, 3);
 

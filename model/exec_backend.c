@@ -8,6 +8,7 @@
  * nothing that a command starts outlives it. Their standard error is ours.
  * Formats: model/README.md.
  */
+#include "base/clock.h"
 #include "base/json.h"
 #include "model/backend.h"
 #include "model/child.h"

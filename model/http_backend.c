@@ -11,6 +11,7 @@
  * The key from AGON_API_KEY goes into one header. It is wiped from every answer before
  * anything reads it, so a server that echoes it puts it into no recording and no log.
  */
+#include "base/clock.h"
 #include "base/http.h"
 #include "base/json.h"
 #include "base/rng.h"

@@ -4,6 +4,7 @@
  */
 #include "model/local.h"
 
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "base/sha256.h"
@@ -302,21 +303,14 @@ static int local_sample(struct agon_session *s, const struct agon_sampling *samp
     return agon_sequence_generate(session->sequence, &generation, err);
 }
 
-static int64_t now_ms(void)
-{
-    struct timespec now;
-    (void)clock_gettime(CLOCK_MONOTONIC, &now); /* cannot fail */
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 /* Steps until a turn is over or the time is up; at least one. */
 static int local_poll(struct agon_model *base, int wait_ms, struct agon_err *err)
 {
     struct local_model *m = (struct local_model *)base;
     (void)err; /* what fails, fails a turn */
-    int64_t until = now_ms() + wait_ms;
+    int64_t until = agon_clock_ms() + wait_ms;
     int n_before = agon_engine_generating(m->engine);
-    while (n_before > 0 && agon_engine_step(m->engine) == n_before && now_ms() < until)
+    while (n_before > 0 && agon_engine_step(m->engine) == n_before && agon_clock_ms() < until)
         ;
     return 0;
 }

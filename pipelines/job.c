@@ -3,6 +3,7 @@
  * work/ID/STAGE/ and then named by a transaction; a resumed job reads it from there,
  * and so does one that was never stopped, so that both go on from the same bytes.
  */
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "base/log.h"
@@ -14,13 +15,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
-
-int64_t agon_run_clock_ms(void)
-{
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return ts.tv_sec * INT64_C(1000) + ts.tv_nsec / 1000000;
-}
 
 void agon_job_free(struct agon_job *job)
 {
@@ -221,7 +215,7 @@ static int job_begin_stage(struct agon_job *job, struct agon_err *err)
     };
     agon_stage_name(&job->place, name);
     int r = job_samples(job, name, &job->place.sample, err);
-    job->stage_began_ms = agon_run_clock_ms();
+    job->stage_began_ms = agon_clock_ms();
     return r ? r : agon_stage_begin(&job->stage, &shop, job->draft, &job->place, err);
 }
 
@@ -252,7 +246,7 @@ static int commit_row(struct agon_job *job, const char *stage, struct agon_err *
         .done = !failure,
         .reason = failure,
         .report = agon_stage_report(job->stage),
-        .wall_ms = agon_run_clock_ms() - job->stage_began_ms,
+        .wall_ms = agon_clock_ms() - job->stage_began_ms,
     };
     int r = agon_corpus_stage(job->run->corpus, &row, err);
     if (r || (r = commit_events(job, stage, err)))

@@ -31,7 +31,6 @@ struct agon_job {
     char shown[64];
 };
 
-int64_t agon_run_clock_ms(void);
 /* JOB_SOLVE: open solvers (from the rollouts known already) on first use and move them on.
  * 0, or AGON_JOB_OVER when the stage is over and committed. */
 int agon_job_solve(struct agon_job *job, int parallel, struct agon_err *err) AGON_MUST_USE;

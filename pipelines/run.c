@@ -1,6 +1,7 @@
 /* The driver's loop: see run.h. */
 #include "pipelines/run.h"
 
+#include "base/clock.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "pipelines/corpus_internal.h"
@@ -210,7 +211,7 @@ static int run_rows(struct agon_run *run, struct agon_err *err)
 int agon_run_open(struct agon_run *run, const struct agon_run_options *o,
                   const struct agon_family *family, struct agon_err *err)
 {
-    *run = (struct agon_run){.o = *o, .family = family, .began_ms = agon_run_clock_ms()};
+    *run = (struct agon_run){.o = *o, .family = family, .began_ms = agon_clock_ms()};
     agon_rng_init(&run->rng, (uint64_t)o->seed);
     int r = run_check_options(run, err);
     if (r || (r = run_read_categories(run, err)) ||
@@ -238,7 +239,7 @@ static void run_progress(struct agon_run *run, struct jobs *jobs)
 {
     char line[512];
     int n = 0;
-    int64_t seconds = (agon_run_clock_ms() - run->began_ms) / 1000;
+    int64_t seconds = (agon_clock_ms() - run->began_ms) / 1000;
     for (int i = 0; i < jobs->n && n < 300; i++)
         n += snprintf(line + n, sizeof(line) - (size_t)n, ", %.40s %s", jobs->items[i]->id,
                       agon_job_place(jobs->items[i]));
@@ -330,7 +331,7 @@ static int timing_end(struct agon_run *run, int64_t id, struct agon_err *err)
     agon_now_text(now);
     agon_query_int(q, 1, id);
     agon_query_text(q, 2, now);
-    agon_query_int(q, 3, agon_run_clock_ms() - run->began_ms);
+    agon_query_int(q, 3, agon_clock_ms() - run->began_ms);
     agon_query_int(q, 4, run->tokens);
     return agon_query_run(q, err);
 }

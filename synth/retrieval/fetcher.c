@@ -1,6 +1,7 @@
 /* Fetching: see fetcher.h. */
 #include "synth/retrieval/fetcher.h"
 
+#include "base/clock.h"
 #include "base/http.h"
 #include "synth/retrieval/robots.h"
 
@@ -32,13 +33,6 @@ struct agon_fetcher {
     struct host hosts[FETCH_HOSTS_MAX];
     int n_hosts;
 };
-
-static int64_t now_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
 
 int agon_fetcher_new(struct agon_fetcher **ret, const struct agon_fetcher_options *options,
                      struct agon_err *err)
@@ -151,12 +145,12 @@ static void be_polite(const struct agon_fetcher *f, struct host *h)
 {
     int delay = f->options.delay_ms >= 0 ? f->options.delay_ms : h->named ? 0 : FETCH_DELAY_MS;
     int asked = h->robots ? agon_robots_delay_ms(h->robots) : -1;
-    int64_t wait = h->last_ms + (asked > delay ? asked : delay) - now_ms();
+    int64_t wait = h->last_ms + (asked > delay ? asked : delay) - agon_clock_ms();
     if (wait > 0) {
         struct timespec t = {wait / 1000, wait % 1000 * 1000000};
         nanosleep(&t, NULL);
     }
-    h->last_ms = now_ms();
+    h->last_ms = agon_clock_ms();
 }
 
 static int get_once(struct agon_fetcher *f, struct host *h, const char *url, size_t bytes_max,
