@@ -338,6 +338,7 @@ static int timing_end(struct agon_run *run, int64_t id, struct agon_err *err)
 
 int agon_run_all(struct agon_run *run, struct agon_err *err)
 {
+    struct agon_err gone;
     struct jobs jobs = {.n_max = (int)run->o.jobs};
     jobs.items = calloc((size_t)jobs.n_max, sizeof(*jobs.items));
     if (!jobs.items)
@@ -352,5 +353,8 @@ int agon_run_all(struct agon_run *run, struct agon_err *err)
     agon_progress_end();
     if (!r)
         r = agon_dedup(run->corpus, err);
-    return r ? r : timing_end(run, timing, err);
+    if (!r)
+        r = timing_end(run, timing, err);
+    /* whatever failed in a folder that is gone, that it is gone is what to say */
+    return r < 0 && agon_corpus_check(run->corpus, &gone) ? (*err = gone).code : r;
 }

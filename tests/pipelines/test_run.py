@@ -128,6 +128,14 @@ slow.wait()
 third = run(command("shared", program + " --mistakes 0 --sleep 0.3", "--seed", "2"))
 check(third.returncode in (0, 6), "the lock of a killed driver is free", third.stderr)
 
+gone = subprocess.Popen(command("gone", program + " --mistakes 0 --sleep 0.2"), stdout=subprocess.DEVNULL,
+                        stderr=subprocess.PIPE, text=True)
+while not os.path.exists(os.path.join(tmp, "gone", "corpus.db")):
+    time.sleep(0.05)
+os.rename(os.path.join(tmp, "gone"), os.path.join(tmp, "away"))
+said = gone.communicate(timeout=120)[1]
+check(gone.returncode == 3 and "deleted or replaced" in said, "a corpus that is moved away under a run ends it in one line", said)
+
 # ---- refusals
 for option, value, name in (("--seed", "2", "seed"), ("--rollouts-max", "50", "rollouts-max"),
                             ("--temperature", "0.1", "temperature"), ("--category", "b: c", "categories")):
