@@ -166,7 +166,7 @@ def author_turns(m, t, r, real, n, log, out, temperature=0.8, seconds=60):
 
 def judge(m, t, tables, n, log, out):
     r, real = random.Random(EVAL_SEED), Wd.Real(tables)
-    author_turns(m, t, r, real if random.Random(1).random() < 2 else None, 2 * n, log, out)
+    author_turns(m, t, r, real, 2 * n, log, out)
     solver_rates(m, t, cases(r, real, n), 8, log, "solver")
     solver_rates(m, t, cases(r, real, n // 2, held_words=True), 8, log, "solver, held-out wordings")
     solver_rates(m, t, cases(r, real, n // 2, held_pairs=True, levels=(2, 3)), 8, log, "solver, held-out pairs")
