@@ -189,6 +189,7 @@ static int show_dropped(struct agon_corpus *c, const char *env, const char *task
         .solution = (char *)(uintptr_t)agon_json_text(d, "solution", ""),
         .verifier = (char *)(uintptr_t)agon_json_text(d, "verifier", ""),
         .golden = json_object_get(d, "golden"),
+        .negatives = json_object_get(d, "negatives"),
     };
     print_task(&t);
     return 0;

@@ -123,11 +123,11 @@ int agon_task_copy(struct agon_task *to, const struct agon_task *from, struct ag
 
 json_t *agon_task_json(const struct agon_task *t)
 {
-    return json_pack("{s:s, s:s?, s:i, s:s, s:O, s:s, s:O*, s:s, s:s, s:O*}", "id", t->id, "parent",
-                     t->parent, "level", t->level, "prompt", t->prompt, "answer_schema",
+    return json_pack("{s:s, s:s?, s:i, s:s, s:O, s:s, s:O*, s:s, s:s, s:O*, s:O*}", "id", t->id,
+                     "parent", t->parent, "level", t->level, "prompt", t->prompt, "answer_schema",
                      t->answer_schema, "answers", t->answers == AGON_ANSWERS_ONE ? "one" : "many",
                      "effects", t->effects, "solution", t->solution, "verifier", t->verifier,
-                     "golden", t->golden);
+                     "golden", t->golden, "negatives", t->negatives);
 }
 
 /* ---- on disk ----------------------------------------------------------------- */

@@ -182,6 +182,7 @@ check(done.returncode == 0 and digest("full") == reference, "and with room again
 
 # ---- what was made is looked at
 for args, part in ((["ls"], "cars"), (["ls", "cars"], "t1_l5"), (["show", "cars/t1_l2"], "solution.lua"),
+                   (["show", "cars/t1_l2"], "negatives: 2"),
                    (["show", "cars", "--stage", "retrieve"], "import_table"),
                    (["show", "cars/t1_l1", "--rollout", "0"], "submit_result"), (["log", "cars"], "stage_done")):
     done = run([agon, args[0], os.path.join(tmp, "whole")] + args[1:])
