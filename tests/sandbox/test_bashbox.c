@@ -341,7 +341,6 @@ TEST(boxes_never_run_as_root)
     EXPECT(n >= 1);
 }
 
-/* E19: the box dies: that is told as such, and the next one works. */
 /* How the box ends within a second of a kill: a command may win the race against it. */
 static int end_of_killed(struct agon_bashbox *b)
 {
@@ -353,6 +352,7 @@ static int end_of_killed(struct agon_bashbox *b)
     return end;
 }
 
+/* E19: the box dies: that is told as such, and the next one works. */
 TEST(a_killed_box_is_lost)
 {
     struct agon_bashbox *b AGON_AUTO(agon_bashbox_closep) = box_open(0);
