@@ -67,18 +67,23 @@ static int op_open(void *state, struct agon_str request, struct agon_buf *reply,
     return agon_buf_check(&text, "tools", err);
 }
 
+/* Open, and as the writes at the head of the request left it. */
+static int begin_instance(struct agon_env_cell *cell, struct agon_wire *wire, struct agon_err *err)
+{
+    int r = need_open(cell, err);
+    if (!r)
+        r = agon_session_replay(cell, wire, err);
+    return r > 0 ? agon_err_in(err, AGON_EINPUT, "the instance does not replay") : r;
+}
+
 static int op_call(void *state, struct agon_str request, struct agon_buf *reply,
                    struct agon_err *err)
 {
     struct agon_env_cell *cell = state;
     struct agon_wire wire = agon_wire_of(request);
-    int r = need_open(cell, err);
-    if (!r)
-        r = agon_session_replay(cell, &wire, err);
+    int r = begin_instance(cell, &wire, err);
     if (r)
-        return r > 0
-                   ? agon_fail(err, AGON_EINPUT, "the instance does not replay: %.400s", err->text)
-                   : r;
+        return r;
     struct agon_str tool = agon_wire_str(&wire), arguments = agon_wire_str(&wire);
     int n_writes = cell->n_writes;
     if ((r = agon_wire_end(&wire, "env.call", err)))
@@ -187,13 +192,9 @@ static int op_sql(void *state, struct agon_str request, struct agon_buf *reply,
 {
     struct agon_env_cell *cell = state;
     struct agon_wire wire = agon_wire_of(request);
-    int r = need_open(cell, err);
-    if (!r)
-        r = agon_session_replay(cell, &wire, err);
+    int r = begin_instance(cell, &wire, err);
     if (r)
-        return r > 0
-                   ? agon_fail(err, AGON_EINPUT, "the instance does not replay: %.400s", err->text)
-                   : r;
+        return r;
     struct agon_str sql = agon_wire_str(&wire);
     if ((r = agon_wire_end(&wire, "env.sql", err)))
         return r;

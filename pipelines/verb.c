@@ -4,9 +4,23 @@
 #include "base/buf.h"
 #include "base/log.h"
 
+#include <errno.h>
 #include <stdio.h>
+#include <string.h>
+#include <unistd.h>
 
 enum { HELP_BYTES_MAX = 64 << 10 };
+
+int agon_verb_read_input(struct agon_buf *b, struct agon_err *err)
+{
+    char chunk[65536];
+    ssize_t n;
+    while ((n = read(STDIN_FILENO, chunk, sizeof(chunk))) > 0)
+        agon_buf_add(b, chunk, (size_t)n);
+    if (n < 0)
+        return agon_fail(err, AGON_ESYS, "standard input: %s", strerror(errno));
+    return agon_buf_check(b, "standard input", err);
+}
 
 static int exit_of(int code)
 {

@@ -46,6 +46,8 @@ struct agon_verb {
 int agon_verb_run(const char *group, const struct agon_verb *verbs, const char *about, int argc,
                   char **argv);
 
+/* All of standard input, appended to b (its maximum is the limit). */
+int agon_verb_read_input(struct agon_buf *b, struct agon_err *err);
 /* The exit code of an error, which is printed as one line on stderr. */
 int agon_verb_fail(const char *verb, const struct agon_err *err);
 /*

@@ -16,17 +16,6 @@
 
 enum { INPUT_BYTES_MAX = 64 << 20, TOKENS_DEFAULT = 1024, POLL_MS = 200 };
 
-static int read_input(struct agon_buf *b, struct agon_err *err)
-{
-    char chunk[65536];
-    ssize_t n;
-    while ((n = read(STDIN_FILENO, chunk, sizeof(chunk))) > 0)
-        agon_buf_add(b, chunk, (size_t)n);
-    if (n < 0)
-        return agon_fail(err, AGON_ESYS, "standard input: %s", strerror(errno));
-    return agon_buf_check(b, "standard input", err);
-}
-
 static int write_output(struct agon_str text, struct agon_err *err)
 {
     if (fwrite(text.data, 1, text.size, stdout) != text.size || fflush(stdout))
@@ -41,7 +30,7 @@ static int encode(struct agon_err *err)
     struct agon_buf input AGON_AUTO(agon_buf_deinit) = AGON_BUF(INPUT_BYTES_MAX);
     struct agon_prompt prompt AGON_AUTO(agon_prompt_deinit) = AGON_PROMPT;
     int r;
-    if ((r = read_input(&input, err)) || (r = agon_encode_case(&prompt, agon_buf_str(&input), err)))
+    if ((r = agon_verb_read_input(&input, err)) || (r = agon_encode_case(&prompt, agon_buf_str(&input), err)))
         return r;
     return write_output(agon_buf_str(&prompt.text), err);
 }
@@ -84,7 +73,7 @@ static int parse(const char *mode, struct agon_err *err)
     bool thinking = strcmp(mode, "thinking") == 0;
     if (!thinking && strcmp(mode, "chat") != 0)
         return agon_fail(err, AGON_EINPUT, "--mode: '%s' is neither chat nor thinking", mode);
-    int r = read_input(&input, err);
+    int r = agon_verb_read_input(&input, err);
     if (r)
         return r;
     struct agon_completion completion = {.text = agon_buf_str(&input)};

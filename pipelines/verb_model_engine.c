@@ -21,17 +21,6 @@
 
 enum { INPUT_BYTES_MAX = 256 << 20, OUTPUT_BYTES_MAX = 1 << 30, LAST_ROWS = 4 };
 
-static int read_input(struct agon_buf *b, struct agon_err *err)
-{
-    char chunk[65536];
-    ssize_t n;
-    while ((n = read(STDIN_FILENO, chunk, sizeof(chunk))) > 0)
-        agon_buf_add(b, chunk, (size_t)n);
-    if (n < 0)
-        return agon_fail(err, AGON_ESYS, "standard input: %s", strerror(errno));
-    return agon_buf_check(b, "standard input", err);
-}
-
 static int write_output(const struct agon_buf *b, struct agon_err *err)
 {
     int r = agon_buf_check(b, "standard output", err);
@@ -62,7 +51,7 @@ static int parse_ids(struct agon_str text, struct agon_ids *ids, struct agon_err
 static int read_ids(struct agon_ids *ids, struct agon_err *err)
 {
     struct agon_buf input AGON_AUTO(agon_buf_deinit) = AGON_BUF(INPUT_BYTES_MAX);
-    int r = read_input(&input, err);
+    int r = agon_verb_read_input(&input, err);
     return r ? r : parse_ids(agon_buf_str(&input), ids, err);
 }
 
@@ -281,7 +270,7 @@ static int tokenize(const char *dir, const struct engine_verb *o, struct agon_er
     struct agon_config config;
     int r;
     if ((r = agon_config_load(&config, dir, err)) ||
-        (r = agon_tokenizer_load(&t, dir, config.n_vocab, err)) || (r = read_input(&input, err)))
+        (r = agon_tokenizer_load(&t, dir, config.n_vocab, err)) || (r = agon_verb_read_input(&input, err)))
         return r;
     if (o->decode) {
         if ((r = parse_ids(agon_buf_str(&input), &ids, err)) ||

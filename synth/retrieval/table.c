@@ -232,8 +232,7 @@ static int table_set_headers(struct agon_table *t, const struct agon_str *fields
     return 0;
 }
 
-/* Headers c1, c2, ... for a table that names no columns. */
-static int table_number_headers(struct agon_table *t, int n, struct agon_err *err)
+int agon_table_number_headers(struct agon_table *t, int n, struct agon_err *err)
 {
     struct agon_str names[AGON_TABLE_COLUMNS_MAX];
     for (int i = 0; i < n; i++) {
@@ -249,8 +248,7 @@ static int table_number_headers(struct agon_table *t, int n, struct agon_err *er
 
 static bool is_missing(struct agon_str s)
 {
-    static const char *const words[] = {"",    "NA",  "N/A",  "NULL", "null",
-                                        "NaN", "nan", "\\N"};
+    static const char *const words[] = {"", "NA", "N/A", "NULL", "null", "NaN", "nan", "\\N"};
     for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
         if (agon_str_is(s, words[i]))
             return true;
@@ -294,7 +292,8 @@ static int csv_headers(struct agon_table *t, struct csv *c, bool *ret_is_data, s
     }
     for (int i = 0; i < n; i++)
         *ret_is_data = *ret_is_data || field_is_number(c->fields[i]);
-    return *ret_is_data ? table_number_headers(t, n, err) : table_set_headers(t, c->fields, n, err);
+    return *ret_is_data ? agon_table_number_headers(t, n, err)
+                        : table_set_headers(t, c->fields, n, err);
 }
 
 int agon_table_read_csv(struct agon_table **ret, struct agon_str text,

@@ -37,6 +37,9 @@ struct agon_cell_value *agon_table_cell(const struct agon_table *t, int row, int
 /* Room for one more row, all missing; NULL with err filled when memory is out. */
 struct agon_cell_value *agon_table_add_row(struct agon_table *t, struct agon_err *err);
 
+/* Headers c1, c2, ... for a table that names no columns; n from 1 to AGON_TABLE_COLUMNS_MAX. */
+int agon_table_number_headers(struct agon_table *t, int n, struct agon_err *err) AGON_MUST_USE;
+
 enum { AGON_TABLE_NONE = 1 }; /* no such table in the document: reason in err's text */
 
 struct agon_csv_options {
@@ -44,9 +47,9 @@ struct agon_csv_options {
     const char *comment; /* lines that begin so are left out, or NULL */
 };
 /* RFC 4180 (quotes, embedded newlines, CRLF) plus comments. The header is the first line, or, where
- * comments are declared, the last comment line above the data with at least as many fields as the data
- * has; without either, columns are c1, c2, ... when the first line looks like data (a number in
- * it). */
+ * comments are declared, the last comment line above the data with at least as many fields as the
+ * data has; without either, columns are c1, c2, ... when the first line looks like data (a number
+ * in it). */
 int agon_table_read_csv(struct agon_table **ret, struct agon_str text,
                         const struct agon_csv_options *o, struct agon_err *err) AGON_MUST_USE;
 /* An array of objects (or of arrays of scalars) at a JSON pointer (RFC 6901; "" is the whole).

@@ -94,19 +94,10 @@ static int collect_keys(struct agon_table *t, const json_t *array, struct agon_e
 
 static int number_keys(struct agon_table *t, size_t n, struct agon_err *err)
 {
-    t->n_columns = n < AGON_TABLE_COLUMNS_MAX ? (int)n : AGON_TABLE_COLUMNS_MAX;
-    t->headers = agon_arena_alloc(t->arena, (size_t)t->n_columns * sizeof(*t->headers));
-    for (int i = 0; t->headers && i < t->n_columns; i++) {
-        char name[16];
-        snprintf(name, sizeof(name), "c%d", i + 1);
-        t->headers[i].data = agon_arena_strdup(t->arena, agon_str(name));
-        if (!t->headers[i].data)
-            break;
-        t->headers[i].size = strlen(name);
-        if (i + 1 == t->n_columns)
-            return 0;
-    }
-    return agon_fail(err, AGON_ENOMEM, "table: out of memory");
+    if (n == 0)
+        return 0; /* empty rows: the caller says that there is nothing in them */
+    return agon_table_number_headers(
+        t, n < AGON_TABLE_COLUMNS_MAX ? (int)n : AGON_TABLE_COLUMNS_MAX, err);
 }
 
 static int add_item(struct agon_table *t, const json_t *item, struct agon_err *err)

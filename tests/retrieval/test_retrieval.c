@@ -357,6 +357,9 @@ TEST(json_arrays_are_found_by_pointer_and_by_size)
     struct agon_table *s AGON_AUTO(agon_table_freep) = read_text(text, AGON_DOC_JSON, &small);
     EXPECT(s && s->n_rows == 1);
     EXPECT(read_text(text, AGON_DOC_JSON, &none) == NULL);
+    struct agon_err err;
+    struct agon_table *empty = NULL; /* rows of nothing are no table, and no failure of ours */
+    EXPECT(agon_table_read_json(&empty, agon_str("[[], []]"), "", &err) == AGON_TABLE_NONE);
 }
 
 TEST(a_deeply_nested_page_is_read_in_time)
