@@ -6,10 +6,15 @@
  *   env.open   world, tools                       -> status [reason | tools as JSON]
  *   env.call   writes, tool, arguments            -> status, result, wrote [arguments]
  *   env.solve  solution, has schema, schema       -> status, reason, answer, calls, writes, reads,
- * fuel env.sql    writes, sql                        -> status, reason | rows as JSON
+ *                                                    fuel
+ *   env.sql    writes, sql                        -> status, reason | rows as JSON
+ *   state.diff writes, writes                     -> status, reason | changes as JSON (state.h)
+ *   state.hash writes                             -> status, reason | 64 digits
  *
  * status 0 is success, 1 the model's code is at fault.
  */
 #include "sandbox/worker.h"
 
-extern const struct agon_worker_op agon_env_ops[]; /* ends with a zero entry */
+/* Each ends with a zero entry. */
+extern const struct agon_worker_op agon_env_ops[];
+extern const struct agon_worker_op agon_state_ops[]; /* state_ops.c */

@@ -25,7 +25,8 @@ time_t time(time_t *ret)
 
 static int run_cell(size_t bytes_max)
 {
-    static const struct agon_worker_op *const tables[] = {agon_env_ops, agon_verifier_ops, NULL};
+    static const struct agon_worker_op *const tables[] = {agon_env_ops, agon_state_ops,
+                                                           agon_verifier_ops, NULL};
     struct agon_env_cell *cell AGON_AUTO(agon_env_cell_freep) = agon_env_cell_new();
     struct agon_worker_options o = {
         .tables = tables, .state = cell, .bytes_max = bytes_max, .filter = true};

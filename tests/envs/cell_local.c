@@ -52,7 +52,8 @@ void agon_cell_free(struct agon_cell *c)
 int agon_cell_call(struct agon_cell *c, const char *op, struct agon_str request,
                    struct agon_buf *reply, char ret_reason[128], struct agon_err *err)
 {
-    static const struct agon_worker_op *const tables[] = {agon_env_ops, agon_verifier_ops, NULL};
+    static const struct agon_worker_op *const tables[] = {agon_env_ops, agon_state_ops,
+                                                           agon_verifier_ops, NULL};
     (void)err;
     struct agon_err lost = {0};
     agon_buf_reset(reply);
