@@ -7,6 +7,7 @@
 #include "base/buf.h"
 #include "envs/changes.h"
 #include "envs/toolset.h"
+#include "envs/usage.h"
 #include "envs/wire.h"
 #include "envs/world.h"
 
@@ -57,6 +58,8 @@ int agon_session_call(struct agon_env_cell *cell, struct agon_str tool, struct a
  * sentence in err when one does not succeed. Reads n, then n times (tool, arguments), from wire. */
 int agon_session_replay(struct agon_env_cell *cell, struct agon_wire *wire,
                         struct agon_err *err) AGON_MUST_USE;
+/* Append fuel, operations, share. */
+void agon_session_add_usage(const struct agon_usage *usage, struct agon_buf *out);
 /* Append n and the writes, as above. */
 void agon_session_add_writes(const struct agon_env_cell *cell, struct agon_buf *out);
 /* Append a count and "table.column" strings, sorted: what was read since agon_world_forget_reads().

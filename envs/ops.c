@@ -125,7 +125,7 @@ static int op_solve(void *state, struct agon_str request, struct agon_buf *reply
     agon_wire_add_str(reply, agon_buf_str(&result.calls));
     agon_session_add_writes(cell, reply);
     agon_session_add_reads(cell, reply);
-    agon_wire_add_int(reply, result.fuel);
+    agon_session_add_usage(&result.usage, reply);
     return 0;
 }
 

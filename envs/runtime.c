@@ -238,6 +238,12 @@ static json_t *wire_writes(struct agon_wire *wire)
     return writes;
 }
 
+struct agon_usage agon_wire_usage(struct agon_wire *wire)
+{
+    int64_t fuel = agon_wire_int(wire), ops = agon_wire_int(wire);
+    return (struct agon_usage){fuel, ops, (int)agon_wire_int(wire)};
+}
+
 int agon_wire_solved(struct agon_wire *wire, struct agon_solved *ret, struct agon_err *err)
 {
     ret->calls = agon_wire_json(wire);
@@ -248,7 +254,7 @@ int agon_wire_solved(struct agon_wire *wire, struct agon_solved *ret, struct ago
         struct agon_str name = agon_wire_str(wire);
         wire->bad |= json_array_append_new(ret->columns, json_stringn(name.data, name.size)) != 0;
     }
-    ret->fuel = agon_wire_int(wire);
+    ret->usage = agon_wire_usage(wire);
     return wire->bad ? agon_fail(err, AGON_EINPUT, "the cell described a run badly") : 0;
 }
 

@@ -10,6 +10,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "envs/env.h"
+#include "envs/usage.h"
 
 struct agon_sandbox;
 struct agon_runtime;
@@ -71,7 +72,7 @@ struct agon_solved {
     json_t *writes;  /* owned: successful writing calls */
     json_t *calls;   /* owned: [{"tool","arguments","result"|"error"}] in order */
     json_t *columns; /* owned: sorted ["table.column", ...] that the run read */
-    int64_t fuel;
+    struct agon_usage usage;
 };
 void agon_solved_deinit(struct agon_solved *s);
 /* answer_schema guides {} against [] and the order of keys, and the answer must fit it; NULL:

@@ -15,7 +15,9 @@ int agon_wire_add_writes(struct agon_buf *b, const json_t *writes,
                          struct agon_err *err) AGON_MUST_USE;
 /* A JSON value in a reply (new reference), or NULL and wire->bad. */
 json_t *agon_wire_json(struct agon_wire *wire);
-/* What env.solve and verify.trial say of a run: calls, writes, reads, fuel, into ret. */
+/* What a run used: fuel, operations, share. */
+struct agon_usage agon_wire_usage(struct agon_wire *wire);
+/* What env.solve and verify.trial say of a run: calls, writes, reads, usage, into ret. */
 int agon_wire_solved(struct agon_wire *wire, struct agon_solved *ret,
                      struct agon_err *err) AGON_MUST_USE;
 /* Copy a reason out of a reply. */

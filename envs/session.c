@@ -213,6 +213,13 @@ int agon_session_replay(struct agon_env_cell *cell, struct agon_wire *wire, stru
     return r;
 }
 
+void agon_session_add_usage(const struct agon_usage *usage, struct agon_buf *out)
+{
+    agon_wire_add_int(out, usage->fuel);
+    agon_wire_add_int(out, usage->ops);
+    agon_wire_add_int(out, usage->share);
+}
+
 void agon_session_add_writes(const struct agon_env_cell *cell, struct agon_buf *out)
 {
     agon_wire_add_int(out, cell->n_writes);

@@ -155,6 +155,16 @@ static int solve_in_lua(lua_State *L, void *arg)
     return 0;
 }
 
+/* What the run used, its budgets being new when it began. */
+static void solver_count(const struct agon_solver *s, int64_t tools_fuel, struct agon_usage *ret)
+{
+    int64_t own = SOLUTION_FUEL - agon_script_fuel(s->script);
+    *ret = (struct agon_usage){own + tools_fuel, agon_world_run_ops(s->cell->world), 0};
+    agon_usage_raise(ret, own, SOLUTION_FUEL);
+    agon_usage_raise(ret, tools_fuel, AGON_CELL_RUN_FUEL);
+    agon_usage_raise(ret, ret->ops, agon_world_run_ops_max(s->cell->world));
+}
+
 int agon_solver_run(struct agon_solver *s, struct agon_str text, const json_t *schema,
                     struct agon_solve_result *ret, struct agon_err *err)
 {
@@ -169,7 +179,7 @@ int agon_solver_run(struct agon_solver *s, struct agon_str text, const json_t *s
     int64_t tools_fuel = s->cell->fuel;
     agon_script_set_fuel(s->script, SOLUTION_FUEL);
     int r = agon_script_protect(s->script, solve_in_lua, &v, reason, sizeof(reason), err);
-    ret->fuel = SOLUTION_FUEL - agon_script_fuel(s->script) + tools_fuel - s->cell->fuel;
+    solver_count(s, tools_fuel - s->cell->fuel, &ret->usage);
     agon_script_restore(s->script);
     s->result = NULL;
     agon_buf_adds(&ret->calls, ret->n_calls ? "]" : "[]");

@@ -7,6 +7,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/mem.h"
+#include "envs/usage.h"
 
 #include <jansson.h>
 #include <stdint.h>
@@ -28,7 +29,7 @@ struct agon_solve_result {
     struct agon_buf answer; /* JSON text */
     struct agon_buf calls;  /* JSON text: [{"tool","arguments","result"|"error"}] */
     int n_calls;
-    int64_t fuel;
+    struct agon_usage usage; /* of the tools that it called, too */
 };
 /* Run a solution from the session's present state; it leaves the state that it made. Returns an
  * agon_solve_end or <0. schema may be NULL. */

@@ -190,6 +190,11 @@ int64_t agon_world_run_ops(const struct agon_world *w)
     return w->run_ops;
 }
 
+int64_t agon_world_run_ops_max(const struct agon_world *w)
+{
+    return AGON_WORLD_OPS_RUN * w->ops_max;
+}
+
 void agon_world_set_run_ops(struct agon_world *w, int64_t ops)
 {
     w->run_ops = ops;

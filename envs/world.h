@@ -75,6 +75,7 @@ int agon_world_find_column(const struct agon_table *t, struct agon_str name);
 int agon_world_reset(struct agon_world *w, struct agon_err *err) AGON_MUST_USE;
 /* Operations counted against the run's budget so far. */
 int64_t agon_world_run_ops(const struct agon_world *w);
+int64_t agon_world_run_ops_max(const struct agon_world *w); /* of that budget */
 void agon_world_set_run_ops(struct agon_world *w, int64_t ops);
 bool agon_world_lost(const struct agon_world *w);
 /* A savepoint around one writing call. */

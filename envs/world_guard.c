@@ -289,7 +289,7 @@ int64_t world_ops_left(const struct agon_world *w)
 {
     if (w->current && w->current->by == AGON_BY_PEOPLE)
         return AGON_WORLD_OPS_PEOPLE - w->statement_ops;
-    int64_t run = AGON_WORLD_OPS_RUN * w->ops_max - w->run_ops;
+    int64_t run = agon_world_run_ops_max(w) - w->run_ops;
     return (run < w->ops_max ? run : w->ops_max) - w->statement_ops;
 }
 

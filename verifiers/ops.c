@@ -58,6 +58,7 @@ static void add_verdict(struct trial *t, const struct agon_judgement *j, bool fu
                     (j->replay ? TRIAL_REPLAY : 0) | (j->unclaimed ? TRIAL_UNCLAIMED : 0);
     agon_wire_add_int(t->out, flags);
     agon_wire_add_int(t->out, (int64_t)j->failed);
+    agon_session_add_usage(&j->usage, t->out);
     if (!full)
         return;
     agon_wire_add_text(t->out, j->why);
@@ -77,7 +78,7 @@ static int trial_judge(struct trial *t, struct agon_str answer, bool full, int f
     agon_world_set_run_ops(t->cell->world, 0); /* what the tools spent is not the verifier's */
     if (!r)
         r = agon_verifier_run(t->verifier, t->schema, answer, full, failed_max, &j, err);
-    t->fuel += j.fuel;
+    t->fuel += j.usage.fuel;
     if (!r)
         add_verdict(t, &j, full);
     return r;
@@ -200,7 +201,7 @@ static int trial_solve(struct trial *t, struct agon_str solution, struct agon_er
     agon_wire_add_str(t->out, agon_buf_str(&result.calls));
     agon_session_add_writes(t->cell, t->out);
     agon_session_add_reads(t->cell, t->out);
-    agon_wire_add_int(t->out, result.fuel);
+    agon_session_add_usage(&result.usage, t->out);
     agon_wire_add_int(t->out, judged);
     return judged ? trial_judge(t, agon_buf_str(&result.answer), true, 0, err) : 0;
 }

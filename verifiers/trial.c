@@ -124,12 +124,14 @@ static int read_checks(struct agon_wire *wire, struct agon_verdict *v, struct ag
 static struct agon_brief read_brief(struct agon_wire *wire)
 {
     int64_t flags = agon_wire_int(wire);
+    uint64_t failed = (uint64_t)agon_wire_int(wire);
     return (struct agon_brief){
         .pass = flags & TRIAL_PASS,
         .schema = flags & TRIAL_SCHEMA,
         .replay = flags & TRIAL_REPLAY,
         .unclaimed = flags & TRIAL_UNCLAIMED,
-        .failed = (uint64_t)agon_wire_int(wire),
+        .failed = failed,
+        .usage = agon_wire_usage(wire),
     };
 }
 

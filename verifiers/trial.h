@@ -35,6 +35,7 @@ struct agon_brief {
     bool replay;    /* a writing call did not succeed; then failed is 0 */
     bool unclaimed; /* a change that no check claimed */
     uint64_t failed;
+    struct agon_usage usage; /* of the checks; all 0 where they did not run */
 };
 
 struct agon_trial_input {

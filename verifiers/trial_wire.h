@@ -8,10 +8,10 @@
  *
  * Reply: status, reason (1: solution or verifier does not load; nothing follows);
  * n checks (name, text); run: -1 none, 0 solved, 1 unsolved [why, answer, calls,
- * writes, reads, fuel]; the verdict on it where there is one (0/1, then it);
+ * writes, reads, usage]; the verdict on it where there is one (0/1, then it);
  * n probes (status, text); n items, each a brief, or a verdict where full.
  *
- * A brief is flags and the failed bits; a verdict is a brief, why, then for each
+ * A brief is flags, the failed bits and usage; a verdict is a brief, why, then for each
  * check its end and reason.
  */
 enum {

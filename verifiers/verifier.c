@@ -179,12 +179,14 @@ static int judge_in_lua(lua_State *L, void *arg)
 }
 
 /* One entry into the verifier's state, which starts from and goes back to the snapshot. */
-static int judge_enter(struct judging *j, char reason[REASON_MAX], int64_t *fuel,
+static int judge_enter(struct judging *j, char reason[REASON_MAX], struct agon_usage *usage,
                        struct agon_err *err)
 {
     agon_script_set_fuel(j->v->script, AGON_CHECK_FUEL);
     int r = agon_script_protect(j->v->script, judge_in_lua, j, reason, REASON_MAX, err);
-    *fuel += AGON_CHECK_FUEL - agon_script_fuel(j->v->script);
+    int64_t fuel = AGON_CHECK_FUEL - agon_script_fuel(j->v->script);
+    usage->fuel += fuel;
+    agon_usage_raise(usage, fuel, AGON_CHECK_FUEL);
     agon_world_settle(j->v->host.world);
     agon_script_restore(j->v->script);
     return r;
@@ -198,7 +200,7 @@ static int judge_checks(struct judging *j, bool want_reasons, int failed_max,
     for (int i = 0; i < j->v->n_checks && (!failed_max || n_failed < failed_max); i++) {
         j->check = i;
         j->pass = false;
-        int r = judge_enter(j, reason, &ret->fuel, err);
+        int r = judge_enter(j, reason, &ret->usage, err);
         if (r < 0)
             return r;
         if (r == 0 && j->pass)
@@ -218,7 +220,7 @@ int agon_verifier_run(struct agon_verifier *v, const json_t *schema, struct agon
 {
     struct judging j = {.v = v, .schema = schema, .answer = answer, .check = -1};
     char reason[REASON_MAX];
-    int r = judge_enter(&j, reason, &ret->fuel, err);
+    int r = judge_enter(&j, reason, &ret->usage, err);
     if (r < 0)
         return r;
     if (r > 0 || j.refused) {
@@ -237,6 +239,8 @@ int agon_verifier_run(struct agon_verifier *v, const json_t *schema, struct agon
         agon_change_text(v->host.world, &v->changes.items[i], ret->why, sizeof(ret->why));
     }
     ret->pass = !r && !ret->failed && !ret->unclaimed;
+    ret->usage.ops = agon_world_run_ops(v->host.world);
+    agon_usage_raise(&ret->usage, ret->usage.ops, agon_world_run_ops_max(v->host.world));
     return r;
 }
 

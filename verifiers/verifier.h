@@ -7,6 +7,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "envs/usage.h"
 
 #include <jansson.h>
 #include <stdint.h>
@@ -34,7 +35,7 @@ struct agon_judgement {
     bool pass, schema, replay, unclaimed;
     uint64_t failed;                /* bit i: check i did not pass */
     uint64_t raised;                /* of these: it raised or hit a limit */
-    int64_t fuel;                   /* that the checks spent */
+    struct agon_usage usage;        /* of all checks */
     char why[256];                  /* schema, replay, or the first unclaimed change */
     char *reasons[AGON_CHECKS_MAX]; /* owned; of checks that raised, where reasons are wanted */
 };

@@ -58,7 +58,7 @@ static struct cost judge(struct setting *s, const char *answer)
     c.pass = j.pass;
     c.failed = j.failed;
     c.raised = j.raised;
-    c.fuel = j.fuel;
+    c.fuel = j.usage.fuel;
     c.ops = agon_world_run_ops(s->world);
     snprintf(c.reason, sizeof(c.reason), "%s", j.reasons[0] ? j.reasons[0] : "");
     return c;
