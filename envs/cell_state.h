@@ -49,6 +49,8 @@ void agon_env_cell_close(struct agon_env_cell *cell);
 
 /* The initial (or perturbed) state, fresh fuel, no writes. */
 int agon_session_reset(struct agon_env_cell *cell, struct agon_err *err) AGON_MUST_USE;
+/* Fresh budgets for the next call, as each call of an instance has them. */
+void agon_session_budgets(struct agon_env_cell *cell);
 enum { AGON_SESSION_ERROR = 1 };
 /* One call; cell->result is the result or the error's sentence, cell->canonical the arguments.
  * A failed call leaves nothing. Returns 0, AGON_SESSION_ERROR or <0. */

@@ -49,14 +49,13 @@ bool agon_runtime_gave_up(const struct agon_runtime *rt)
 static int runtime_try(struct agon_runtime *rt, const char *op, struct agon_str request,
                        struct agon_buf *reply, char ret_lost[128], struct agon_err *err)
 {
-    int r = 0;
-    if (!rt->cell) {
-        r = agon_cell_new(&rt->cell, rt->sandbox, err);
-        if (r)
-            return r;
+    bool fresh = !rt->cell, opens = strcmp(op, "env.open") == 0;
+    int r = fresh ? agon_cell_new(&rt->cell, rt->sandbox, err) : 0;
+    if (r)
+        return r;
+    if (fresh || opens)
         r = agon_cell_call(rt->cell, "env.open", agon_buf_str(&rt->open), reply, ret_lost, err);
-    }
-    if (!r && strcmp(op, "env.open") != 0)
+    if (!r && !opens)
         r = agon_cell_call(rt->cell, op, request, reply, ret_lost, err);
     return r;
 }
@@ -75,6 +74,25 @@ int agon_runtime_request(struct agon_runtime *rt, const char *op, struct agon_st
     rt->gave_up = true;
     return agon_fail(err, AGON_ESYS, "refused: %s ended %d cells, the last: %s", op, CELLS_MAX,
                      lost);
+}
+
+int agon_runtime_begin(struct agon_runtime *rt, const char *op, struct agon_str request,
+                       struct agon_err *err)
+{
+    int r = rt->cell ? 0 : agon_runtime_request(rt, "env.open", agon_str(""), &rt->reply, err);
+    return r ? r : agon_cell_start(rt->cell, op, request, err);
+}
+
+int agon_runtime_end(struct agon_runtime *rt, const char *op, struct agon_str request,
+                     struct agon_buf *reply, struct agon_err *err)
+{
+    char lost[128] = "";
+    rt->gave_up = false;
+    int r = agon_cell_finish(rt->cell, reply, lost, err);
+    if (r <= 0)
+        return r;
+    runtime_drop_cell(rt);
+    return agon_runtime_request(rt, op, request, reply, err);
 }
 
 /* ---- opening ---- */
@@ -116,16 +134,20 @@ static int runtime_fill_open(struct agon_runtime *rt, const char *world_path, st
     return agon_buf_check(&rt->open, "environment", err);
 }
 
-int agon_runtime_open(struct agon_runtime **ret, struct agon_sandbox *sb, const char *world_path,
-                      struct agon_str tools, struct agon_buf *reason, struct agon_err *err)
+static void runtime_drop_tools(struct agon_runtime *rt)
 {
-    struct agon_runtime *rt AGON_AUTO(agon_runtime_freep) = calloc(1, sizeof(*rt));
-    if (!rt)
-        return agon_fail(err, AGON_ENOMEM, "runtime: out of memory");
-    rt->sandbox = sb;
-    rt->open = (struct agon_buf)AGON_BUF(MESSAGE_BYTES_MAX);
-    rt->request = (struct agon_buf)AGON_BUF(MESSAGE_BYTES_MAX);
-    rt->reply = (struct agon_buf)AGON_BUF(MESSAGE_BYTES_MAX);
+    json_decref(rt->signatures);
+    free(rt->tools);
+    rt->signatures = NULL;
+    rt->tools = NULL;
+    rt->n_tools = 0;
+}
+
+int agon_runtime_reopen(struct agon_runtime *rt, const char *world_path, struct agon_str tools,
+                        struct agon_buf *reason, struct agon_err *err)
+{
+    runtime_drop_tools(rt);
+    agon_buf_reset(&rt->open);
     int r = runtime_fill_open(rt, world_path, tools, err);
     if (!r)
         r = agon_runtime_request(rt, "env.open", agon_str(""), &rt->reply, err);
@@ -141,7 +163,20 @@ int agon_runtime_open(struct agon_runtime **ret, struct agon_sandbox *sb, const 
         agon_buf_add_str(reason, text);
         return AGON_REJECTED;
     }
-    r = runtime_read_tools(rt, text, err);
+    return runtime_read_tools(rt, text, err);
+}
+
+int agon_runtime_open(struct agon_runtime **ret, struct agon_sandbox *sb, const char *world_path,
+                      struct agon_str tools, struct agon_buf *reason, struct agon_err *err)
+{
+    struct agon_runtime *rt AGON_AUTO(agon_runtime_freep) = calloc(1, sizeof(*rt));
+    if (!rt)
+        return agon_fail(err, AGON_ENOMEM, "runtime: out of memory");
+    rt->sandbox = sb;
+    rt->open = (struct agon_buf)AGON_BUF(MESSAGE_BYTES_MAX);
+    rt->request = (struct agon_buf)AGON_BUF(MESSAGE_BYTES_MAX);
+    rt->reply = (struct agon_buf)AGON_BUF(MESSAGE_BYTES_MAX);
+    int r = agon_runtime_reopen(rt, world_path, tools, reason, err);
     if (!r)
         *ret = AGON_STEAL(rt);
     return r;
@@ -155,8 +190,7 @@ void agon_runtime_free(struct agon_runtime *rt)
     agon_buf_deinit(&rt->open);
     agon_buf_deinit(&rt->request);
     agon_buf_deinit(&rt->reply);
-    json_decref(rt->signatures);
-    free(rt->tools);
+    runtime_drop_tools(rt);
     free(rt);
 }
 

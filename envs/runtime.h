@@ -32,6 +32,13 @@ enum { AGON_REJECTED = 1 }; /* the model's code is at fault: the reason says wha
 int agon_runtime_open(struct agon_runtime **ret, struct agon_sandbox *sb, const char *world_path,
                       struct agon_str tools, struct agon_buf *reason,
                       struct agon_err *err) AGON_MUST_USE;
+/*
+ * Another environment in the place of this one, in the same cell where that is well: a box less to
+ * start for each environment of a corpus. Instances of the old one end first. As
+ * agon_runtime_open(); where it fails the runtime can only be freed or opened again.
+ */
+int agon_runtime_reopen(struct agon_runtime *rt, const char *world_path, struct agon_str tools,
+                        struct agon_buf *reason, struct agon_err *err) AGON_MUST_USE;
 void agon_runtime_free(struct agon_runtime *rt);
 /* Drop the cell: the next call opens a fresh one (for a second, independent verdict). */
 void agon_runtime_renew(struct agon_runtime *rt);

@@ -9,6 +9,13 @@
  */
 int agon_runtime_request(struct agon_runtime *rt, const char *op, struct agon_str request,
                          struct agon_buf *reply, struct agon_err *err) AGON_MUST_USE;
+/* The two halves, to keep several runtimes busy: begin sends to the cell, which is opened where
+ * there is none, and returns; end waits, and where that cell is lost does what
+ * agon_runtime_request() does. The request stands until then. */
+int agon_runtime_begin(struct agon_runtime *rt, const char *op, struct agon_str request,
+                       struct agon_err *err) AGON_MUST_USE;
+int agon_runtime_end(struct agon_runtime *rt, const char *op, struct agon_str request,
+                     struct agon_buf *reply, struct agon_err *err) AGON_MUST_USE;
 /* Writes as the cell reads them: a count, then tool and arguments. NULL: none. AGON_EINPUT names a
  * malformed one. */
 int agon_wire_add_writes(struct agon_buf *b, const json_t *writes,

@@ -177,7 +177,7 @@ int agon_session_call(struct agon_env_cell *cell, struct agon_str tool, struct a
     return session_note(cell, agon_toolset_get(cell->toolset, i)->name, err);
 }
 
-static void new_budgets(struct agon_env_cell *cell)
+void agon_session_budgets(struct agon_env_cell *cell)
 {
     cell->fuel = AGON_CELL_RUN_FUEL;
     agon_world_set_run_ops(cell->world, 0);
@@ -203,13 +203,13 @@ int agon_session_replay(struct agon_env_cell *cell, struct agon_wire *wire, stru
             continue;
         if (wire->bad)
             return agon_fail(err, AGON_EINPUT, "session: the list of writes is cut short");
-        new_budgets(cell); /* each of them had its own when it was made */
+        agon_session_budgets(cell); /* each of them had its own when it was made */
         r = agon_session_call(cell, tool, arguments, err);
         if (r == AGON_SESSION_ERROR)
             agon_fail(err, AGON_SESSION_ERROR, "call %d (%.*s): %.300s", i + 1, AGON_STR_ARG(tool),
                       agon_buf_text(&cell->result));
     }
-    new_budgets(cell);
+    agon_session_budgets(cell);
     return r;
 }
 

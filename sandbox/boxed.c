@@ -362,14 +362,21 @@ int agon_boxed_take(struct agon_boxed *b, struct agon_buf *reply, char *ret_reas
     return take_lost(b, ret_reason);
 }
 
-int agon_boxed_call(struct agon_boxed *b, const char *op, struct agon_str request, int wall_ms_max,
-                    struct agon_buf *reply, char *ret_reason, struct agon_err *err)
+int agon_boxed_finish(struct agon_boxed *b, struct agon_buf *reply, char *ret_reason,
+                      struct agon_err *err)
 {
-    int r = b->lost ? 0 : agon_boxed_start(b, op, request, wall_ms_max, err);
+    int r = 0;
     while (r == 0) {
         if (!b->lost)
             (void)wait_readable(b->fd, POLL_MS); /* readable or not, take tells */
         r = agon_boxed_take(b, reply, ret_reason, err);
     }
     return r == AGON_CELL_TAKE_DONE ? 0 : r == AGON_CELL_TAKE_LOST ? AGON_CELL_LOST : r;
+}
+
+int agon_boxed_call(struct agon_boxed *b, const char *op, struct agon_str request, int wall_ms_max,
+                    struct agon_buf *reply, char *ret_reason, struct agon_err *err)
+{
+    int r = b->lost ? 0 : agon_boxed_start(b, op, request, wall_ms_max, err);
+    return r ? r : agon_boxed_finish(b, reply, ret_reason, err);
 }

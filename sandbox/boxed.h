@@ -43,12 +43,14 @@ int agon_boxed_open(struct agon_boxed **ret, struct agon_sandbox *sb,
                     const struct agon_box_options *options, struct agon_err *err) AGON_MUST_USE;
 void agon_boxed_close(struct agon_boxed *b); /* kills it and all it started; NULL is fine */
 AGON_DEFINE_FREEP(struct agon_boxed, agon_boxed_close)
-/* As agon_cell_start(), agon_cell_take(), agon_cell_call(). wall_ms_max: the call is
+/* As agon_cell_start(), agon_cell_take(), agon_cell_finish(), agon_cell_call(). wall_ms_max: the call is
  * lost after that, beats or not. */
 int agon_boxed_start(struct agon_boxed *b, const char *op, struct agon_str request, int wall_ms_max,
                      struct agon_err *err) AGON_MUST_USE;
 int agon_boxed_take(struct agon_boxed *b, struct agon_buf *reply, char *ret_reason,
                     struct agon_err *err) AGON_MUST_USE;
+int agon_boxed_finish(struct agon_boxed *b, struct agon_buf *reply, char *ret_reason,
+                      struct agon_err *err) AGON_MUST_USE;
 int agon_boxed_call(struct agon_boxed *b, const char *op, struct agon_str request, int wall_ms_max,
                     struct agon_buf *reply, char *ret_reason, struct agon_err *err) AGON_MUST_USE;
 

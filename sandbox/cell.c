@@ -180,6 +180,12 @@ int agon_cell_start(struct agon_cell *c, const char *op, struct agon_str request
     return agon_boxed_start(c->boxed, op, request, CALL_WALL_MS, err);
 }
 
+int agon_cell_finish(struct agon_cell *c, struct agon_buf *reply, char ret_reason[128],
+                     struct agon_err *err)
+{
+    return agon_boxed_finish(c->boxed, reply, ret_reason, err);
+}
+
 int agon_cell_fd(const struct agon_cell *c)
 {
     return c->boxed->fd;

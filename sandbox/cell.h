@@ -57,6 +57,9 @@ int agon_cell_start(struct agon_cell *c, const char *op, struct agon_str request
                     struct agon_err *err) AGON_MUST_USE;
 int agon_cell_fd(const struct agon_cell *c);
 enum { AGON_CELL_TAKE_WAIT = 0, AGON_CELL_TAKE_DONE = 1, AGON_CELL_TAKE_LOST = 2 };
+/* Wait for the reply of what was started: returns as agon_cell_call(). */
+int agon_cell_finish(struct agon_cell *c, struct agon_buf *reply, char ret_reason[128],
+                     struct agon_err *err) AGON_MUST_USE;
 /* What has come of the reply: AGON_CELL_TAKE_*, or <0. Never blocks. */
 int agon_cell_take(struct agon_cell *c, struct agon_buf *reply, char ret_reason[128],
                    struct agon_err *err) AGON_MUST_USE;

@@ -4,8 +4,10 @@
 #include "base/json.h"
 #include "envs/cell_state.h"
 #include "envs/solver.h"
+#include "verifiers/episodes_cell.h"
 #include "verifiers/trial_wire.h"
 #include "verifiers/verifier.h"
+#include "verifiers/verifier_internal.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,12 +32,9 @@ static void verifier_release(void *verifier)
     agon_verifier_free(verifier);
 }
 
-/* Load the verifier unless it is the one at hand. */
-static int trial_verifier(struct trial *t, struct agon_str text, struct agon_err *err)
+int verifier_at_hand(struct agon_env_cell *cell, struct agon_str text, struct agon_verifier **ret,
+                     struct agon_err *err)
 {
-    struct agon_env_cell *cell = t->cell;
-    if (text.size == 0)
-        return 0;
     if (!cell->verifier || !agon_verifier_is(cell->verifier, text)) {
         agon_verifier_free(cell->verifier);
         cell->verifier = NULL;
@@ -46,19 +45,24 @@ static int trial_verifier(struct trial *t, struct agon_str text, struct agon_err
         cell->verifier = v;
         cell->verifier_free = verifier_release;
     }
-    t->verifier = cell->verifier;
+    *ret = cell->verifier;
     return 0;
 }
 
 /* ---- verdicts ---- */
 
-static void add_verdict(struct trial *t, const struct agon_judgement *j, bool full)
+void verifier_add_brief(struct agon_buf *out, const struct agon_judgement *j)
 {
     int64_t flags = (j->pass ? TRIAL_PASS : 0) | (j->schema ? TRIAL_SCHEMA : 0) |
                     (j->replay ? TRIAL_REPLAY : 0) | (j->unclaimed ? TRIAL_UNCLAIMED : 0);
-    agon_wire_add_int(t->out, flags);
-    agon_wire_add_int(t->out, (int64_t)j->failed);
-    agon_session_add_usage(&j->usage, t->out);
+    agon_wire_add_int(out, flags);
+    agon_wire_add_int(out, (int64_t)j->failed);
+    agon_session_add_usage(&j->usage, out);
+}
+
+static void add_verdict(struct trial *t, const struct agon_judgement *j, bool full)
+{
+    verifier_add_brief(t->out, j);
     if (!full)
         return;
     agon_wire_add_text(t->out, j->why);
@@ -246,8 +250,8 @@ static int trial_run(struct trial *t, struct agon_err *err)
     struct agon_str solution = agon_wire_str(&t->in);
     if (!r && schema.size)
         r = agon_json_parse(&t->schema, schema, err);
-    if (!r)
-        r = trial_verifier(t, verifier, err);
+    if (!r && verifier.size)
+        r = verifier_at_hand(t->cell, verifier, &t->verifier, err);
     if (!r)
         r = trial_overrides(t, err);
     if (!r)
@@ -296,4 +300,5 @@ static int op_trial(void *state, struct agon_str request, struct agon_buf *reply
     return r ? r : trial_end(&t, err);
 }
 
-const struct agon_worker_op agon_verifier_ops[] = {{"verify.trial", op_trial}, {NULL, NULL}};
+const struct agon_worker_op agon_verifier_ops[] = {
+    {"verify.trial", op_trial}, {"verify.episodes", verifier_op_episodes}, {NULL, NULL}};

@@ -121,7 +121,7 @@ static int read_checks(struct agon_wire *wire, struct agon_verdict *v, struct ag
     return 0;
 }
 
-static struct agon_brief read_brief(struct agon_wire *wire)
+struct agon_brief agon_wire_brief(struct agon_wire *wire)
 {
     int64_t flags = agon_wire_int(wire);
     uint64_t failed = (uint64_t)agon_wire_int(wire);
@@ -154,7 +154,7 @@ static void drop_checks(struct agon_verdict *v)
 /* A full verdict into v, which has the checks' names already. */
 static int read_verdict(struct agon_wire *wire, struct agon_verdict *v, struct agon_err *err)
 {
-    struct agon_brief brief = read_brief(wire);
+    struct agon_brief brief = agon_wire_brief(wire);
     struct agon_str why = agon_wire_str(wire);
     int r = 0;
     v->pass = brief.pass;
@@ -229,7 +229,7 @@ static int read_briefs(struct agon_wire *wire, struct agon_trial *ret, struct ag
         return agon_fail(err, AGON_ENOMEM, "trial: out of memory");
     ret->n_briefs = n;
     for (int i = 0; i < n; i++)
-        ret->briefs[i] = read_brief(wire);
+        ret->briefs[i] = agon_wire_brief(wire);
     return 0;
 }
 

@@ -20,3 +20,8 @@ enum {
     TRIAL_REPLAY = 4,
     TRIAL_UNCLAIMED = 8,
 };
+
+struct agon_brief;
+struct agon_wire;
+/* A brief in a reply, on the driver's side. (trial.c) */
+struct agon_brief agon_wire_brief(struct agon_wire *wire);

@@ -1,5 +1,5 @@
 #pragma once
-/* What verifier.c and verifier_changes.c share. */
+/* What verifier.c, verifier_changes.c, ops.c and episodes_cell.c share. */
 #include "envs/changes.h"
 #include "envs/world_lua.h"
 #include "verifiers/verifier.h"
@@ -19,6 +19,15 @@ struct agon_verifier {
     int n_checks;
     struct agon_changes changes; /* of the answer that is being judged */
 };
+
+struct agon_env_cell;
+
+/* The cell's verifier, loaded from this text unless it is the one at hand; *ret is borrowed from the
+ * cell. As agon_verifier_load(). (ops.c) */
+int verifier_at_hand(struct agon_env_cell *cell, struct agon_str text, struct agon_verifier **ret,
+                     struct agon_err *err);
+/* Append a brief (trial_wire.h). (ops.c) */
+void verifier_add_brief(struct agon_buf *out, const struct agon_judgement *j);
 
 /* Push the table `changes`. */
 void verifier_push_changes(struct lua_State *L);

@@ -16,6 +16,9 @@ struct agon_sandbox {
 };
 struct agon_cell {
     struct agon_env_cell *state;
+    struct agon_buf reply; /* of the request that was started */
+    char lost[128];
+    int r;
 };
 
 int agon_sandbox_open(struct agon_sandbox **ret, const struct agon_sandbox_options *options,
@@ -46,6 +49,7 @@ void agon_cell_free(struct agon_cell *c)
     if (!c)
         return;
     agon_env_cell_free(c->state);
+    agon_buf_deinit(&c->reply);
     free(c);
 }
 
@@ -65,4 +69,22 @@ int agon_cell_call(struct agon_cell *c, const char *op, struct agon_str request,
     if (r < 0)
         snprintf(ret_reason, 128, "%.127s", lost.text);
     return r < 0 ? AGON_CELL_LOST : 0;
+}
+
+/* What is started is done at once. */
+int agon_cell_start(struct agon_cell *c, const char *op, struct agon_str request,
+                    struct agon_err *err)
+{
+    c->reply.size_max = (size_t)64 << 20;
+    c->r = agon_cell_call(c, op, request, &c->reply, c->lost, err);
+    return c->r < 0 ? c->r : 0;
+}
+
+int agon_cell_finish(struct agon_cell *c, struct agon_buf *reply, char ret_reason[128],
+                     struct agon_err *err)
+{
+    agon_buf_reset(reply);
+    agon_buf_add_str(reply, agon_buf_str(&c->reply));
+    memcpy(ret_reason, c->lost, sizeof(c->lost));
+    return c->r ? c->r : agon_buf_check(reply, "reply", err);
 }

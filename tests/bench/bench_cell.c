@@ -1,0 +1,105 @@
+/*
+ * What happens inside a cell between two episodes, in this process (the code is a cell's, the
+ * sample is our own): reset after writes, and a fork whose state is made again. One JSON
+ * object a line, as bench_runtime.c.
+ */
+#include "envs/cell_state.h"
+#include "envs/runtime_wire.h"
+#include "envs/solver.h"
+#include "tests/bench/clock.h"
+#include "tests/bench/floor.h"
+#include "tests/bench/sample.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { ROUNDS = 600 };
+
+static struct agon_err err;
+
+static void check(int r)
+{
+    if (r == 0)
+        return;
+    fprintf(stderr, "bench: %s\n", err.text);
+    exit(1);
+}
+
+static json_t *writes_of(const struct sample_episode *e)
+{
+    static const int writing[SAMPLE_WRITES] = {1, 2, 4, 9};
+    json_t *list = json_array();
+    for (int i = 0; i < SAMPLE_WRITES; i++) {
+        const struct agon_episode_call *c = &e->calls[writing[i]];
+        json_t *arguments = json_loadb(c->arguments.data, c->arguments.size, 0, NULL);
+        if (json_array_append_new(list, json_pack("{s:s%, s:o}", "tool", c->tool.data, c->tool.size,
+                                                  "arguments", arguments)))
+            exit(1);
+    }
+    return list;
+}
+
+static void replay(struct agon_env_cell *cell, const struct agon_buf *request)
+{
+    struct agon_wire wire = agon_wire_of(agon_buf_str(request));
+    check(agon_session_replay(cell, &wire, &err));
+}
+
+/* The writes of `from` are made; then the world is reset. */
+static void bench_reset(struct agon_env_cell *cell, const struct agon_buf *request)
+{
+    static struct measure ours;
+    for (int i = 0; i < ROUNDS; i++) {
+        replay(cell, request);
+        double start = clock_us();
+        check(agon_session_reset(cell, &err));
+        measure_add(&ours, start, 1);
+    }
+    measure_print("reset", &ours, NULL);
+}
+
+/* The cell stands elsewhere; the instance is forked, and the cell goes to the fork's state. */
+static void bench_fork(struct agon_env_cell *cell, const struct sample *s, struct floor *f,
+                       const struct agon_buf *elsewhere)
+{
+    static struct measure ours, floor;
+    struct agon_instance *in AGON_AUTO(agon_instance_freep) = NULL;
+    struct agon_buf request AGON_AUTO(agon_buf_deinit) = AGON_BUF(1 << 20);
+    json_auto_t *writes = writes_of(&s->writing[0]);
+    check(agon_instance_new(&in, NULL, &err));
+    check(agon_instance_set_writes(in, writes, &err));
+    for (int i = 0; i < ROUNDS; i++) {
+        struct agon_instance *fork AGON_AUTO(agon_instance_freep) = NULL;
+        replay(cell, elsewhere);
+        double start = clock_us();
+        check(agon_instance_fork(&fork, in, &err));
+        agon_buf_reset(&request);
+        check(agon_wire_add_writes(&request, agon_instance_writes(fork), &err));
+        replay(cell, &request);
+        measure_add(&ours, start, 1);
+        start = clock_us();
+        floor_writes(f, &s->writing[0]);
+        measure_add(&floor, start, 1);
+    }
+    measure_print("fork", &ours, &floor);
+}
+
+int main(void)
+{
+    struct sample s;
+    struct agon_buf elsewhere AGON_AUTO(agon_buf_deinit) = AGON_BUF(1 << 20);
+    struct agon_env_cell *cell AGON_AUTO(agon_env_cell_freep) = agon_env_cell_new();
+    sample_make(&s);
+    struct floor *f = floor_open(&s);
+    if (!cell)
+        return 1;
+    check(agon_world_open(&cell->world, agon_buf_str(&s.world), &err));
+    check(agon_toolset_load(&cell->toolset, cell->world, agon_str(s.tools), &err));
+    json_auto_t *writes = writes_of(&s.writing[1]);
+    check(agon_wire_add_writes(&elsewhere, writes, &err));
+    bench_reset(cell, &elsewhere);
+    bench_fork(cell, &s, f, &elsewhere);
+    floor_close(f);
+    sample_free(&s);
+    return 0;
+}
