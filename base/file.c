@@ -82,13 +82,16 @@ int agon_file_read_at(struct agon_buf *b, int dir_fd, const char *name, size_t s
 {
     struct open_how how = {.flags = FILE_READ_FLAGS,
                            .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV};
-    int fd AGON_AUTO(agon_fd_closep) = (int)syscall(SYS_openat2, dir_fd, name, &how, sizeof(how));
+    int fd AGON_AUTO(agon_fd_closep) = -1;
+    do /* EAGAIN: the kernel can't tell whether ".." stayed beneath, for a rename ran beside it */
+        fd = (int)syscall(SYS_openat2, dir_fd, name, &how, sizeof(how));
+    while (fd < 0 && errno == EAGAIN);
     if (fd < 0)
         return sys_fail(err, name);
     return file_read_fd(b, fd, name, size_max, err);
 }
 
-static int file_write_all(int fd, struct agon_str s)
+int agon_fd_write(int fd, struct agon_str s)
 {
     while (s.size > 0) {
         ssize_t n = write(fd, s.data, s.size);
@@ -132,7 +135,7 @@ static int file_open_temporary(char **ret_name, const char *path, struct agon_er
     return agon_fail(err, AGON_ESYS, "%s: no free temporary name beside it", path);
 }
 
-static int file_sync_dir_of(const char *path, struct agon_err *err)
+int agon_dir_sync_parent(const char *path, struct agon_err *err)
 {
     struct agon_str dir = path_dir(path);
     char *name = dir.size ? strndup(dir.data, dir.size) : strdup(".");
@@ -140,6 +143,8 @@ static int file_sync_dir_of(const char *path, struct agon_err *err)
         return agon_fail(err, AGON_ENOMEM, "%s: out of memory", path);
     int r = agon_dir_sync(name, err);
     free(name);
+    if (r && (errno == EACCES || errno == EINVAL || errno == ENOTSUP))
+        return 0;
     return r;
 }
 
@@ -149,7 +154,7 @@ int agon_file_write(const char *path, struct agon_str content, bool durable, str
     int fd = file_open_temporary(&temporary, path, err);
     if (fd < 0)
         return fd;
-    int failed = file_write_all(fd, content);
+    int failed = agon_fd_write(fd, content);
     if (!failed && durable)
         failed = fsync(fd);
     int saved = errno;
@@ -167,7 +172,7 @@ int agon_file_write(const char *path, struct agon_str content, bool durable, str
     errno = saved;
     if (failed)
         return sys_fail(err, path);
-    return durable ? file_sync_dir_of(path, err) : 0;
+    return durable ? agon_dir_sync_parent(path, err) : 0;
 }
 
 int agon_dir_make(const char *path, struct agon_err *err)
@@ -181,7 +186,9 @@ int agon_dir_make(const char *path, struct agon_err *err)
             continue;
         char end = *p;
         *p = '\0';
-        if (mkdir(prefix, 0777) && errno != EEXIST)
+        if (mkdir(prefix, 0777) == 0)
+            r = agon_dir_sync_parent(prefix, err);
+        else if (errno != EEXIST)
             r = sys_fail(err, prefix);
         if (!end)
             break;
@@ -250,15 +257,22 @@ int agon_dir_remove(const char *path, struct agon_err *err)
 int agon_dir_sync(const char *path, struct agon_err *err)
 {
     int fd AGON_AUTO(agon_fd_closep) = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0 || fsync(fd))
-        return sys_fail(err, path);
-    return 0;
+    if (fd >= 0 && fsync(fd) == 0)
+        return 0;
+    int saved = errno; /* which says more to the caller than the code */
+    int r = sys_fail(err, path);
+    errno = saved;
+    return r;
+}
+
+static int name_is_temporary(const struct dirent *entry)
+{
+    return strncmp(entry->d_name, FILE_TMP_PREFIX, strlen(FILE_TMP_PREFIX)) == 0;
 }
 
 static int name_is_listed(const struct dirent *entry)
 {
-    return !name_is_dots(entry->d_name) &&
-           strncmp(entry->d_name, FILE_TMP_PREFIX, strlen(FILE_TMP_PREFIX)) != 0;
+    return !name_is_dots(entry->d_name) && !name_is_temporary(entry);
 }
 
 /* Not alphasort(), whose order is the locale's. */
@@ -267,11 +281,12 @@ static int name_order(const struct dirent **a, const struct dirent **b)
     return strcmp((*a)->d_name, (*b)->d_name);
 }
 
-int agon_dir_each(const char *path, int (*fn)(const char *name, void *user, struct agon_err *err),
-                  void *user, struct agon_err *err)
+static int dir_each(const char *path, int (*listed)(const struct dirent *),
+                    int (*fn)(const char *name, void *user, struct agon_err *err), void *user,
+                    struct agon_err *err)
 {
     struct dirent **entries = NULL;
-    int n = scandir(path, &entries, name_is_listed, name_order);
+    int n = scandir(path, &entries, listed, name_order);
     if (n < 0)
         return sys_fail(err, path);
     int r = 0;
@@ -282,4 +297,26 @@ int agon_dir_each(const char *path, int (*fn)(const char *name, void *user, stru
     }
     free(entries);
     return r;
+}
+
+int agon_dir_each(const char *path, int (*fn)(const char *name, void *user, struct agon_err *err),
+                  void *user, struct agon_err *err)
+{
+    return dir_each(path, name_is_listed, fn, user, err);
+}
+
+static int sweep_one(const char *name, void *user, struct agon_err *err)
+{
+    const char *dir = user;
+    char *path = NULL;
+    if (asprintf(&path, "%s/%s", dir, name) < 0)
+        return agon_fail(err, AGON_ENOMEM, "%s: out of memory", dir);
+    int r = unlink(path) && errno != ENOENT ? sys_fail(err, path) : 0;
+    free(path);
+    return r;
+}
+
+int agon_dir_sweep(const char *path, struct agon_err *err)
+{
+    return dir_each(path, name_is_temporary, sweep_one, (void *)(uintptr_t)path, err);
 }

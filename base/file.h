@@ -17,15 +17,22 @@ int agon_file_read_at(struct agon_buf *b, int dir_fd, const char *name, size_t s
 /* Write to a temporary name beside path (".agon-tmp-..."), fsync when durable, rename over path. */
 int agon_file_write(const char *path, struct agon_str content, bool durable,
                     struct agon_err *err) AGON_MUST_USE;
-/* mkdir -p. */
+/* All of s to fd, however many writes that takes. 0, or -1 with errno. */
+int agon_fd_write(int fd, struct agon_str s) AGON_MUST_USE;
+/* mkdir -p; what it made is still there after a power loss. */
 int agon_dir_make(const char *path, struct agon_err *err) AGON_MUST_USE;
 /* rm -r of a directory that agon made; follows no link; a missing one is fine. */
 int agon_dir_remove(const char *path, struct agon_err *err) AGON_MUST_USE;
 int agon_dir_sync(const char *path, struct agon_err *err) AGON_MUST_USE;
+/* Sync the folder that path's name stands in, so that it is found after a power loss. One that
+ * may not be read, or whose file system syncs no folders, is left: nothing better can be had. */
+int agon_dir_sync_parent(const char *path, struct agon_err *err) AGON_MUST_USE;
 /* Call fn(name, user) for each entry in bytewise order of names, without ".", ".." and the
  * temporary names that a killed agon_file_write() left. A non-zero result of fn ends the walk
  * and is returned. */
 int agon_dir_each(const char *path, int (*fn)(const char *name, void *user, struct agon_err *err),
                   void *user, struct agon_err *err) AGON_MUST_USE;
+/* Remove the temporary names that killed writers left in a folder that nobody else writes to. */
+int agon_dir_sweep(const char *path, struct agon_err *err) AGON_MUST_USE;
 /* AGON_AUTO for descriptors; -1 is "none". */
 void agon_fd_closep(int *fd);

@@ -2,6 +2,7 @@
  * each line leaves in one write, so lines of several processes do not mix. */
 #include "base/log.h"
 
+#include "base/file.h"
 #include "base/text.h"
 
 #include <pthread.h>
@@ -28,7 +29,15 @@ void agon_log_init(enum agon_log_level most)
 /* Nobody can be told that stderr is gone, so a failed write is left at that. */
 static void log_write(const struct agon_buf *b)
 {
-    (void)!write(STDERR_FILENO, agon_buf_text(b), b->size);
+    (void)!agon_fd_write(STDERR_FILENO, agon_buf_str(b));
+}
+
+/* A buffer in the caller's storage: that memory has run out must be told, too. */
+static struct agon_buf log_buf(char storage[LOG_BYTES_MAX])
+{
+    storage[0] = '\0';
+    return (struct agon_buf){
+        .data = storage, .capacity = LOG_BYTES_MAX, .size_max = LOG_BYTES_MAX - 1};
 }
 
 static void log_clear_progress(struct agon_buf *b)
@@ -49,7 +58,8 @@ void agon_log(enum agon_log_level level, const char *area, const char *fmt, ...)
     vsnprintf(text, sizeof(text), fmt, ap); /* a longer line is cut */
     va_end(ap);
 
-    struct agon_buf b AGON_AUTO(agon_buf_deinit) = AGON_BUF(LOG_BYTES_MAX);
+    char line[LOG_BYTES_MAX];
+    struct agon_buf b = log_buf(line);
     pthread_mutex_lock(&log_lock);
     log_clear_progress(&b);
     agon_buf_addf(&b, "%s %s: ", names[level], area);
@@ -91,7 +101,8 @@ void agon_progress(bool force, const char *fmt, ...)
     vsnprintf(text, sizeof(text), fmt, ap);
     va_end(ap);
 
-    struct agon_buf b AGON_AUTO(agon_buf_deinit) = AGON_BUF(LOG_BYTES_MAX);
+    char line[LOG_BYTES_MAX];
+    struct agon_buf b = log_buf(line);
     pthread_mutex_lock(&log_lock);
     int64_t now = now_ns();
     if (force || now - progress_last_ns >= PROGRESS_NS) {
@@ -106,7 +117,8 @@ void agon_progress(bool force, const char *fmt, ...)
 
 void agon_progress_end(void)
 {
-    struct agon_buf b AGON_AUTO(agon_buf_deinit) = AGON_BUF(LOG_LINE_MAX);
+    char line[LOG_BYTES_MAX];
+    struct agon_buf b = log_buf(line);
     pthread_mutex_lock(&log_lock);
     log_clear_progress(&b);
     log_write(&b);

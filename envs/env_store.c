@@ -211,8 +211,11 @@ static int take_place(const char *made, const char *dir, struct agon_err *err)
         return 0;
     if (errno != ENOTEMPTY && errno != EEXIST)
         return agon_fail(err, AGON_ESYS, "%s: %m", dir);
-    if (!renameat2(AT_FDCWD, made, AT_FDCWD, dir, RENAME_EXCHANGE))
-        return agon_dir_remove(made, err); /* now the old one */
+    if (!renameat2(AT_FDCWD, made, AT_FDCWD, dir, RENAME_EXCHANGE)) {
+        /* made is now the old one, and stays whole until a power loss can't bring it back */
+        int r = agon_dir_sync_parent(dir, err);
+        return r ? r : agon_dir_remove(made, err);
+    }
     if (errno == EINVAL || errno == ENOSYS)
         return agon_fail(err, AGON_ESYS,
                          "%s: its file system cannot exchange two folders (renameat2)", dir);

@@ -96,7 +96,7 @@ ssize_t agon_child_write(struct agon_child *c, const void *data, size_t size)
     sigaddset(&pipe, SIGPIPE);
     (void)sigpending(&pending); /* can't fail with a valid set, nor can the mask */
     (void)pthread_sigmask(SIG_BLOCK, &pipe, &before);
-    ssize_t n = write(c->in, data, size);
+    ssize_t n = TEMP_FAILURE_RETRY(write(c->in, data, size));
     int e = errno;
     if (n < 0 && e == EPIPE && !sigismember(&pending, SIGPIPE))
         (void)sigtimedwait(&pipe, NULL, &(struct timespec){0}); /* take our own SIGPIPE away */
@@ -107,7 +107,7 @@ ssize_t agon_child_write(struct agon_child *c, const void *data, size_t size)
 
 ssize_t agon_child_read(struct agon_child *c, void *data, size_t size)
 {
-    ssize_t n = read(c->out, data, size);
+    ssize_t n = TEMP_FAILURE_RETRY(read(c->out, data, size));
     c->out_closed = n == 0;
     return n;
 }

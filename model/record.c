@@ -1,6 +1,7 @@
 /* Writing recordings: see record.h. replay.c reads them. */
 #include "model/record.h"
 
+#include "base/file.h"
 #include "base/json.h"
 #include "model/jsontext.h"
 
@@ -55,10 +56,8 @@ static int record_write(const struct agon_record *record, const struct agon_buf 
     int r = agon_buf_check(b, "recording", err);
     if (r)
         return r;
-    ssize_t n = write(record->fd, b->data, b->size);
-    if (n != (ssize_t)b->size)
-        return agon_fail(err, AGON_ESYS, "recording %s: %s", record->path,
-                         n < 0 ? strerror(errno) : "the disk is full");
+    if (agon_fd_write(record->fd, agon_buf_str(b)))
+        return agon_fail(err, AGON_ESYS, "recording %s: %s", record->path, strerror(errno));
     return 0;
 }
 

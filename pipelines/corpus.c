@@ -84,8 +84,8 @@ static int corpus_lock(struct agon_corpus *c, struct agon_err *err)
                   c->dir, *pid ? pid : "unknown");
         return AGON_CORPUS_LOCKED;
     }
-    int n = snprintf(pid, sizeof(pid), "%ld\n", (long)getpid());
-    if (ftruncate(c->lock_fd, 0) || pwrite(c->lock_fd, pid, (size_t)n, 0) != n)
+    snprintf(pid, sizeof(pid), "%ld\n", (long)getpid());
+    if (ftruncate(c->lock_fd, 0) || agon_fd_write(c->lock_fd, agon_str(pid)))
         return agon_fail(err, AGON_ESYS, "corpus '%s': can't write its lock: %s", c->dir,
                          strerror(errno));
     return 0;
@@ -102,20 +102,19 @@ static int corpus_open_db(struct agon_corpus *c, enum agon_store_mode mode, stru
     return 0;
 }
 
-/* Make the tables in one transaction, or check that they are of our format. */
+/* Make the tables, in one transaction, in a file that is empty; another's is left as it is. */
 static int corpus_init_db(struct agon_corpus *c, struct agon_err *err)
 {
     struct agon_txn txn AGON_AUTO(agon_txn_end) = {0};
     struct agon_query *q AGON_AUTO(agon_query_freep) = NULL;
     int r;
-    if ((r = agon_store_exec(c->db, "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL",
-                             err)) ||
+    /* FULL: what a transaction names replaces what was there before, which is then removed; after
+     * a power loss a commit that was not synced would name what is gone. */
+    if ((r = agon_store_exec(c->db, "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL", err)) ||
         (r = agon_txn_begin(&txn, c->db, err)) ||
-        (r = agon_query_new(&q, c->db, "SELECT count(*) FROM sqlite_schema WHERE name = 'meta'",
-                            err)))
+        (r = agon_query_new(&q, c->db, "SELECT count(*) FROM sqlite_schema", err)) ||
+        (r = agon_query_next(q, err)) < 0)
         return agon_err_in(err, r, "corpus '%s'", c->dir);
-    if ((r = agon_query_next(q, err)) < 0)
-        return r;
     bool fresh = agon_query_get_int(q, 0) == 0;
     agon_query_reset(q);
     if (fresh && ((r = agon_store_exec(c->db, corpus_schema, err)) ||
@@ -127,17 +126,36 @@ static int corpus_init_db(struct agon_corpus *c, struct agon_err *err)
 
 static int corpus_check_format(struct agon_corpus *c, struct agon_err *err)
 {
-    char *format = agon_corpus_meta(c, "format", "none");
-    int r = 0;
-    if (!format)
-        return agon_fail(err, AGON_ENOMEM, "corpus: out of memory");
-    if (strcmp(format, AGON_CORPUS_FORMAT) != 0)
+    char *format = NULL;
+    struct agon_query *q AGON_AUTO(agon_query_freep) = NULL;
+    int r = agon_query_new(&q, c->db, "SELECT 1 FROM sqlite_schema WHERE name = 'meta'", err);
+    if (r || (r = agon_query_next(q, err)) < 0)
+        return agon_err_in(err, r, "corpus '%s'", c->dir);
+    if (r == 0)
+        return agon_fail(err, AGON_EINPUT,
+                         "corpus '%s': its corpus.db is a database of something else; name another "
+                         "--corpus",
+                         c->dir);
+    r = agon_corpus_meta(c, "format", &format, err);
+    if (!r && (!format || strcmp(format, AGON_CORPUS_FORMAT) != 0))
         r = agon_fail(err, AGON_EINPUT,
-                      "corpus '%s' has format %s, this program reads format " AGON_CORPUS_FORMAT
+                      "corpus '%s' has format %.20s, this program reads format " AGON_CORPUS_FORMAT
                       "; use the program that wrote it, or another --corpus",
-                      c->dir, format);
+                      c->dir, format ? format : "none");
     free(format);
     return r;
+}
+
+/* The folders that are always there, each name synced: a killed driver may have made one and
+ * not come to its sync. */
+static int corpus_make_dirs(struct agon_corpus *c, struct agon_err *err)
+{
+    char path[4096];
+    int r = 0;
+    for (int i = 0; i < 2 && !r; i++)
+        if (!(r = agon_corpus_path(c, i ? "work" : "environments", NULL, NULL, path, err)))
+            r = agon_dir_make(path, err);
+    return r || (r = agon_dir_sync(c->dir, err)) ? r : agon_dir_sync_parent(c->dir, err);
 }
 
 int agon_corpus_open(struct agon_corpus **ret, const char *dir, struct agon_err *err)
@@ -150,9 +168,9 @@ int agon_corpus_open(struct agon_corpus **ret, const char *dir, struct agon_err 
         return agon_err_in(err, r, "corpus '%.200s'", c->dir);
     if ((r = corpus_open_dir(c, err)) || (r = corpus_lock(c, err)))
         return r;
-    if ((r = corpus_open_db(c, AGON_STORE_CREATE, err)) || (r = corpus_init_db(c, err)) ||
-        (r = corpus_check_format(c, err)))
-        return r;
+    if ((r = corpus_make_dirs(c, err)) || (r = corpus_open_db(c, AGON_STORE_CREATE, err)) ||
+        (r = corpus_init_db(c, err)) || (r = corpus_check_format(c, err)))
+        return agon_corpus_blame(c, r, err);
     *ret = AGON_STEAL(c);
     return 0;
 }
@@ -166,6 +184,8 @@ int agon_corpus_open_read(struct agon_corpus **ret, const char *dir, struct agon
     int r = agon_corpus_path(c, "corpus.db", NULL, NULL, path, err);
     if (r)
         return r;
+    if (access(path, F_OK) && errno != ENOENT && errno != ENOTDIR)
+        return agon_fail(err, AGON_ESYS, "corpus '%s': %s", c->dir, strerror(errno));
     if (access(path, F_OK)) {
         agon_fail(err, AGON_EINPUT, "'%s' is no corpus: it has no corpus.db", c->dir);
         return AGON_CORPUS_NONE;
@@ -188,6 +208,12 @@ int agon_corpus_check(const struct agon_corpus *c, struct agon_err *err)
     return 0;
 }
 
+int agon_corpus_blame(const struct agon_corpus *c, int r, struct agon_err *err)
+{
+    struct agon_err gone;
+    return r < 0 && c && agon_corpus_check(c, &gone) ? (*err = gone).code : r;
+}
+
 int agon_corpus_path(const struct agon_corpus *c, const char *folder, const char *id,
                      const char *name, char ret_path[4096], struct agon_err *err)
 {
@@ -200,13 +226,20 @@ int agon_corpus_path(const struct agon_corpus *c, const char *folder, const char
 
 /* ---- configuration ----------------------------------------------------------- */
 
-char *agon_corpus_meta(struct agon_corpus *c, const char *key, const char *dflt)
+int agon_corpus_meta(struct agon_corpus *c, const char *key, char **ret, struct agon_err *err)
 {
     struct agon_query *q AGON_AUTO(agon_query_freep) = NULL;
-    if (agon_query_new(&q, c->db, "SELECT value FROM meta WHERE key = ?1", NULL))
-        return strdup(dflt);
+    int r = agon_query_new(&q, c->db, "SELECT value FROM meta WHERE key = ?1", err);
+    if (r)
+        return r;
     agon_query_text(q, 1, key);
-    return strdup(agon_query_next(q, NULL) == AGON_ROW ? agon_query_get_text(q, 0) : dflt);
+    if ((r = agon_query_next(q, err)) < 0)
+        return r;
+    char *value = r == AGON_ROW ? strdup(agon_query_get_text(q, 0)) : NULL;
+    if (r == AGON_ROW && !value)
+        return agon_fail(err, AGON_ENOMEM, "corpus: out of memory");
+    *ret = value;
+    return 0;
 }
 
 static int settle_one(struct agon_corpus *c, const char *key, const char *value,
@@ -215,10 +248,11 @@ static int settle_one(struct agon_corpus *c, const char *key, const char *value,
     char name[64];
     struct agon_query *q AGON_AUTO(agon_query_freep) = NULL;
     snprintf(name, sizeof(name), "config.%s", key);
-    char *old = agon_corpus_meta(c, name, "\x01");
-    if (!old)
-        return agon_fail(err, AGON_ENOMEM, "corpus: out of memory");
-    bool absent = strcmp(old, "\x01") == 0, same = strcmp(old, value) == 0;
+    char *old = NULL;
+    int r = agon_corpus_meta(c, name, &old, err);
+    if (r)
+        return r;
+    bool absent = !old, same = old && strcmp(old, value) == 0;
     if (!absent && !same)
         agon_fail(err, AGON_EINPUT,
                   "corpus '%.200s' was begun with %s %.100s, now it is %.100s: repeat the command "
@@ -227,8 +261,7 @@ static int settle_one(struct agon_corpus *c, const char *key, const char *value,
     free(old);
     if (!absent)
         return same ? 0 : AGON_CORPUS_DIFFERS;
-    int r = agon_query_new(&q, c->db, "INSERT INTO meta VALUES(?1, ?2)", err);
-    if (r)
+    if ((r = agon_query_new(&q, c->db, "INSERT INTO meta VALUES(?1, ?2)", err)))
         return r;
     agon_query_text(q, 1, name);
     agon_query_text(q, 2, value);

@@ -8,8 +8,9 @@
  *   CORPUS/environments/ID/    finished environments, moved into place whole
  *   CORPUS/work/ID/STAGE/      environments in the making, one folder a finished stage
  *
- * Invariants, so that kill -9 at any instant loses and doubles nothing:
- * 1. Files are renamed into place before the transaction that names them. What
+ * Invariants, so that kill -9 or a power loss at any instant loses and doubles nothing:
+ * 1. Files are synced and renamed into place before the transaction that names them, and
+ *    what it no longer names is removed after it was synced (synchronous = FULL). What
  *    corpus.db does not name is the leftover of a dead driver and is removed.
  * 2. A stage's end, with its transcript and events, is one transaction; so is the
  *    end of each group of rollouts, in the order of their indices.
@@ -43,14 +44,18 @@ AGON_DEFINE_FREEP(struct agon_corpus, agon_corpus_close)
 
 struct sqlite3 *agon_corpus_db(struct agon_corpus *c);
 const char *agon_corpus_dir(const struct agon_corpus *c);
-/* A value of `meta`, or dflt; owned by the caller. */
-char *agon_corpus_meta(struct agon_corpus *c, const char *key, const char *dflt);
+/* A value of `meta`, owned by the caller; NULL where there is none. */
+int agon_corpus_meta(struct agon_corpus *c, const char *key, char **ret,
+                     struct agon_err *err) AGON_MUST_USE;
 /* DIR/environments/ID and DIR/work/ID/NAME into a buffer of 4096 bytes; AGON_EINPUT when too long.
  */
 int agon_corpus_path(const struct agon_corpus *c, const char *folder, const char *id,
                      const char *name, char ret_path[4096], struct agon_err *err) AGON_MUST_USE;
 /* Is the folder still the one that was opened? AGON_ESYS when it was deleted or replaced. */
 int agon_corpus_check(const struct agon_corpus *c, struct agon_err *err) AGON_MUST_USE;
+/* r, of something that failed over the corpus (or not). Whatever failed in a folder that is gone,
+ * err then says that it is gone. */
+int agon_corpus_blame(const struct agon_corpus *c, int r, struct agon_err *err) AGON_MUST_USE;
 
 /* ---- rows; call these inside a transaction ---- */
 struct agon_event {

@@ -10,6 +10,7 @@
 #include "synth/draft.h"
 #include "verifiers/lexicon.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -102,10 +103,12 @@ static int environment_rewrite(struct agon_corpus *c, struct entries *e, const c
     char path[4096];
     struct agon_draft *draft AGON_AUTO(agon_draft_freep) = NULL;
     int r = agon_corpus_path(c, "environments", environment, NULL, path, err);
-    if (r || access(path, F_OK))
+    if (r)
         return r;
-    if (n_left == 0)
-        return agon_dir_remove(path, err);
+    if (access(path, F_OK)) /* removed by a driver that was killed before rows_write() */
+        return errno == ENOENT ? 0 : agon_fail(err, AGON_ESYS, "%s: %m", path);
+    if (n_left == 0) /* and gone for good, before a row says so */
+        return (r = agon_dir_remove(path, err)) ? r : agon_dir_sync_parent(path, err);
     if ((r = agon_draft_load(&draft, path, err)))
         return r;
     e->environment = environment;
@@ -163,13 +166,14 @@ int agon_dedup(struct agon_corpus *c, struct agon_err *err)
 {
     struct entries e = {0};
     int n = 0;
-    char *finished = agon_corpus_meta(c, "finished", "0");
-    bool done = finished && strcmp(finished, "1") == 0;
+    char *finished = NULL;
+    int r = agon_corpus_meta(c, "finished", &finished, err);
+    bool done = finished != NULL;
     free(finished);
-    if (done)
-        return 0;
-    int r = entries_read(&e, c, err);
-    if (!r && !(r = entries_compare(&e, &n, err)) && !(r = files_rewrite(c, &e, err)))
+    if (r || done)
+        return r;
+    if (!(r = entries_read(&e, c, err)) && !(r = entries_compare(&e, &n, err)) &&
+        !(r = files_rewrite(c, &e, err)))
         r = rows_write(c, &e, err);
     if (!r && n > 0)
         agon_log(AGON_LOG_INFO, "dedup", "%d near-duplicates across environments left", n);

@@ -146,7 +146,9 @@ static int job_sweep(struct agon_job *job, struct agon_err *err)
     char path[4096];
     struct sweep s = {path, job->dir};
     int r = agon_corpus_path(job->run->corpus, "work", job->id, NULL, path, err);
-    if (r || (r = agon_dir_make(path, err)) || (r = agon_dir_each(path, sweep_one, &s, err)))
+    /* synced always: a driver may have died between making it and that */
+    if (r || (r = agon_dir_make(path, err)) || (r = agon_dir_sync_parent(path, err)) ||
+        (r = agon_dir_each(path, sweep_one, &s, err)))
         return r;
     if ((r = agon_corpus_path(job->run->corpus, "work", job->id, "scratch", job->scratch, err)))
         return r;
@@ -251,9 +253,12 @@ static int commit_row(struct agon_job *job, const char *stage, struct agon_err *
     int r = agon_corpus_stage(job->run->corpus, &row, err);
     if (r || (r = commit_events(job, stage, err)))
         return r;
-    json_t *detail = json_pack("{s:i, s:s, s:o*}", "sample", row.sample, "end",
-                               agon_episode_end_name(row.report->end), "reason",
-                               failure ? agon_cleantext_json(agon_str(failure)) : NULL);
+    json_t *detail = json_pack("{s:i, s:s}", "sample", row.sample, "end",
+                               agon_episode_end_name(row.report->end));
+    if (failure && json_object_set_new(detail, "reason", agon_cleantext_json(agon_str(failure)))) {
+        json_decref(detail);
+        detail = NULL; /* out of memory: as agon_job_event() says */
+    }
     return agon_job_event(job, stage, failure ? "stage_failed" : "stage_done", detail, err);
 }
 
@@ -342,11 +347,12 @@ static int job_end_stage(struct agon_job *job, struct agon_err *err)
             (r = agon_draft_store(draft, path, NULL, NULL, err)))
             return r;
     }
-    r = job_commit_stage(job, draft, name, err);
+    if ((r = job_commit_stage(job, draft, name, err)))
+        return r; /* and nothing is said to be done */
     agon_log(AGON_LOG_INFO, job->id, "%s: %s%s", name, failed ? "failed: " : "done",
              failed ? agon_stage_failure(job->stage) : "");
     agon_stage_free(AGON_STEAL(job->stage));
-    if (r || (r = job_read_row(job, err)) || (r = job_sweep(job, err)))
+    if ((r = job_read_row(job, err)) || (r = job_sweep(job, err)))
         return r;
     return failed ? 0 : job_load_draft(job, "", err);
 }

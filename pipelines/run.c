@@ -90,6 +90,7 @@ static int run_open_library(struct agon_run *run, struct agon_err *err)
         .searxng_url = o->searxng,
         .crawl_pages_max = (int)o->crawl_pages,
         .delay_ms = (int)o->delay_ms,
+        .exclusive = !o->library, /* below the corpus, whose lock we hold */
     };
     return agon_library_open(&run->library, &lo, err);
 }
@@ -222,9 +223,9 @@ int agon_run_open(struct agon_run *run, const struct agon_run_options *o,
     /* the launcher forks while this process is small: before index and model */
     if ((r = agon_sandbox_open(&run->sandbox, &so, err)) || (r = run_open_library(run, err)) ||
         (r = run_open_models(run, err)) || (r = run_settle(run, err)))
-        return r == AGON_CORPUS_DIFFERS ? AGON_RUN_DIFFERS : r;
+        return r == AGON_CORPUS_DIFFERS ? AGON_RUN_DIFFERS : agon_corpus_blame(run->corpus, r, err);
     agon_categories_split(&run->categories, (int)o->rank, (int)o->ranks);
-    return run_rows(run, err);
+    return agon_corpus_blame(run->corpus, run_rows(run, err), err);
 }
 
 /* ---- working ----------------------------------------------------------------- */
@@ -338,7 +339,6 @@ static int timing_end(struct agon_run *run, int64_t id, struct agon_err *err)
 
 int agon_run_all(struct agon_run *run, struct agon_err *err)
 {
-    struct agon_err gone;
     struct jobs jobs = {.n_max = (int)run->o.jobs};
     jobs.items = calloc((size_t)jobs.n_max, sizeof(*jobs.items));
     if (!jobs.items)
@@ -355,6 +355,5 @@ int agon_run_all(struct agon_run *run, struct agon_err *err)
         r = agon_dedup(run->corpus, err);
     if (!r)
         r = timing_end(run, timing, err);
-    /* whatever failed in a folder that is gone, that it is gone is what to say */
-    return r < 0 && agon_corpus_check(run->corpus, &gone) ? (*err = gone).code : r;
+    return agon_corpus_blame(run->corpus, r, err);
 }

@@ -1,6 +1,8 @@
 /* A boxed process as the driver holds it: see boxed.h. */
 #include "sandbox/boxed.h"
 
+#include "base/file.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -48,8 +50,7 @@ static int memory_file(const char *name, size_t size, struct agon_err *err)
 static int filter_file(const struct agon_buf *filter, struct agon_err *err)
 {
     int fd = memfd_create("filter", MFD_CLOEXEC);
-    if (fd < 0 || write(fd, filter->data, filter->size) != (ssize_t)filter->size ||
-        lseek(fd, 0, SEEK_SET) < 0) {
+    if (fd < 0 || agon_fd_write(fd, agon_buf_str(filter)) || lseek(fd, 0, SEEK_SET) < 0) {
         agon_fail(err, AGON_ESYS, "box: filter file: %s", strerror(errno));
         if (fd >= 0)
             (void)close(fd); /* nothing is kept in it */
@@ -152,7 +153,7 @@ static void boxed_died(struct agon_boxed *b)
 static bool wait_readable(int fd, int ms)
 {
     struct pollfd p = {.fd = fd, .events = POLLIN};
-    return poll(&p, 1, ms) > 0;
+    return TEMP_FAILURE_RETRY(poll(&p, 1, ms)) > 0;
 }
 
 static int boxed_hello(struct agon_boxed *b, struct agon_err *err)
@@ -167,7 +168,9 @@ static int boxed_hello(struct agon_boxed *b, struct agon_err *err)
                        .msg_iovlen = 1,
                        .msg_control = control.bytes,
                        .msg_controllen = sizeof(control.bytes)};
-    ssize_t n = wait_readable(b->fd, HELLO_MS) ? recvmsg(b->fd, &m, MSG_CMSG_CLOEXEC) : -1;
+    ssize_t n = -1;
+    if (wait_readable(b->fd, HELLO_MS))
+        n = TEMP_FAILURE_RETRY(recvmsg(b->fd, &m, MSG_CMSG_CLOEXEC));
     struct cmsghdr *c = n == sizeof(head) ? CMSG_FIRSTHDR(&m) : NULL;
     struct agon_err why;
     if (!c || c->cmsg_type != SCM_CREDENTIALS || agon_frame_check(&head, &why) != 0) {

@@ -367,7 +367,7 @@ static int launcher_ask(struct agon_launcher *l, const struct request *q, const 
         memcpy(CMSG_DATA(c), fds, size);
     }
     pthread_mutex_lock(&l->lock);
-    ssize_t n = sendmsg(l->fd, &m, MSG_NOSIGNAL);
+    ssize_t n = TEMP_FAILURE_RETRY(sendmsg(l->fd, &m, MSG_NOSIGNAL));
     if (n == sizeof(*q))
         do
             n = recv(l->fd, a, sizeof(*a), 0);

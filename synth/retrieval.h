@@ -28,6 +28,7 @@ struct agon_library_options {
     int crawl_pages_max;            /* of each crawled source; 0: 500 */
     int delay_ms; /* least time between two requests to one host; <0: 1000, allowed hosts 0 */
     size_t document_bytes_max; /* 0: 8 MiB */
+    bool exclusive;            /* nobody else uses dir now: remove what killed runs left in it */
 };
 /* Build or complete the index, then freeze it. A source whose files did not change is not read
  * again. */

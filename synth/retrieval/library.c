@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/sha256.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -31,7 +32,8 @@ int agon_library_keep(struct agon_library *lib, struct agon_str body, char ret_s
     snprintf(path, sizeof(path), "%s/%s", lib->docs_dir, ret_sha256);
     if (access(path, F_OK) == 0)
         return 0;
-    return agon_file_write(path, body, false, err);
+    return agon_file_write(path, body, true,
+                           err); /* its name says what is in it, also after a power loss */
 }
 
 static int index_document(struct agon_library *lib, const struct agon_document *d,
@@ -74,10 +76,16 @@ static int add_file(struct walk *w, const char *path, const struct stat *st, str
         strcmp(facts.path, path) == 0)
         return 0;
     struct agon_buf body = AGON_BUF(w->lib->options.document_bytes_max);
-    if (agon_file_read(&body, path, w->lib->options.document_bytes_max, err)) {
-        agon_log(AGON_LOG_DEBUG, "library", "left out: %s", err ? err->text : path);
-        agon_buf_deinit(&body);
+    if (access(path, R_OK) && errno == EACCES) {
+        agon_log(AGON_LOG_WARN, "library", "left out: %s: %m", path);
         return 0;
+    }
+    r = agon_file_read(&body, path, w->lib->options.document_bytes_max, err);
+    if (r) { /* what is too big is left out; a disk that fails must not make the library smaller */
+        if (r == AGON_EINPUT)
+            agon_log(AGON_LOG_DEBUG, "library", "left out: %s", err ? err->text : path);
+        agon_buf_deinit(&body);
+        return r == AGON_EINPUT ? 0 : r;
     }
     struct agon_document d = {.address = address, .body = agon_buf_str(&body)};
     d.kind = agon_document_sniff(address, "", d.body);
@@ -121,7 +129,10 @@ static int walk_path(struct walk *w, const char *path, bool follow, struct agon_
 {
     struct stat st;
     if ((follow ? stat : lstat)(path, &st))
-        return follow ? agon_fail(err, AGON_EINPUT, "source '%s' does not exist", path) : 0;
+        return follow && errno == ENOENT
+                   ? agon_fail(err, AGON_EINPUT, "source '%s' does not exist", path)
+               : errno == ENOENT || errno == EACCES ? 0
+                                                    : agon_fail(err, AGON_ESYS, "%s: %m", path);
     if (S_ISREG(st.st_mode) && w->n_files < LIBRARY_FILES_MAX) {
         w->n_files++;
         return add_file(w, path, &st, err);
@@ -295,6 +306,17 @@ static int crawl(struct agon_library *lib, const char *url, struct agon_err *err
 
 /* ---- the library */
 
+/* The folder of a stage whose driver was killed. */
+static int sweep_stage(const char *name, void *user, struct agon_err *err)
+{
+    const struct agon_library *lib = user;
+    char path[4300];
+    if (strncmp(name, AGON_STAGE_DOCS, strlen(AGON_STAGE_DOCS)) != 0)
+        return 0;
+    snprintf(path, sizeof(path), "%s/%s", lib->dir, name);
+    return agon_dir_remove(path, err);
+}
+
 static int library_init(struct agon_library *lib, struct agon_err *err)
 {
     char path[4200];
@@ -309,7 +331,8 @@ static int library_init(struct agon_library *lib, struct agon_err *err)
     if (!(lib->dir = strdup(o->dir)) || !(lib->docs_dir = strdup(path)))
         return agon_fail(err, AGON_ENOMEM, "library: out of memory");
     int r = agon_dir_make(lib->docs_dir, err);
-    if (r)
+    if (r || (o->exclusive && ((r = agon_dir_each(lib->dir, sweep_stage, lib, err)) ||
+                               (r = agon_dir_sweep(lib->docs_dir, err)))))
         return r;
     struct agon_fetcher_options fo = {o->user_agent, o->allow_hosts, o->delay_ms,
                                       o->document_bytes_max};

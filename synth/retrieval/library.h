@@ -5,6 +5,9 @@
 #include "synth/retrieval/fetcher.h"
 #include "synth/retrieval/index.h"
 
+/* Prefix of the folders beside docs_dir that stages show to their bash boxes. */
+#define AGON_STAGE_DOCS "stage."
+
 struct agon_library {
     struct agon_library_options options; /* borrowed texts; defaults filled in */
     char *dir, *docs_dir; /* docs_dir/<sha256>: the bodies of crawled and fetched documents */

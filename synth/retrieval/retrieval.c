@@ -41,7 +41,7 @@ int agon_retrieval_new(struct agon_retrieval **ret, struct agon_library *lib, st
     int bad = agon_index_open(&r->own, NULL, err);
     if (bad)
         return bad;
-    if (asprintf(&r->docs_dir, "%s/stage.XXXXXX", lib->dir) < 0)
+    if (asprintf(&r->docs_dir, "%s/" AGON_STAGE_DOCS "XXXXXX", lib->dir) < 0)
         return r->docs_dir = NULL, agon_fail(err, AGON_ENOMEM, "retrieval: out of memory");
     /* The bash box runs as another user and shows this directory: nothing in it is secret. */
     if (!mkdtemp(r->docs_dir) || chmod(r->docs_dir, 0755))

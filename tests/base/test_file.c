@@ -115,6 +115,8 @@ TEST(a_write_steps_past_the_leftovers_of_a_killed_process)
         REQUIRE(fd >= 0);
     }
     EXPECT(agon_file_write(test_path("left/file"), agon_str("x"), false, NULL) == 0);
+    EXPECT(agon_dir_sweep(test_path("left"), NULL) == 0);
+    EXPECT(unlink(test_path("left/file")) == 0 && rmdir(test_path("left")) == 0);
 }
 
 /* A file size limit stands for the full disk: the write breaks off halfway in the same way. */

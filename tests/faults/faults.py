@@ -1,0 +1,181 @@
+"""Fault sweeps over the command agon: run it under `trace`, decide at each of its system calls.
+
+Run.trace() runs the small job (one category, one level, two rollouts, recorded answers) and asks
+`decide(call)` at each call; what decide returns ("fail 28", "short 1", "kill", "alone", None for "go") is done.
+The invariants that every sweep holds a run to are check_end() and check_resumed().
+"""
+import errno
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.join(root, "tests"))
+from tap import check, finish, note, run  # noqa: E402,F401
+
+# What changes a disk, and what reads one.
+CHANGES = ("write pwrite64 writev fsync fdatasync ftruncate fchmod chmod truncate open openat rename renameat renameat2"
+           " mkdir mkdirat unlink unlinkat rmdir link symlink").split()
+READS = "read pread64 openat2 getdents64 fstat newfstatat stat lstat access faccessat2 readlink fcntl flock".split()
+# What a signal may interrupt where files are on a local disk.
+INTERRUPTED = "read pread64 write pwrite64 poll ppoll recvmsg recvfrom sendmsg sendto wait4 sendfile connect".split()
+O_CREAT, O_TRUNC, O_ACCMODE = os.O_CREAT, os.O_TRUNC, os.O_ACCMODE
+
+
+class Call:
+    """One system call that the traced program is about to make."""
+
+    def __init__(self, line, stream, n, said):
+        self.said = said # what the program has written to stderr so far: said()
+        fields = line.rstrip(b"\n").split(b"\t")
+        self.n, self.name = n, fields[0].decode()
+        self.args = [int(f) for f in fields[1:6]]
+        self.path, self.path2 = (f.replace(b"\\n", b"\n").replace(b"\\t", b"\t").replace(b"\\\\", b"\\")
+                                 .decode("utf-8", "surrogateescape") for f in fields[6:8])
+        size = int(fields[8])
+        self.bytes = stream.read(size) if size else b""
+
+    @property
+    def changes(self):
+        """Does it change the disk?"""
+        if self.name in ("open", "openat"):
+            return bool(self.flags & (O_CREAT | O_TRUNC))
+        return self.name in CHANGES and self.name not in ("fsync", "fdatasync")
+
+    @property
+    def flags(self):
+        return self.args[1 if self.name == "open" else 2]
+
+    def site(self, corpus):
+        """The call without what differs from run to run: what a thinned sweep takes one of."""
+        path = re.sub(r"tmp-\d+-\d+", "tmp", (self.path2 or self.path).replace(corpus, ""))
+        return self.name, re.sub(r"[0-9a-f]{64}|stage\.\w{6}", "*", path).replace(" (deleted)", "")
+
+    def __str__(self):
+        return "call %d, %s(%s)" % (self.n, self.name, self.path + (", " + self.path2 if self.path2 else ""))
+
+
+class Ended:
+    def __init__(self, returncode, stdout, stderr, n):
+        self.returncode, self.stdout, self.stderr, self.n = returncode, stdout, stderr, n
+
+    def errors(self):
+        return [l for l in self.stderr.splitlines() if l.startswith("error")]
+
+
+def trace(tracer, command, calls, decide, below=None, data=False, env=None, seconds=300, before=None):
+    """Run command; decide(call) at each of `calls` (below a path). Its end, with the number of calls seen."""
+    report_r, report_w = os.pipe()
+    order_r, order_w = os.pipe()
+    args = [tracer] + (["--data"] if data else []) + (["--below", below] if below else [])
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        def said():
+            return os.pread(err.fileno(), 1 << 20, 0).decode("utf-8", "replace")
+
+        child = subprocess.Popen(args + [",".join(calls), str(report_w), str(order_r)] + command, stdin=subprocess.DEVNULL,
+                                 stdout=out, stderr=err, pass_fds=(report_w, order_r), env=env, preexec_fn=before)
+        os.close(report_w)
+        os.close(order_r)
+        n = 0
+        with os.fdopen(report_r, "rb") as report, os.fdopen(order_w, "wb", buffering=0) as order:
+            for line in report:
+                n += 1
+                answer = decide(Call(line, report, n, said))
+                order.write((answer or "go").encode() + b"\n")
+                if answer == "done":
+                    decide(int(report.readline()))
+        code = child.wait(timeout=seconds)
+        texts = []
+        for f in out, err:
+            f.seek(0)
+            texts.append(f.read().decode("utf-8", "replace"))
+        return Ended(code, texts[0], texts[1], n)
+
+
+class Job:
+    """The small job and its undisturbed digest. Each attempt has a corpus of its own."""
+
+    def __init__(self, agon, tracer, levels=1, rollouts=2, mistakes="0.25"):
+        self.agon, self.tracer = agon, tracer
+        self.tmp = tempfile.mkdtemp(prefix="agon-faults-")
+        self.levels, self.rollouts = levels, rollouts
+        self.n_corpora = 0
+        self.program = "exec+lines:python3 %s --mistakes %s" % (os.path.join(root, "tests/synth/author_program.py"), mistakes)
+        self.recording = os.path.join(self.tmp, "recording.jsonl")
+        first = run(self.command(self.corpus(), self.program, "--record", self.recording))
+        self.program_digest = self.digest(os.path.join(self.tmp, "corpus1"))
+        self.reference_corpus = self.corpus()
+        whole = run(self.command(self.reference_corpus))
+        self.reference = self.digest(self.reference_corpus)
+        check(first.returncode == 0 and whole.returncode == 0 and len(self.reference) == 64, "the small job runs undisturbed",
+              first.stderr + whole.stderr)
+
+    def corpus(self):
+        self.n_corpora += 1
+        return os.path.join(self.tmp, "corpus%d" % self.n_corpora)
+
+    def command(self, corpus, model=None, *more):
+        return [self.agon, "synth", "general", "--corpus", corpus, "--category", "cars: road tests of cars", "--source",
+                os.path.join(root, "tests/synth/docs"), "--model", model or "replay:" + self.recording, "--levels",
+                str(self.levels), "--lines", "1", "--rollouts", str(self.rollouts), "--rollouts-max", str(self.rollouts), *more]
+
+    def digest(self, corpus):
+        done = run([self.agon, "hash", corpus])
+        return done.stdout.strip() if done.returncode == 0 else done.stderr.strip()
+
+    def trace(self, corpus, calls, decide, model=None, **more):
+        return trace(self.tracer, self.command(corpus, model), calls, decide, **more)
+
+    def acked_is_there(self, corpus, stderr):
+        """What is missing of that which the driver said to be done, or None."""
+        said = re.findall(r"^info cars: (\w+): done$", stderr, re.M)
+        if not said:
+            return None
+        shown = run([self.agon, "log", corpus, "--kind", "stage_done"])
+        lost = [stage for stage in said if not re.search(r"\b%s\b" % stage, shown.stdout)]
+        return "%s said to be done, but: %s" % (lost, shown.stdout + shown.stderr) if lost else None
+
+    def fault_is_told(self, end, codes=(3,)):
+        """What is wrong with how a disturbed run ended, or None: well, or by a code of `codes` and one line."""
+        if end.returncode == 0:
+            return None
+        if end.returncode not in codes:
+            return "exit code %d: %s" % (end.returncode, end.stderr)
+        if len(end.errors()) != 1:
+            return "%d error lines: %s" % (len(end.errors()), end.stderr)
+        return None
+
+    def resumes(self, corpus):
+        """What is wrong with the same command given again, undisturbed, or None."""
+        again = run(self.command(corpus))
+        if again.returncode:
+            return "the same command again: exit code %d: %s" % (again.returncode, again.stderr)
+        left = [f for d, _, files in os.walk(corpus) for f in files + [os.path.basename(d)]
+                if f.startswith((".agon-tmp", "stage.")) or f.endswith(("-journal", "-wal"))]
+        digest = self.digest(corpus) # last: a reader makes an empty -wal
+        if digest != self.reference:
+            return "its digest is %s, not %s" % (digest, self.reference)
+        return "left over: %s" % left if left else None
+
+    def close(self):
+        shutil.rmtree(self.tmp, ignore_errors=True)
+
+
+def number(name):
+    return getattr(errno, name)
+
+
+def thin(calls, n, rng, corpus):
+    """At most n of the calls: one of each site first, then any."""
+    if n is None or len(calls) <= n:
+        return list(calls)
+    order = list(calls)
+    rng.shuffle(order)
+    sites, chosen, rest = set(), [], []
+    for c in order:
+        (rest if c.site(corpus) in sites else chosen).append(c)
+        sites.add(c.site(corpus))
+    return sorted((chosen + rest)[:n], key=lambda c: c.n)

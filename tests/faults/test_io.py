@@ -1,0 +1,121 @@
+#!/usr/bin/env python3
+"""The n-th change of the disk fails, once or from then on (attacks I5), or is short or interrupted (I6).
+
+Usage: test_io.py AGON TRACE [--calls N | --long] [--seed S] [--at N ERRNO once|on]; speaks TAP.
+Every run ends well or with exit code 3 and one line, nothing that it said to be done is missing, and the
+same command without the fault makes the corpus that an undisturbed run makes.
+"""
+import argparse
+import random
+
+from faults import CHANGES, INTERRUPTED, Job, check, finish, note, number, thin
+
+# What each kind of call may say of a disk that is full, broken or read-only.
+SAYS = {
+    "write": ("ENOSPC", "EIO", "EDQUOT"),
+    "fsync": ("EIO", "ENOSPC", "EDQUOT"),
+    "ftruncate": ("EIO", "ENOSPC"),
+    "open": ("ENOSPC", "EROFS", "EIO", "EMFILE", "EDQUOT"),
+    "rename": ("EIO", "ENOSPC", "EROFS"),
+    "mkdir": ("ENOSPC", "EROFS", "EDQUOT"),
+    "unlink": ("EIO", "EROFS"),
+    "chmod": ("EIO", "EROFS"),
+}
+KIND = {"pwrite64": "write", "writev": "write", "fdatasync": "fsync", "truncate": "ftruncate", "openat": "open",
+        "renameat": "rename", "renameat2": "rename", "link": "rename", "symlink": "rename", "mkdirat": "mkdir",
+        "unlinkat": "unlink", "rmdir": "unlink", "fchmod": "chmod"}
+
+
+def says(call):
+    return SAYS[KIND.get(call.name, call.name)]
+
+
+def fault(job, at, error, lasting):
+    """Run with call `at` failing; what is wrong, or None, and whether the call came."""
+    came = []
+
+    def decide(call):
+        if call.n < at:
+            return None
+        if call.n == at:
+            came.append(str(call))
+        if call.n == at or (lasting and error in says(call)):
+            return "fail %d" % number(error)
+        return None if lasting else "alone"
+
+    corpus = job.corpus()
+    end = job.trace(corpus, CHANGES, decide, below=corpus)
+    wrong = job.fault_is_told(end) or job.acked_is_there(corpus, end.stderr)
+    if not wrong and end.returncode == 0 and job.digest(corpus) != job.reference:
+        wrong = "it ended well, with another digest: %s" % end.stderr
+    return wrong or job.resumes(corpus), came
+
+
+def sweep(job, wanted, rng):
+    """Each chosen call fails, with one of its errors; half of them for good."""
+    seen = []
+    corpus = job.corpus()
+    job.trace(corpus, CHANGES, seen.append, below=corpus)
+    bad, n = [], 0
+    for call in thin(seen, wanted, rng, corpus):
+        # all errors in the long sweep, else one each
+        for error in says(call) if wanted is None else (rng.choice(says(call)),):
+            for lasting in (False, True) if wanted is None else (rng.random() < 0.5,):
+                wrong, came = fault(job, call.n, error, lasting)
+                n += 1
+                if wrong:
+                    bad.append("--at %d %s %s: %s: %s" % (call.n, error, "on" if lasting else "once", came, wrong))
+                    note(bad[-1])
+    check(n > 0 and not bad, "I5 each of %d failing writes, fsyncs, opens and renames of %d ends in one line and loses nothing"
+          % (n, len(seen)), "%d were bad" % len(bad))
+
+
+def short(job):
+    corpus = job.corpus()
+    end = job.trace(corpus, ["write", "pwrite64", "read", "pread64"],
+                    lambda call: "short %d" % ((call.args[2] + 1) // 2) if call.args[2] > 1 else None, below=corpus)
+    check(end.returncode == 0 and job.digest(corpus) == job.reference, "I6 reads and writes that do half their work change nothing",
+          end.stderr)
+
+
+def each_once(job, calls, error, claim, model=None):
+    """Each such call fails with `error` before it is made; the program makes it again. From the corpus's lock on:
+    what loads the program is not ours."""
+    last, begun = [], []
+
+    def decide(call):
+        begun.extend([True] if call.path == corpus + "/lock" else [])
+        # libseccomp writes its filter itself
+        again = not begun or call.path.startswith("/memfd:") or last == [call.name, call.args]
+        last[:] = [] if again else [call.name, call.args]
+        return None if again else "fail %d" % number(error)
+
+    corpus = job.corpus()
+    end = job.trace(corpus, calls, decide, model=model)
+    check(end.returncode == 0 and job.digest(corpus) == (job.program_digest if model else job.reference), "I6 %s (%d calls)" % (claim, end.n),
+          "exit code %d: %s" % (end.returncode, end.stderr))
+
+
+def main():
+    p = argparse.ArgumentParser()
+    p.add_argument("agon")
+    p.add_argument("trace")
+    p.add_argument("--calls", type=int, default=14)
+    p.add_argument("--long", action="store_true")
+    p.add_argument("--seed", type=int, default=1)
+    p.add_argument("--at", nargs=3)
+    o = p.parse_args()
+    job = Job(o.agon, o.trace)
+    if o.at:
+        print(fault(job, int(o.at[0]), o.at[1], o.at[2] == "on"))
+    else:
+        short(job)
+        each_once(job, INTERRUPTED, "EINTR", "what a signal may interrupt is done again")
+        each_once(job, INTERRUPTED, "EINTR", "and so is what talks to a model's program", job.program)
+        each_once(job, ["openat2"], "EAGAIN", "a path lookup that raced with a rename is done again")
+        sweep(job, None if o.long else o.calls, random.Random(o.seed))
+    job.close()
+    finish()
+
+
+main()
