@@ -1,15 +1,106 @@
+/* Regression over one environment: see regress.h. One request to the cell for each task. */
 #include "verifiers/regress.h"
 
+#include "base/arena.h"
+#include "base/clock.h"
 #include "base/file.h"
-#include "base/json.h"
-#include "envs/env.h"
-#include "verifiers/trial.h"
+#include "verifiers/regress_baseline.h"
+#include "verifiers/regress_internal.h"
 
+#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
 
-enum { LINES_BYTES_MAX = 16 << 20, REASON_BYTES_MAX = 4000, DEPTH_MAX = 4, NEGATIVES_MAX = 200 };
+static const size_t report_bytes_max = 256U << 20;
+
+/* ---- reports ---- */
+
+int agon_regress_report_init(struct agon_regress_report *r, const char *id, struct agon_err *err)
+{
+    *r = (struct agon_regress_report){0};
+    int e = agon_arena_new(&r->arena, report_bytes_max, err);
+    if (!e && !(r->id = agon_arena_strdup(r->arena, agon_str(id))))
+        e = agon_fail(err, AGON_ENOMEM, "verify: out of memory");
+    return e;
+}
+
+void agon_regress_report_deinit(struct agon_regress_report *r)
+{
+    free(r->cases);
+    json_decref(r->measured);
+    agon_arena_free(r->arena);
+    *r = (struct agon_regress_report){0};
+}
+
+static const char *report_text(struct agon_regress_report *r, const char *text, bool *ok)
+{
+    const char *copy = text ? agon_arena_strdup(r->arena, agon_str(text)) : NULL;
+    *ok = *ok && (copy || !text);
+    return copy;
+}
+
+static bool report_add(struct agon_regress_report *r, const char *task, const char *name,
+                       struct agon_regress_case c)
+{
+    if (r->n_cases == r->n_cases_capacity) {
+        int capacity = r->n_cases_capacity ? 2 * r->n_cases_capacity : 64;
+        struct agon_regress_case *cases = realloc(r->cases, (size_t)capacity * sizeof(*cases));
+        if (!cases)
+            return false;
+        r->cases = cases;
+        r->n_cases_capacity = capacity;
+    }
+    bool ok = true;
+    c.task = report_text(r, task, &ok);
+    c.name = report_text(r, name, &ok);
+    if (ok)
+        r->cases[r->n_cases++] = c;
+    return ok;
+}
+
+bool agon_regress_pass(struct agon_regress_report *r, const char *task, const char *name)
+{
+    return report_add(r, task, name, (struct agon_regress_case){0});
+}
+
+bool agon_regress_fail(struct agon_regress_report *r, const char *task, const char *name,
+                       const char *expected, const char *got, const char *fmt, ...)
+{
+    struct agon_buf message AGON_AUTO(agon_buf_deinit) = AGON_BUF(REGRESS_TEXT_MAX);
+    va_list ap;
+    va_start(ap, fmt);
+    agon_buf_addv(&message, fmt, ap);
+    va_end(ap);
+    bool ok = true;
+    struct agon_regress_case c = {.failed = true};
+    c.message = report_text(r, agon_buf_text(&message), &ok);
+    c.expected = report_text(r, expected, &ok);
+    c.got = report_text(r, got, &ok);
+    r->n_failures++;
+    return ok && report_add(r, task, name, c);
+}
+
+void agon_regress_lines(const struct agon_regress_report *r, struct agon_buf *out)
+{
+    for (int i = 0; i < r->n_cases; i++) {
+        const struct agon_regress_case *c = &r->cases[i];
+        if (!c->failed)
+            continue;
+        agon_buf_addf(out, "%s%s%s: %s: %s\n", r->id, c->task ? "/" : "", c->task ? c->task : "",
+                      c->name, c->message);
+        if (c->expected)
+            agon_buf_addf(out, "    expected: %s\n", c->expected);
+        if (c->got)
+            agon_buf_addf(out, "    got:      %s\n", c->got);
+    }
+    agon_buf_addf(out, "%s: %d tasks, %d negatives, ", r->id, r->n_tasks, r->n_negatives);
+    if (r->n_failures)
+        agon_buf_addf(out, "FAILED (%d)\n", r->n_failures);
+    else
+        agon_buf_adds(out, "ok\n");
+}
+
+/* ---- an environment ---- */
 
 /* Without the environment's files there is nothing to judge, but their absence is a finding. */
 static bool is_finding(int r)
@@ -17,256 +108,179 @@ static bool is_finding(int r)
     return r == AGON_EINPUT;
 }
 
-void agon_regress_report_init(struct agon_regress_report *r)
+static int keep_error(struct agon_err *err, const struct agon_err *why)
 {
-    *r = (struct agon_regress_report){.lines = AGON_BUF(LINES_BYTES_MAX)};
+    return agon_err_set(err, why->code, why->file, why->line, "%s", why->text);
 }
 
-void agon_regress_report_deinit(struct agon_regress_report *r)
+int regress_no_memory(struct agon_err *err)
 {
-    agon_buf_deinit(&r->lines);
-    *r = (struct agon_regress_report){0};
+    return agon_fail(err, AGON_ENOMEM, "verify: out of memory");
 }
 
-struct regress {
-    struct agon_regress_report *report;
-    const char *name; /* of the environment, for the lines */
-    struct agon_runtime *rt;
-};
-
-static void regress_fail(struct regress *g, const char *task, const char *fmt, ...)
-    AGON_PRINTF(3, 4);
-static void regress_fail(struct regress *g, const char *task, const char *fmt, ...)
+static int regress_files(struct agon_regress_report *r, const char *dir, struct agon_err *err)
 {
-    va_list ap;
-    agon_buf_addf(&g->report->lines, "%s%s%s: ", g->name, task ? "/" : "", task ? task : "");
-    va_start(ap, fmt);
-    agon_buf_addv(&g->report->lines, fmt, ap);
-    va_end(ap);
-    agon_buf_addc(&g->report->lines, '\n');
-    g->report->n_failures++;
+    struct agon_err why = {0};
+    int e = agon_env_check_hashes(dir, &why);
+    if (e < 0 && !is_finding(e))
+        return keep_error(err, &why);
+    bool ok = e ? agon_regress_fail(r, NULL, "files", NULL, NULL, "%s", why.text)
+                : agon_regress_pass(r, NULL, "files");
+    return ok ? 0 : regress_no_memory(err);
 }
 
-/* The index of a check by name, or -1. */
-static int check_index(const struct agon_verdict *v, const char *name)
+/* Tasks that the baseline has and the environment has not. */
+static int regress_gone(struct agon_regress_report *r, const struct agon_env *env,
+                        const json_t *baseline, struct agon_err *err)
 {
-    for (int i = 0; i < v->n_checks; i++)
-        if (!strcmp(v->checks[i].name, name))
-            return i;
-    return -1;
-}
-
-/* The first check of a brief that fails, or what else is wrong with it. */
-static const char *brief_reason(const struct agon_brief *b, const struct agon_verdict *checks)
-{
-    if (b->schema)
-        return "it does not fit the answer schema";
-    if (b->replay)
-        return "a writing call does not succeed";
-    if (b->failed && __builtin_ctzll(b->failed) < checks->n_checks)
-        return checks->checks[__builtin_ctzll(b->failed)].name;
-    return b->unclaimed ? "a change that no check claims" : "unknown";
-}
-
-static void regress_golden(struct regress *g, const struct agon_task *task,
-                           const struct agon_trial *t, const struct agon_verdict *checks)
-{
-    const struct agon_brief *golden = &t->briefs[0];
-    if (!golden->pass)
-        regress_fail(g, task->id, "the golden answer does not pass: %s",
-                     brief_reason(golden, checks));
-    if (!t->solved)
-        regress_fail(g, task->id, "the solution gives no answer: %s",
-                     t->unsolved ? t->unsolved : "it returned nil");
-    else if (!json_equal(t->run.answer, json_object_get(task->golden, "answer")))
-        regress_fail(g, task->id, "the solution gives another answer than the golden one");
-}
-
-static void regress_negative(struct regress *g, const struct agon_task *task, size_t i,
-                             const struct agon_brief *b, const struct agon_verdict *checks)
-{
-    const char *fails = agon_json_text(json_array_get(task->negatives, i), "fails", NULL);
-    int check = fails ? check_index(checks, fails) : -1;
-    g->report->n_negatives++;
-    if (b->pass)
-        regress_fail(g, task->id, "negative %zu passes, it should fail check '%s'", i + 1,
-                     fails ? fails : "any");
-    else if (fails && check < 0)
-        regress_fail(g, task->id, "negative %zu names check '%s', which the verifier does not have",
-                     i + 1, fails);
-    else if (fails && !(b->failed >> check & 1))
-        regress_fail(g, task->id, "negative %zu does not fail check '%s', but: %s", i + 1, fails,
-                     brief_reason(b, checks));
-}
-
-/* The golden answer and the negatives as items; texts are kept in `texts`, which must not grow
- * later. */
-static size_t regress_items(const struct agon_task *task, struct agon_buf *texts,
-                            struct agon_trial_item *items, size_t max)
-{
-    size_t n = json_array_size(task->negatives) + 1, offsets[NEGATIVES_MAX + 2];
-    if (n > max)
-        n = max;
-    for (size_t i = 0; i < n; i++) {
-        const json_t *one = i ? json_array_get(task->negatives, i - 1) : task->golden;
-        offsets[i] = texts->size;
-        agon_json_dump(texts, json_object_get(one, "answer"));
-        items[i].writes = json_object_get(one, "writes");
+    const char *id;
+    json_t *task;
+    json_object_foreach(json_object_get(baseline, "tasks"), id, task)
+    {
+        bool there = false;
+        for (int i = 0; i < env->n_tasks && !there; i++)
+            there = !strcmp(env->tasks[i].id, id);
+        if (!there && !agon_regress_fail(r, id, "there", NULL, NULL,
+                                         "the task is in the baseline, but not in %s", env->id))
+            return regress_no_memory(err);
     }
-    offsets[n] = texts->size;
-    for (size_t i = 0; i < n; i++)
-        items[i].answer = (struct agon_str){texts->data + offsets[i], offsets[i + 1] - offsets[i]};
-    return n;
-}
-
-static int regress_task(struct regress *g, const struct agon_task *task, struct agon_err *err)
-{
-    struct agon_trial_item items[NEGATIVES_MAX + 1];
-    struct agon_buf texts AGON_AUTO(agon_buf_deinit) = AGON_BUF(LINES_BYTES_MAX);
-    struct agon_buf reason AGON_AUTO(agon_buf_deinit) = AGON_BUF(REASON_BYTES_MAX);
-    struct agon_verdict checks AGON_AUTO(agon_verdict_deinit) = {0};
-    struct agon_trial t AGON_AUTO(agon_trial_deinit) = {0};
-    g->report->n_tasks++;
-    if (!task->golden) {
-        regress_fail(g, task->id, "there is no golden answer");
-        return 0;
-    }
-    size_t n = regress_items(task, &texts, items, NEGATIVES_MAX + 1);
-    int r = agon_buf_check(&texts, "answers.jsonl", err);
-    if (!r)
-        r = agon_verdict_checks(g->rt, agon_str(task->verifier), &checks, &reason, err);
-    if (r == AGON_REJECTED) {
-        regress_fail(g, task->id, "the verifier does not load: %s", agon_buf_text(&reason));
-        return 0;
-    }
-    struct agon_trial_input input = {
-        .answer_schema = task->answer_schema,
-        .verifier = agon_str(task->verifier),
-        .solution = agon_str(task->solution),
-        .items = items,
-        .n_items = (int)n,
-    };
-    if (!r)
-        r = agon_trial(g->rt, &input, &t, &reason, err);
-    if (r == AGON_REJECTED) {
-        regress_fail(g, task->id, "it does not load: %s", agon_buf_text(&reason));
-        return 0;
-    }
-    if (r == AGON_ESYS && agon_runtime_gave_up(g->rt)) {
-        regress_fail(g, task->id, "the process that runs it ended, in three fresh ones");
-        return 0;
-    }
-    if (r)
-        return agon_err_in(err, r, "%s/%s", g->name, task->id);
-    regress_golden(g, task, &t, &checks);
-    for (size_t i = 1; i < n; i++)
-        regress_negative(g, task, i - 1, &t.briefs[i], &checks);
     return 0;
 }
 
-static int regress_tasks(struct regress *g, struct agon_sandbox *sb, const struct agon_env *env,
-                         struct agon_err *err)
+static int regress_tasks(struct regress *g, struct agon_err *err)
 {
-    struct agon_runtime *rt AGON_AUTO(agon_runtime_freep) = NULL;
-    struct agon_buf reason AGON_AUTO(agon_buf_deinit) = AGON_BUF(REASON_BYTES_MAX);
-    int r = agon_runtime_open(&rt, sb, env->world_path, agon_str(env->tools), &reason, err);
-    if (r == AGON_REJECTED) {
-        regress_fail(g, NULL, "its tools do not load: %s", agon_buf_text(&reason));
-        return 0;
-    }
-    g->rt = rt;
-    for (int i = 0; i < env->n_tasks && !r; i++)
-        r = regress_task(g, &env->tasks[i], err);
+    int r = g->report->measured ? regress_measure_env(g, err) : 0;
+    if (!r && g->baseline)
+        r = agon_baseline_compare_env(g->report, g->baseline,
+                                      json_array_get(g->report->measured, 0), err);
+    for (int i = 0; i < g->env->n_tasks && !r; i++)
+        r = regress_task(g, &g->env->tasks[i], err);
+    if (!r)
+        r = regress_gone(g->report, g->env, g->baseline, err);
     return r;
 }
 
-int agon_regress_env(struct agon_sandbox *sb, const char *dir, struct agon_regress_report *report,
-                     struct agon_err *err)
+static int regress_open(struct regress *g, struct agon_sandbox *sb, struct agon_err *err)
+{
+    struct agon_runtime *rt AGON_AUTO(agon_runtime_freep) = NULL;
+    struct agon_buf reason AGON_AUTO(agon_buf_deinit) = AGON_BUF(REGRESS_REASON_MAX);
+    int r = agon_runtime_open(&rt, sb, g->env->world_path, agon_str(g->env->tools), &reason, err);
+    if (r == AGON_REJECTED)
+        return agon_regress_fail(g->report, NULL, "loads", NULL, NULL, "its tools do not load: %s",
+                                 agon_buf_text(&reason))
+                   ? 0
+                   : regress_no_memory(err);
+    if (r)
+        return agon_err_in(err, r, "%s", g->env->id);
+    if (!agon_regress_pass(g->report, NULL, "loads"))
+        return regress_no_memory(err);
+    g->rt = rt;
+    return regress_tasks(g, err);
+}
+
+static int regress_load(struct regress *g, struct agon_sandbox *sb, const char *dir,
+                        struct agon_err *err)
 {
     struct agon_env *env AGON_AUTO(agon_env_freep) = NULL;
     struct agon_err why = {0};
-    int failures = report->n_failures, negatives = report->n_negatives;
-    struct regress g = {.report = report, .name = dir};
-    report->n_envs++;
-
-    int r = agon_env_check_hashes(dir, &why);
-    if (r > 0 || is_finding(r))
-        regress_fail(&g, NULL, "%s", why.text);
-    else if (r < 0)
-        return agon_err_set(err, r, why.file, why.line, "%s", why.text);
-    r = agon_env_load(&env, dir, &why);
-    if (is_finding(r)) {
-        regress_fail(&g, NULL, "%s", why.text);
-        return AGON_REJECTED;
-    }
+    int r = regress_files(g->report, dir, err);
     if (r)
-        return agon_err_set(err, r, why.file, why.line, "%s", why.text);
-
-    g.name = env->id;
-    if ((r = regress_tasks(&g, sb, env, err)))
         return r;
-    agon_buf_addf(&report->lines, "%s: %d tasks, %d negatives, %s\n", env->id, env->n_tasks,
-                  report->n_negatives - negatives,
-                  report->n_failures == failures ? "ok" : "FAILED");
-    if ((r = agon_buf_check(&report->lines, "report", err)))
-        return r;
-    return report->n_failures == failures ? 0 : AGON_REJECTED;
+    r = agon_env_load(&env, dir, &why);
+    bool is_missing = r == AGON_ESYS && g->report->n_failures; /* as its hashes said */
+    if (is_finding(r) || is_missing)
+        return agon_regress_fail(g->report, NULL, "loads", NULL, NULL, "%s", why.text)
+                   ? 0
+                   : regress_no_memory(err);
+    if (r)
+        return keep_error(err, &why);
+    g->env = env;
+    g->baseline = agon_baseline_find(g->options->baseline, env->id);
+    g->report->id = agon_arena_strdup(g->report->arena, agon_str(env->id));
+    return g->report->id ? regress_open(g, sb, err) : regress_no_memory(err);
 }
 
-/* ---- a corpus ---- */
+int agon_regress_env(struct agon_sandbox *sb, const char *dir,
+                     const struct agon_regress_options *options, struct agon_regress_report *ret,
+                     struct agon_err *err)
+{
+    int64_t from = agon_clock_ms();
+    struct regress g = {.report = ret, .options = options};
+    int r = agon_regress_report_init(ret, dir, err);
+    if (!r && (options->measure || options->baseline) && !(ret->measured = json_array()))
+        r = regress_no_memory(err);
+    if (!r)
+        r = regress_load(&g, sb, dir, err);
+    ret->wall_ms = agon_clock_ms() - from;
+    return r ? r : ret->n_failures ? AGON_REJECTED : 0;
+}
 
-struct corpus {
-    struct agon_sandbox *sb;
-    struct agon_regress_report *report;
+/* ---- finding environments ---- */
+
+enum { DEPTH_MAX = 4 };
+
+struct finding {
+    struct agon_regress_dirs *dirs;
     const char *dir;
     int depth;
 };
 
-static int corpus_at(struct corpus *c, struct agon_err *err);
-
-static int corpus_entry(const char *name, void *user, struct agon_err *err)
+void agon_regress_dirs_deinit(struct agon_regress_dirs *dirs)
 {
-    struct corpus *outer = user;
-    struct stat st;
+    for (int i = 0; i < dirs->n; i++)
+        free(dirs->items[i]);
+    free(dirs->items);
+    *dirs = (struct agon_regress_dirs){0};
+}
+
+static int dirs_add(struct agon_regress_dirs *dirs, const char *dir, struct agon_err *err)
+{
+    char **items = realloc(dirs->items, ((size_t)dirs->n + 1) * sizeof(*items));
+    if (items)
+        dirs->items = items;
+    if (!items || !(items[dirs->n] = strdup(dir)))
+        return regress_no_memory(err);
+    dirs->n++;
+    return 0;
+}
+
+static int find_at(struct finding *f, struct agon_err *err);
+
+static int find_entry(const char *name, void *user, struct agon_err *err)
+{
+    struct finding *outer = user;
     char *path = NULL;
     if (name[0] == '.')
         return 0;
     if (asprintf(&path, "%s/%s", outer->dir, name) < 0)
-        return agon_fail(err, AGON_ENOMEM, "corpus: out of memory");
-    int r = 0;
-    if (lstat(path, &st) == 0 && S_ISDIR(st.st_mode)) { /* links are not followed */
-        struct corpus inner = {outer->sb, outer->report, path, outer->depth + 1};
-        r = corpus_at(&inner, err);
-    }
+        return regress_no_memory(err);
+    struct finding inner = {outer->dirs, path, outer->depth + 1};
+    struct stat st;
+    bool is_dir = lstat(path, &st) == 0 && S_ISDIR(st.st_mode); /* links are not followed */
+    int r = is_dir ? find_at(&inner, err) : 0;
     free(path);
     return r;
 }
 
-static int corpus_at(struct corpus *c, struct agon_err *err)
+static int find_at(struct finding *f, struct agon_err *err)
 {
     struct stat st;
     char *file = NULL;
-    if (asprintf(&file, "%s/env.json", c->dir) < 0)
-        return agon_fail(err, AGON_ENOMEM, "corpus: out of memory");
+    if (asprintf(&file, "%s/env.json", f->dir) < 0)
+        return regress_no_memory(err);
     bool is_env = lstat(file, &st) == 0;
     free(file);
-    if (is_env) {
-        int r = agon_regress_env(c->sb, c->dir, c->report, err);
-        return r == AGON_REJECTED ? 0 : r;
-    }
-    return c->depth < DEPTH_MAX ? agon_dir_each(c->dir, corpus_entry, c, err) : 0;
+    if (is_env)
+        return dirs_add(f->dirs, f->dir, err);
+    return f->depth < DEPTH_MAX ? agon_dir_each(f->dir, find_entry, f, err) : 0;
 }
 
-int agon_regress_corpus(struct agon_sandbox *sb, const char *dir,
-                        struct agon_regress_report *report, struct agon_err *err)
+int agon_regress_find(struct agon_regress_dirs *dirs, const char *dir, struct agon_err *err)
 {
-    struct corpus c = {sb, report, dir, 0};
-    int failures = report->n_failures, envs = report->n_envs;
-    int r = corpus_at(&c, err);
-    if (r)
-        return r;
-    if (report->n_envs == envs)
-        return agon_fail(err, AGON_EINPUT, "%s: no environment here (a directory with an env.json)",
-                         dir);
-    return report->n_failures == failures ? 0 : AGON_REJECTED;
+    struct finding f = {dirs, dir, 0};
+    int n = dirs->n, r = find_at(&f, err);
+    if (!r && dirs->n == n)
+        r = agon_fail(err, AGON_EINPUT, "%s: no environment here (a directory with an env.json)",
+                      dir);
+    return r;
 }
