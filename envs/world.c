@@ -245,10 +245,10 @@ int agon_world_end_call(struct agon_world *w, bool keep, struct agon_err *err)
     return r ? r : control_run(w, CONTROL_KEEP, err);
 }
 
-static int world_pragma(struct agon_world *w, const char *name, bool on, struct agon_err *err)
+static int world_pragma(struct agon_world *w, const char *name, int value, struct agon_err *err)
 {
     char sql[64];
-    snprintf(sql, sizeof(sql), "PRAGMA %s=%d", name, on);
+    snprintf(sql, sizeof(sql), "PRAGMA %s=%d", name, value);
     agon_world_settle(w);
     world_flush_statements(w); /* they expire, and what the authorizer noted with them */
     return world_exec(w, sql, err);
@@ -268,6 +268,12 @@ int agon_world_set_reverse(struct agon_world *w, bool on, struct agon_err *err)
         return 0;
     w->reverse = on;
     return world_pragma(w, "reverse_unordered_selects", on, err);
+}
+
+int agon_world_set_cache(struct agon_world *w, int kib, struct agon_err *err)
+{
+    enum { KIB_USUAL = 2000 }; /* what SQLite begins with */
+    return world_pragma(w, "cache_size", -(kib > 0 ? kib : KIB_USUAL), err);
 }
 
 const uint8_t *agon_world_reads(const struct agon_world *w, int *ret_n)

@@ -85,6 +85,8 @@ int agon_world_end_call(struct agon_world *w, bool keep, struct agon_err *err) A
 /* Both flush statements, and do nothing when the world is so already. */
 int agon_world_set_query_only(struct agon_world *w, bool on, struct agon_err *err) AGON_MUST_USE;
 int agon_world_set_reverse(struct agon_world *w, bool on, struct agon_err *err) AGON_MUST_USE;
+/* Page cache in KiB, which also bounds what a sort keeps in one piece; 0: as usual. */
+int agon_world_set_cache(struct agon_world *w, int kib, struct agon_err *err) AGON_MUST_USE;
 /* Columns ("table.column") of agon_perturb's plan (verifiers/trial.h); n 0: none. Takes effect at
  * once: the world is reset to its perturbed state. */
 int agon_world_perturb(struct agon_world *w, uint64_t seed, int draw,

@@ -63,8 +63,9 @@ static int task_refused(struct agon_stage_run *run, const struct agon_gate_repor
 {
     const char *sentence = agon_buf_text(&report->reason);
     int r = agon_stage_note(run, "refused",
-                            json_pack("{s:i, s:o}", "gate", report->gate, "reason",
-                                      agon_cleantext_json(agon_str(sentence))),
+                            json_pack("{s:i, s:o, s:O*}", "gate", report->gate, "reason",
+                                      agon_cleantext_json(agon_str(sentence)), "disagreement",
+                                      json_object_get(report->evidence, "disagreement")),
                             err);
     if (r)
         return r;

@@ -16,17 +16,25 @@ static double guess_rate_max(int level)
     return level <= 1 ? 0.05 : level == 2 ? 0.01 : 0.001;
 }
 
-static int guess_done(void *user, const struct gate_judged *judged, struct agon_err *err)
+static int keep_example(char **example, struct agon_str answer, struct agon_err *err)
+{
+    if (!*example && !(*example = strndup(answer.data, answer.size)))
+        return agon_fail(err, AGON_ENOMEM, "out of memory");
+    return 0;
+}
+
+static int guess_done(void *user, const struct agon_gate_judged *judged, struct agon_err *err)
 {
     struct gate_guesses *guesses = user;
     guesses->n++;
     if (!judged->brief->pass)
         return 0;
     guesses->n_passed++;
-    if (!guesses->example &&
-        !(guesses->example = strndup(judged->answer.data, judged->answer.size)))
-        return agon_fail(err, AGON_ENOMEM, "out of memory");
-    return 0;
+    int r = keep_example(&guesses->example, judged->answer, err);
+    if (r || !judged->differs)
+        return r;
+    guesses->n_false++;
+    return keep_example(&guesses->false_example, judged->answer, err);
 }
 
 /* The next filling in counting order, the last leaf fastest. False after the last. */
@@ -115,9 +123,17 @@ int gate_guess(struct gate_run *g, struct agon_err *err)
     json_object_set_new(g->report->evidence, "guesses", json_integer(guesses->n));
     json_object_set_new(g->report->evidence, "guesses_passed", json_integer(guesses->n_passed));
     json_object_set_new(g->report->evidence, "guess_rate", json_real(rate));
-    if (rate <= most)
-        return 0;
+    json_object_set_new(g->report->evidence, "guesses_false", json_integer(guesses->n_false));
     struct agon_buf example AGON_AUTO(agon_buf_deinit) = AGON_BUF(1000);
+    if (rate <= most) {
+        if (!guesses->n_false || g->in->task->answers == AGON_ANSWERS_MANY)
+            return 0;
+        gate_example(&example, agon_str(guesses->false_example));
+        return gate_refuse(g,
+                           "the guess %s passes and is not what the solution does, but answers is "
+                           "\"one\"; let the checks tell the two apart, or say answers \"many\"",
+                           agon_buf_text(&example));
+    }
     gate_example(&example, agon_str(guesses->example));
     return gate_refuse(g,
                        "%d of %d guesses pass (%.4g; level %d allows %g), for example %s; ask for "

@@ -60,7 +60,7 @@ static int call_matters(struct gate_run *g, const struct ladder_side *side, json
     };
     struct agon_buf reason AGON_AUTO(agon_buf_deinit) = AGON_BUF(1024);
     struct agon_trial t AGON_AUTO(agon_trial_deinit) = {0};
-    int r = agon_trial(g->in->rt, &input, &t, &reason, err);
+    int r = gate_trial(g, &input, &t, &reason, err);
     if (r == AGON_REJECTED)
         return gate_refuse(g, "it does not load: %s", agon_buf_text(&reason));
     *ret = !r && !(t.solved && t.own.pass);
@@ -99,7 +99,7 @@ static int below_count(struct gate_run *g, int *ret, struct agon_err *err)
     struct agon_trial_input input = {.answer_schema = below->answer_schema,
                                      .verifier = agon_str(below->verifier),
                                      .solution = agon_str(below->solution)};
-    int r = agon_trial(g->in->rt, &input, &golden, &reason, err);
+    int r = gate_trial(g, &input, &golden, &reason, err);
     if (r == AGON_REJECTED || (!r && !(golden.solved && golden.own.pass)))
         return gate_refuse(g, "the level below no longer passes with these tools: %s",
                            r                 ? agon_buf_text(&reason)
@@ -111,7 +111,7 @@ static int below_count(struct gate_run *g, int *ret, struct agon_err *err)
         struct agon_perturb perturb = {g->perturb_seed, draw, golden.run.columns};
         struct agon_trial_input probe = {.perturb = &perturb, .probes = calls};
         struct agon_trial t AGON_AUTO(agon_trial_deinit) = {0};
-        r = agon_trial(g->in->rt, &probe, &t, &reason, err);
+        r = gate_trial(g, &probe, &t, &reason, err);
         if (!r)
             json_array_append(worlds, t.probes);
     }

@@ -94,7 +94,7 @@ static int worlds_draw(struct gate_run *g, struct worlds *w, int draw, struct ag
     };
     struct agon_buf reason AGON_AUTO(agon_buf_deinit) = AGON_BUF(1024);
     struct agon_trial t AGON_AUTO(agon_trial_deinit) = {0};
-    int r = agon_trial(g->in->rt, &input, &t, &reason, err);
+    int r = gate_trial(g, &input, &t, &reason, err);
     if (r == AGON_REJECTED)
         return gate_refuse(g, "draw %d does not load: %s", draw, agon_buf_text(&reason));
     w->n_draws++;

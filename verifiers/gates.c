@@ -12,12 +12,13 @@
 
 enum { REASON_BYTES_MAX = 4000, CHECKS_MAX = 64 }; /* one bit a check in agon_brief */
 
-/* Gates 4 and 6 refuse nothing yet; their mutants are part of gate 5's pool. */
 static const struct gate gates[] = {
     {1, "loads", GATE_WORLD_ANY, GATE_CHECK_ANY, gate_loads},
     {2, "golden", GATE_WORLD_ANY, GATE_CHECK_ANY, gate_golden},
     {3, "rejects", GATE_WORLD_ANY, GATE_CHECK_ANY, gate_rejects},
+    {4, "answer mutants", GATE_WORLD_DB, GATE_CHECK_CODE, gate_mutants},
     {5, "every check bites", GATE_WORLD_ANY, GATE_CHECK_CODE, gate_bites},
+    {6, "writes", GATE_WORLD_DB, GATE_CHECK_CODE, gate_writes},
     {7, "text", GATE_WORLD_DB, GATE_CHECK_CODE, gate_text},
     {8, "metamorphic", GATE_WORLD_DB, GATE_CHECK_CODE, gate_metamorphic},
     {9, "guessing", GATE_WORLD_DB, GATE_CHECK_CODE, gate_guess},
@@ -111,7 +112,7 @@ int gate_loads(struct gate_run *g, struct agon_err *err)
         .verifier = agon_str(task->verifier),
         .solution = agon_str(task->solution),
     };
-    r = agon_trial(g->in->rt, &input, &g->golden, &reason, err);
+    r = gate_trial(g, &input, &g->golden, &reason, err);
     if (r == AGON_REJECTED)
         return gate_refuse(g, "the solution does not load: %s", agon_buf_text(&reason));
     return r;
@@ -179,7 +180,7 @@ static int golden_again(struct gate_run *g, bool reverse, const char *when, cons
     };
     struct agon_buf reason AGON_AUTO(agon_buf_deinit) = AGON_BUF(REASON_BYTES_MAX);
     struct agon_trial t AGON_AUTO(agon_trial_deinit) = {0};
-    int r = agon_trial(g->in->rt, &input, &t, &reason, err);
+    int r = gate_trial(g, &input, &t, &reason, err);
     if (r == AGON_REJECTED)
         return gate_refuse(g, "the second time it does not load: %s", agon_buf_text(&reason));
     if (r || (r = golden_passes(g, &t, when)) || (r = golden_same(g, &t, when, remedy)))
@@ -251,7 +252,7 @@ static json_t *blank_value(const json_t *schema, const char *text)
     return json_null();
 }
 
-static int reject_passed(void *user, const struct gate_judged *judged, struct agon_err *err)
+static int reject_passed(void *user, const struct agon_gate_judged *judged, struct agon_err *err)
 {
     (void)err;
     if (!judged->brief->pass)
@@ -334,6 +335,47 @@ int gate_rejects(struct gate_run *g, struct agon_err *err)
     return r ? r : gate_batch_flush(batch, err);
 }
 
+/* ---- a second cell ---- */
+
+enum { TAPE_BYTES_MAX = 32 << 20 }; /* then the second cell is asked at once, and goes on */
+
+static const struct gate *gate_numbered(int number)
+{
+    for (size_t i = 0; i < sizeof(gates) / sizeof(*gates); i++)
+        if (gates[i].number == number)
+            return &gates[i];
+    return &gates[0];
+}
+
+/* All that was asked, once more of a fresh cell: a verdict counts when it gives the same. */
+static int run_again(struct gate_run *g, struct agon_err *err)
+{
+    int number = 0;
+    json_t *traces = NULL;
+    int r = agon_tape_again(&g->tape, g->in->rt, &number, &traces, err);
+    agon_tape_deinit(&g->tape);
+    if (r != AGON_TAPE_DIFFERS)
+        return r;
+    json_object_set_new(g->report->evidence, "disagreement", traces);
+    agon_buf_reset(&g->report->reason); /* of a refusal that does not count */
+    g->gate = gate_numbered(number);
+    return gate_refuse(g, "a second, fresh process judges the same otherwise; solution, tools and "
+                          "checks must depend on nothing but the world and the answer");
+}
+
+int gate_trial(struct gate_run *g, struct agon_trial_input *input, struct agon_trial *ret,
+               struct agon_buf *reason, struct agon_err *err)
+{
+    int r = g->tape.bytes > TAPE_BYTES_MAX ? run_again(g, err) : 0;
+    if (r == AGON_REJECTED)
+        agon_buf_adds(reason, "a second, fresh process judges otherwise");
+    if (r)
+        return r;
+    input->tape = &g->tape;
+    input->gate = g->gate->number;
+    return agon_trial(g->in->rt, input, ret, reason, err);
+}
+
 /* ---- the run ---- */
 
 int gate_prepare(struct gate_run *g, struct agon_err *err)
@@ -363,6 +405,20 @@ static void run_deinit(struct gate_run *g)
     json_decref(g->probes);
     json_decref(g->worlds);
     free(g->guesses.example);
+    free(g->guesses.false_example);
+    gate_writes_found_deinit(&g->writes_found);
+    agon_tape_deinit(&g->tape);
+}
+
+/* What came of a gate, where the code in it may have ended its process. */
+static int run_ended(struct gate_run *g, int r, struct agon_err *err)
+{
+    if (r == AGON_ESYS && agon_runtime_gave_up(g->in->rt)) {
+        g->lost = true;
+        return gate_refuse(g, "the process that runs it ended, in three fresh ones: %s",
+                           err ? err->text : "no reason given");
+    }
+    return r < 0 ? agon_err_in(err, r, "gate %d (%s)", g->gate->number, g->gate->name) : r;
 }
 
 /* Write what was proved into the task. */
@@ -415,12 +471,11 @@ int agon_gates(struct agon_gate_input *in, struct agon_gate_report *ret, struct 
         if (!(gates[i].worlds & GATE_WORLD_DB) || !(gates[i].checks & GATE_CHECK_CODE))
             continue;
         g.gate = &gates[i];
-        r = gates[i].run(&g, err);
-        if (r == AGON_ESYS && agon_runtime_gave_up(in->rt))
-            r = gate_refuse(&g, "the process that runs it ended, in three fresh ones: %s",
-                            err ? err->text : "no reason given");
-        else if (r < 0)
-            r = agon_err_in(err, r, "gate %d (%s)", gates[i].number, gates[i].name);
+        r = run_ended(&g, gates[i].run(&g, err), err);
+    }
+    if (r >= 0 && !g.lost) {
+        int again = run_ended(&g, run_again(&g, err), err);
+        r = again ? again : r;
     }
     return r ? r : run_accept(&g, err);
 }

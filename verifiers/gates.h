@@ -9,6 +9,17 @@
 #include "envs/runtime.h"
 #include "verifiers/verdict.h"
 
+/* An answer that was judged on the way; borrowed for the call. */
+struct agon_gate_judged {
+    const char *what;       /* how it was made: "price replaced" */
+    struct agon_str answer; /* JSON text, or what was submitted as such */
+    const json_t *writes;   /* NULL: none */
+    const struct agon_brief *brief;
+    bool differs; /* of one that passes: from the golden answer, or its writes from what they leave
+                   */
+};
+typedef void (*agon_gate_observer)(void *user, int gate, const struct agon_gate_judged *judged);
+
 struct agon_gate_input {
     struct agon_runtime *rt;
     struct agon_task *task;         /* draft; golden and negatives are filled in on success */
@@ -17,16 +28,22 @@ struct agon_gate_input {
     int n_others;
     const json_t *wrong; /* the author's wrong answers: [{"answer","writes"?}], or NULL */
     struct agon_rng rng;
+    agon_gate_observer observe; /* sees every answer that is judged; NULL: nobody */
+    void *observer;
 };
 struct agon_gate_report {
     int gate;               /* 0: passed all; else the first gate that refused, 1 to 10 */
     struct agon_buf reason; /* the sentence for the author */
     /*
      * What was found, as far as the gates got: "checks" (that bite), "mutants" (how many were
-     * judged), "survivors" (mutants that passed: [{"answer","mutation"}], 20 at most) and
-     * "n_survivors", "worlds" and "draws" (perturbed worlds that counted, and tried), "guesses",
-     * "guesses_passed", "guess_rate", "calls" and "necessary_calls" (distinct calls of the
-     * solution).
+     * judged), "survivors" (mutants that passed and differ: [{"answer","mutation","checks"}], 20
+     * at most, each check with its "name" and what it took, "fuel" and "ops") and "n_survivors"
+     * (under answers="many" they count as unproven), "dropped_writes", "foreign_calls" and
+     * "foreign_writes" (calls that were tried beside the golden writes, and those of them that
+     * changed something), "worlds" and "draws" (perturbed worlds that counted, and tried),
+     * "guesses", "guesses_passed", "guess_rate", "guesses_false" (passed and differ), "calls" and
+     * "necessary_calls" (distinct calls of the solution). Where a second cell judged otherwise,
+     * "disagreement" holds both traces (tape.h).
      */
     json_t *evidence;
 };

@@ -6,6 +6,7 @@
  */
 #include "verifiers/gates.h"
 #include "verifiers/mutants.h"
+#include "verifiers/tape.h"
 #include "verifiers/trial.h"
 
 enum { GATE_ANSWER_BYTES_MAX = 1 << 20, GATE_EXAMPLE_BYTES_MAX = 240 };
@@ -27,6 +28,16 @@ struct gate_guesses {
     bool made;
     int n, n_passed;
     char *example; /* a guess that passed, owned, or NULL */
+    int n_false;   /* that passed and differ from the golden answer or its writes */
+    char *false_example;
+};
+
+/* What gate 5's pool showed of the writes, for gate 6. Owned; NULL: nothing. */
+struct gate_writes_found {
+    json_t *dropped;  /* the writes without one of the golden ones, that pass */
+    json_t *doubled;  /* with one made twice, that pass and leave something else */
+    json_t *replaced; /* with an argument replaced, that pass and leave something else */
+    int n_dropped, n_replaced;
 };
 
 struct gate_run {
@@ -37,6 +48,7 @@ struct gate_run {
     struct agon_trial golden;    /* the solution's run in the world as it is */
     struct agon_buf golden_text; /* its answer, in the canonical writing */
     bool ready;                  /* columns and templates are set */
+    bool lost;                   /* the proposal's code ended three cells: nothing is asked again */
     struct agon_columns columns;
     struct agon_template answer, writes;
     uint64_t bitten; /* bit i: some answer fails check i alone */
@@ -45,6 +57,8 @@ struct gate_run {
     json_t *worlds;  /* gate 8's worlds that counted: for each the probes' results */
     uint64_t perturb_seed;
     struct gate_guesses guesses;
+    struct gate_writes_found writes_found;
+    struct agon_tape tape; /* what the cells were asked, for a second one */
 };
 
 /* Refuse with "gate N (name): " and the sentence. Always AGON_REJECTED. */
@@ -61,13 +75,9 @@ int gate_prepare(struct gate_run *g, struct agon_err *err);
  * Every one also counts for gate 5 (gate_bite). Non-zero from done ends the batch.
  */
 struct gate_batch;
-struct gate_judged {
-    const char *what;       /* how it was made */
-    struct agon_str answer; /* JSON text */
-    const json_t *writes;
-    const struct agon_brief *brief;
-};
-typedef int (*gate_done_fn)(void *user, const struct gate_judged *judged, struct agon_err *err);
+typedef int (*gate_done_fn)(void *user, const struct agon_gate_judged *judged,
+                            struct agon_err *err);
+/* done may be NULL. */
 int gate_batch_new(struct gate_batch **ret, struct gate_run *g, gate_done_fn done, void *user,
                    struct agon_err *err);
 void gate_batch_free(struct gate_batch *b);
@@ -76,16 +86,28 @@ AGON_DEFINE_FREEP(struct gate_batch, gate_batch_free)
 int gate_batch_add(void *batch, const char *what, struct agon_str answer, const json_t *writes,
                    struct agon_err *err);
 int gate_batch_flush(struct gate_batch *b, struct agon_err *err);
+/* agon_trial() whose request a second cell will be asked, too. */
+int gate_trial(struct gate_run *g, struct agon_trial_input *input, struct agon_trial *ret,
+               struct agon_buf *reason, struct agon_err *err);
+/* A bit for each check. */
+uint64_t gate_all_checks(const struct gate_run *g);
 
 int gate_loads(struct gate_run *g, struct agon_err *err);       /* 1 */
 int gate_golden(struct gate_run *g, struct agon_err *err);      /* 2 */
 int gate_rejects(struct gate_run *g, struct agon_err *err);     /* 3 */
+int gate_mutants(struct gate_run *g, struct agon_err *err);     /* 4 */
 int gate_bites(struct gate_run *g, struct agon_err *err);       /* 5 */
+int gate_writes(struct gate_run *g, struct agon_err *err);      /* 6 */
 int gate_text(struct gate_run *g, struct agon_err *err);        /* 7 */
 int gate_metamorphic(struct gate_run *g, struct agon_err *err); /* 8 */
 int gate_guess(struct gate_run *g, struct agon_err *err);       /* 9 */
 int gate_ladder(struct gate_run *g, struct agon_err *err);      /* 10 */
 
+/* Judge the author's wrong answers; one that passes is refused, or left for gate 5 to refuse. */
+int gate_wrong(struct gate_run *g, bool refuse, struct agon_err *err);
+/* A gate_done_fn for mutants of the writes; user is the run. */
+int gate_writes_found(void *user, const struct agon_gate_judged *judged, struct agon_err *err);
+void gate_writes_found_deinit(struct gate_writes_found *f);
 /* Make gate 9's draws unless they are made. */
 int gate_guesses_make(struct gate_run *g, struct agon_err *err);
 /* The distinct calls of a run, as probes (new reference; NULL when out of memory). */

@@ -83,6 +83,13 @@ int agon_columns_read(struct agon_columns *ret, struct agon_runtime *rt, const j
 
 /* ---- domains ---- */
 
+json_t *agon_real_rounded(double value, int decimals)
+{
+    char digits[400]; /* the largest double has 309 before its point */
+    snprintf(digits, sizeof(digits), "%.*f", decimals, value);
+    return json_real(strtod(digits, NULL));
+}
+
 uint32_t agon_leaf_count(const struct agon_leaf *leaf)
 {
     return leaf->kind == AGON_DOMAIN_RANGE ? leaf->n_steps + 1
@@ -95,10 +102,7 @@ json_t *agon_leaf_value(const struct agon_leaf *leaf, uint32_t i)
         return json_incref(json_array_get(leaf->values, i));
     if (json_is_integer(leaf->value))
         return json_integer(i);
-    /* Rounded as it would be written: 0.1 + 0.2 is no guess that anyone makes. */
-    char digits[64];
-    snprintf(digits, sizeof(digits), "%.*f", leaf->decimals, i * leaf->step);
-    return json_real(strtod(digits, NULL));
+    return agon_real_rounded(i * leaf->step, leaf->decimals);
 }
 
 /* The schema of a member or element, or NULL where it says nothing. */
@@ -130,8 +134,7 @@ static bool column_holds(const json_t *column, const json_t *value)
     return false;
 }
 
-/* Decimals of a real as it is written (2.5: 1), at most 6. */
-static int real_decimals(double value)
+int agon_real_decimals(double value)
 {
     for (int n = 0; n < 6; n++) {
         double scaled = value * pow(10, n);
@@ -152,7 +155,7 @@ static void leaf_range(struct agon_leaf *leaf, int64_t n_rows)
     if (json_is_integer(leaf->value)) {
         most = fmax(most, (double)n_rows);
     } else {
-        leaf->decimals = real_decimals(json_real_value(leaf->value));
+        leaf->decimals = agon_real_decimals(json_real_value(leaf->value));
         leaf->step = pow(10, -leaf->decimals);
     }
     leaf->n_steps = (uint32_t)fmin(round(most / leaf->step), STEPS_MAX);

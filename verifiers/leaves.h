@@ -44,6 +44,10 @@ void agon_template_deinit(struct agon_template *t);
 /* schema may be NULL (writes' arguments have none of their own). */
 int agon_template_init(struct agon_template *ret, const json_t *value, const json_t *schema,
                        const struct agon_columns *columns, struct agon_err *err) AGON_MUST_USE;
+/* Decimals of a real as it is written (2.5: 1), at most 6. */
+int agon_real_decimals(double value);
+/* Rounded as it would be written: 0.1 + 0.2 is no number that anyone submits. New reference. */
+json_t *agon_real_rounded(double value, int decimals);
 /* How many different fillings there are, at most `most`. */
 double agon_template_count(const struct agon_template *t, double most);
 /* Value i of a leaf's domain as a new reference, 0 <= i < agon_leaf_count(). */

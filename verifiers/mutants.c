@@ -2,10 +2,47 @@
 
 #include "base/json.h"
 
+#include <ctype.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { ANSWER_BYTES_MAX = 1 << 20, WHAT_BYTES_MAX = 320 };
+
+/* ---- the same or not ---- */
+
+static bool numbers_same(const json_t *a, const json_t *b, const json_t *schema)
+{
+    double x = json_number_value(a), y = json_number_value(b),
+           tolerance = json_number_value(json_object_get(schema, "tolerance"));
+    if (json_is_integer(a) && json_is_integer(b) && !(tolerance > 0))
+        return json_integer_value(a) == json_integer_value(b);
+    return fabs(x - y) <= fmax(tolerance, 1e-9 * fmax(fabs(x), fabs(y)));
+}
+
+bool agon_answers_same(const json_t *a, const json_t *b, const json_t *schema)
+{
+    const char *key;
+    json_t *value;
+    bool same = true;
+    if (json_is_number(a) && json_is_number(b))
+        return numbers_same(a, b, schema);
+    if (json_is_array(a) && json_is_array(b)) {
+        size_t n = json_array_size(a);
+        same = n == json_array_size(b);
+        for (size_t i = 0; same && i < n; i++)
+            same = agon_answers_same(json_array_get(a, i), json_array_get(b, i),
+                                     json_object_get(schema, "items"));
+        return same;
+    }
+    if (!json_is_object(a) || !json_is_object(b))
+        return json_equal(a, b);
+    const json_t *properties = json_object_get(schema, "properties");
+    json_object_foreach((json_t *)(uintptr_t)a, key, value) same =
+        same && json_object_get(b, key) &&
+        agon_answers_same(value, json_object_get(b, key), json_object_get(properties, key));
+    return same && json_object_size(a) == json_object_size(b);
+}
 
 /* ---- mutants of an answer ---- */
 
@@ -164,6 +201,64 @@ static int mutants_two_leaves(struct making *m, int n, struct agon_rng *rng, str
     return r;
 }
 
+/* ---- near misses ---- */
+
+/* The text with the case of each ASCII letter turned over, or NULL where it has none. */
+static json_t *text_other_case(const char *text)
+{
+    json_t *value = NULL;
+    char *copy = strdup(text);
+    bool any = false;
+    for (char *p = copy; p && *p; p++)
+        if (isalpha((unsigned char)*p)) {
+            *p ^= 0x20;
+            any = true;
+        }
+    if (any)
+        value = json_string(copy);
+    free(copy);
+    return value;
+}
+
+static int near_text(struct making *m, int i, struct agon_err *err)
+{
+    const char *text = json_string_value(m->t->leaves[i].value);
+    json_t *other = text_other_case(text);
+    int r = other ? mutant_leaf(m, i, other, err) : 0;
+    if (!r)
+        r = mutant_leaf(m, i, json_sprintf("%s ", text), err);
+    return r ? r : mutant_leaf(m, i, json_string(""), err);
+}
+
+/* One more and one less, unless mutants_number() made them, and one in the last place written. */
+static int near_number(struct making *m, int i, struct agon_err *err)
+{
+    const struct agon_leaf *leaf = &m->t->leaves[i];
+    json_int_t n = json_integer_value(leaf->value);
+    double x = json_real_value(leaf->value), last = pow(10, -agon_real_decimals(x));
+    bool whole = json_is_integer(leaf->value);
+    int r = 0;
+    for (int sign = 1; sign >= -1 && !r; sign -= 2) {
+        if (!leaf->computed)
+            r = mutant_leaf(m, i, whole ? json_integer(n + sign) : json_real(x + sign), err);
+        if (!r && !whole)
+            r = mutant_leaf(m, i, agon_real_rounded(x + sign * last, agon_real_decimals(x)), err);
+    }
+    return r;
+}
+
+static int mutants_near(struct making *m, struct agon_err *err)
+{
+    int r = 0;
+    for (int i = 0; i < m->t->n_leaves && !r; i++) {
+        if (json_is_string(m->t->leaves[i].value))
+            r = near_text(m, i, err);
+        else if (json_is_number(m->t->leaves[i].value))
+            r = near_number(m, i, err);
+    }
+    return r;
+}
+
 int agon_mutants_answer(const json_t *answer, const struct agon_template *t, const json_t *writes,
                         const struct agon_mutant_options *options, struct agon_rng *rng,
                         agon_mutant_fn fn, void *user, struct agon_err *err)
@@ -184,6 +279,8 @@ int agon_mutants_answer(const json_t *answer, const struct agon_template *t, con
         r = mutants_lists(&m, copy, copy, err);
     if (!r)
         r = mutants_two_leaves(&m, options->two_leaf, rng, err);
+    if (!r)
+        r = mutants_near(&m, err);
     agon_buf_deinit(&m.golden);
     agon_buf_deinit(&m.text);
     return r;

@@ -9,6 +9,10 @@
 /* Where mutants go: answer is JSON text, writes borrowed for the call. Non-zero ends the making. */
 typedef int (*agon_mutant_fn)(void *user, const char *what, struct agon_str answer,
                               const json_t *writes, struct agon_err *err);
+/* Do two answers say the same? Numbers by value, within the tolerance that the schema states for
+ * them (or a billionth); the order of an object's keys does not matter. */
+bool agon_answers_same(const json_t *a, const json_t *b, const json_t *schema);
+
 struct agon_mutant_options {
     int one_leaf_max; /* mutants of a single leaf; values are thinned out evenly beyond */
     int two_leaf;     /* draws with two leaves changed */
@@ -16,8 +20,10 @@ struct agon_mutant_options {
 /*
  * Gate 4's mutants of an answer: each leaf replaced by other values of its domain (computed
  * numbers: one more, one less, doubled, negated), elements of lists dropped, doubled and
- * swapped with the next, then pairs of leaves drawn anew. Each differs from the golden
- * answer; all come with the golden writes.
+ * swapped with the next, then pairs of leaves drawn anew, then near misses of each leaf (texts
+ * in other case, with a blank behind, empty; numbers one more, one less, one in the last place
+ * that is written). Each is written otherwise than the golden answer; all come with the golden
+ * writes.
  */
 int agon_mutants_answer(const json_t *answer, const struct agon_template *t, const json_t *writes,
                         const struct agon_mutant_options *options, struct agon_rng *rng,

@@ -22,7 +22,7 @@ struct trial {
     struct agon_buf *out;
     json_t *schema;                 /* owned or NULL */
     struct agon_verifier *verifier; /* borrowed from the cell, or NULL */
-    bool full;
+    bool full, small_cache;
     int failed_max; /* of the items */
     int64_t fuel;   /* spent by checks */
 };
@@ -57,6 +57,7 @@ void verifier_add_brief(struct agon_buf *out, const struct agon_judgement *j)
                     (j->replay ? TRIAL_REPLAY : 0) | (j->unclaimed ? TRIAL_UNCLAIMED : 0);
     agon_wire_add_int(out, flags);
     agon_wire_add_int(out, (int64_t)j->failed);
+    agon_wire_add_int(out, (int64_t)j->changes);
     agon_session_add_usage(&j->usage, out);
 }
 
@@ -70,6 +71,8 @@ static void add_verdict(struct trial *t, const struct agon_judgement *j, bool fu
         bool failed = j->failed >> i & 1, raised = j->raised >> i & 1;
         agon_wire_add_int(t->out, raised ? 2 : failed);
         agon_wire_add_text(t->out, j->reasons[i]);
+        agon_wire_add_int(t->out, j->costs[i].fuel);
+        agon_wire_add_int(t->out, j->costs[i].ops);
     }
 }
 
@@ -245,6 +248,10 @@ static int trial_run(struct trial *t, struct agon_err *err)
         r = trial_perturb(t, err);
     if (!r)
         r = agon_world_set_reverse(t->cell->world, agon_wire_int(&t->in) != 0, err);
+    int64_t cache_kib = agon_wire_int(&t->in);
+    if (!r && cache_kib > 0)
+        r = agon_world_set_cache(t->cell->world, (int)cache_kib, err);
+    t->small_cache = cache_kib > 0;
     t->full = agon_wire_int(&t->in) != 0;
     struct agon_str schema = agon_wire_str(&t->in), verifier = agon_wire_str(&t->in);
     struct agon_str solution = agon_wire_str(&t->in);
@@ -277,6 +284,8 @@ static int trial_end(struct trial *t, struct agon_err *err)
     int r = agon_world_set_query_only(t->cell->world, false, err);
     if (!r)
         r = agon_world_set_reverse(t->cell->world, false, err);
+    if (!r && t->small_cache)
+        r = agon_world_set_cache(t->cell->world, 0, err);
     if (!r)
         r = agon_world_perturb(t->cell->world, 0, 0, NULL, 0, err);
     return r ? r : agon_session_reset(t->cell, err);

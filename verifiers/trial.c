@@ -3,6 +3,8 @@
 
 #include "base/json.h"
 #include "envs/runtime_wire.h"
+#include "verifiers/tape.h"
+#include "verifiers/trial_internal.h"
 #include "verifiers/trial_wire.h"
 
 #include <stdlib.h>
@@ -83,6 +85,7 @@ static int trial_request(struct agon_buf *b, const struct agon_trial_input *in, 
 {
     int r = add_perturb(b, in->perturb, err);
     agon_wire_add_int(b, in->reverse);
+    agon_wire_add_int(b, in->cache_kib);
     agon_wire_add_int(b, full);
     add_json(b, in->answer_schema);
     agon_wire_add_str(b, in->verifier);
@@ -124,13 +127,14 @@ static int read_checks(struct agon_wire *wire, struct agon_verdict *v, struct ag
 struct agon_brief agon_wire_brief(struct agon_wire *wire)
 {
     int64_t flags = agon_wire_int(wire);
-    uint64_t failed = (uint64_t)agon_wire_int(wire);
+    uint64_t failed = (uint64_t)agon_wire_int(wire), changes = (uint64_t)agon_wire_int(wire);
     return (struct agon_brief){
         .pass = flags & TRIAL_PASS,
         .schema = flags & TRIAL_SCHEMA,
         .replay = flags & TRIAL_REPLAY,
         .unclaimed = flags & TRIAL_UNCLAIMED,
         .failed = failed,
+        .changes = changes,
         .usage = agon_wire_usage(wire),
     };
 }
@@ -158,6 +162,7 @@ static int read_verdict(struct agon_wire *wire, struct agon_verdict *v, struct a
     struct agon_str why = agon_wire_str(wire);
     int r = 0;
     v->pass = brief.pass;
+    v->changes = brief.changes;
     if (brief.schema)
         r = copy_text(&v->schema, why, err);
     else if (brief.replay)
@@ -170,6 +175,8 @@ static int read_verdict(struct agon_wire *wire, struct agon_verdict *v, struct a
         v->checks[i].end = end == 0   ? AGON_CHECK_PASS
                            : end == 1 ? AGON_CHECK_FAIL
                                       : AGON_CHECK_ERROR;
+        v->checks[i].fuel = agon_wire_int(wire);
+        v->checks[i].ops = agon_wire_int(wire);
         if (reason.size)
             r = copy_text(&v->checks[i].reason, reason, err);
     }
@@ -233,18 +240,21 @@ static int read_briefs(struct agon_wire *wire, struct agon_trial *ret, struct ag
     return 0;
 }
 
-/* Send it; 0 with the wire past the status, or AGON_REJECTED. */
 static int trial_send(struct agon_runtime *rt, const struct agon_trial_input *input, bool full,
-                      struct agon_buf *reply, struct agon_wire *wire, struct agon_buf *reason,
-                      struct agon_err *err)
+                      struct agon_buf *reply, struct agon_err *err)
 {
     struct agon_buf request AGON_AUTO(agon_buf_deinit) = AGON_BUF(MESSAGE_BYTES_MAX);
     int r = trial_request(&request, input, full, err);
     if (!r)
         r = agon_runtime_request(rt, "verify.trial", agon_buf_str(&request), reply, err);
-    if (r)
-        return r;
-    *wire = agon_wire_of(agon_buf_str(reply));
+    if (!r && input->tape)
+        r = agon_tape_add(input->tape, input->gate, &request, reply, err);
+    return r;
+}
+
+/* 0 with the wire past the status, or AGON_REJECTED. */
+static int trial_status(struct agon_wire *wire, struct agon_buf *reason)
+{
     bool rejected = agon_wire_int(wire) != 0;
     struct agon_str why = agon_wire_str(wire);
     if (rejected)
@@ -252,8 +262,8 @@ static int trial_send(struct agon_runtime *rt, const struct agon_trial_input *in
     return rejected ? AGON_REJECTED : 0;
 }
 
-static int trial_read(struct agon_wire *wire, const struct agon_trial_input *input,
-                      struct agon_trial *ret, struct agon_err *err)
+static int trial_read(struct agon_wire *wire, bool verified, struct agon_trial *ret,
+                      struct agon_err *err)
 {
     struct agon_verdict checks AGON_AUTO(agon_verdict_deinit) = {0};
     int r = read_checks(wire, &checks, err);
@@ -262,27 +272,32 @@ static int trial_read(struct agon_wire *wire, const struct agon_trial_input *inp
         r = read_run(wire, ret, &checks, err);
     if (!r)
         r = read_probes(wire, ret, err);
-    if (!r && input->verifier.size)
+    if (!r && verified)
         r = read_briefs(wire, ret, err);
     else if (!r)
         (void)agon_wire_int(wire);
     return r ? r : agon_wire_end(wire, "verify.trial", err);
 }
 
+int trial_decode(struct agon_str reply, bool verified, struct agon_trial *ret,
+                 struct agon_buf *reason, struct agon_err *err)
+{
+    struct agon_trial t AGON_AUTO(agon_trial_deinit) = {0};
+    struct agon_wire wire = agon_wire_of(reply);
+    int r = trial_status(&wire, reason);
+    if (r || (r = trial_read(&wire, verified, &t, err)))
+        return r;
+    *ret = t;
+    t = (struct agon_trial){0};
+    return 0;
+}
+
 int agon_trial(struct agon_runtime *rt, const struct agon_trial_input *input,
                struct agon_trial *ret, struct agon_buf *reason, struct agon_err *err)
 {
     struct agon_buf reply AGON_AUTO(agon_buf_deinit) = AGON_BUF(MESSAGE_BYTES_MAX);
-    struct agon_trial t AGON_AUTO(agon_trial_deinit) = {0};
-    struct agon_wire wire;
-    int r = trial_send(rt, input, false, &reply, &wire, reason, err);
-    if (!r)
-        r = trial_read(&wire, input, &t, err);
-    if (!r) {
-        *ret = t;
-        t = (struct agon_trial){0};
-    }
-    return r;
+    int r = trial_send(rt, input, false, &reply, err);
+    return r ? r : trial_decode(agon_buf_str(&reply), input->verifier.size > 0, ret, reason, err);
 }
 
 /* ---- verdicts ---- */
@@ -308,8 +323,10 @@ static int verdict_run(struct agon_runtime *rt, const struct agon_trial_input *i
 {
     struct agon_buf reply AGON_AUTO(agon_buf_deinit) = AGON_BUF(MESSAGE_BYTES_MAX);
     struct agon_verdict v AGON_AUTO(agon_verdict_deinit) = {0};
-    struct agon_wire wire;
-    int r = trial_send(rt, input, true, &reply, &wire, reason, err);
+    int r = trial_send(rt, input, true, &reply, err);
+    struct agon_wire wire = agon_wire_of(agon_buf_str(&reply));
+    if (!r)
+        r = trial_status(&wire, reason);
     if (!r)
         r = verdict_read(&wire, input->n_items, &v, err);
     if (!r) {

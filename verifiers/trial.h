@@ -35,12 +35,14 @@ struct agon_brief {
     bool replay;    /* a writing call did not succeed; then failed is 0 */
     bool unclaimed; /* a change that no check claimed */
     uint64_t failed;
+    uint64_t changes;        /* digest of the net changes, 0: none; equal for equal ones */
     struct agon_usage usage; /* of the checks; all 0 where they did not run */
 };
 
 struct agon_trial_input {
     const struct agon_perturb *perturb; /* NULL: the world as it is */
     bool reverse;                       /* PRAGMA reverse_unordered_selects */
+    int cache_kib;                      /* PRAGMA cache_size; 0: as usual */
     const json_t *answer_schema;        /* NULL: any */
     struct agon_str verifier;           /* size 0: none; then no verdicts */
     struct agon_str solution;           /* size 0: none */
@@ -54,6 +56,8 @@ struct agon_trial_input {
     /* Judge an item no further once so many checks failed; its brief says pass = false and the
      * checks that failed so far, and unclaimed then means nothing. 0: all checks run. */
     int failed_max;
+    struct agon_tape *tape; /* where request and reply are kept (tape.h); NULL: nowhere */
+    int gate;               /* on whose behalf, for the tape */
 };
 
 struct agon_trial {

@@ -12,15 +12,17 @@ enum agon_check_end { AGON_CHECK_PASS, AGON_CHECK_FAIL, AGON_CHECK_ERROR };
 struct agon_check_result {
     char *name, *text;
     enum agon_check_end end;
-    char *reason; /* Lua error, limit, or NULL */
+    char *reason;      /* Lua error, limit, or NULL */
+    int64_t fuel, ops; /* that it took; no ops: it never asked the world */
 };
 struct agon_verdict {
     bool pass;
     struct agon_check_result *checks;
     int n_checks;
-    char *unclaimed; /* first change that no check claimed, in words, or NULL */
-    char *schema;    /* why the answer does not fit its schema, or NULL (then checks is empty) */
-    char *replay;    /* why a writing call did not succeed again, or NULL (then checks is empty) */
+    uint64_t changes; /* digest of the net changes, 0: none; equal for equal ones */
+    char *unclaimed;  /* first change that no check claimed, in words, or NULL */
+    char *schema;     /* why the answer does not fit its schema, or NULL (then checks is empty) */
+    char *replay;     /* why a writing call did not succeed again, or NULL (then checks is empty) */
 };
 void agon_verdict_deinit(struct agon_verdict *v);
 

@@ -198,11 +198,14 @@ static int judge_checks(struct judging *j, bool want_reasons, int failed_max,
     char reason[REASON_MAX];
     int n_failed = 0;
     for (int i = 0; i < j->v->n_checks && (!failed_max || n_failed < failed_max); i++) {
+        int64_t fuel = ret->usage.fuel, ops = agon_world_run_ops(j->v->host.world);
         j->check = i;
         j->pass = false;
         int r = judge_enter(j, reason, &ret->usage, err);
         if (r < 0)
             return r;
+        ret->costs[i] = (struct agon_check_cost){ret->usage.fuel - fuel,
+                                                 agon_world_run_ops(j->v->host.world) - ops};
         if (r == 0 && j->pass)
             continue;
         n_failed++;
@@ -230,6 +233,7 @@ int agon_verifier_run(struct agon_verifier *v, const json_t *schema, struct agon
     }
     agon_changes_deinit(&v->changes);
     r = agon_changes_of(&v->changes, v->host.world, err);
+    ret->changes = verifier_changes_digest(v);
     if (!r)
         r = judge_checks(&j, want_reasons, failed_max, ret, err);
     for (int i = 0; !r && i < v->changes.n && !ret->unclaimed; i++) {

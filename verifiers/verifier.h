@@ -31,11 +31,17 @@ int agon_verifier_count(const struct agon_verifier *v);
 const char *agon_verifier_name(const struct agon_verifier *v, int i);
 const char *agon_verifier_text(const struct agon_verifier *v, int i);
 
+/* What a check took: fuel of its Lua, operations of its SQL (0: it never asked the world). */
+struct agon_check_cost {
+    int64_t fuel, ops;
+};
 struct agon_judgement {
     bool pass, schema, replay, unclaimed;
-    uint64_t failed;                /* bit i: check i did not pass */
-    uint64_t raised;                /* of these: it raised or hit a limit */
-    struct agon_usage usage;        /* of all checks */
+    uint64_t failed;         /* bit i: check i did not pass */
+    uint64_t raised;         /* of these: it raised or hit a limit */
+    struct agon_usage usage; /* of all checks */
+    uint64_t changes;        /* digest of the net changes, in whatever order; 0: none */
+    struct agon_check_cost costs[AGON_CHECKS_MAX]; /* of each check that ran */
     char why[256];                  /* schema, replay, or the first unclaimed change */
     char *reasons[AGON_CHECKS_MAX]; /* owned; of checks that raised, where reasons are wanted */
 };

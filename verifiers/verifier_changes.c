@@ -10,6 +10,54 @@
 #include <lua.h>
 #include <sqlite3.h>
 
+/* ---- their digest ---- */
+
+/* FNV-1a, 64 bits (Fowler, Noll, Vo). */
+static uint64_t hash_bytes(uint64_t h, const void *data, size_t size)
+{
+    const unsigned char *bytes = data;
+    for (size_t i = 0; i < size; i++)
+        h = (h ^ bytes[i]) * UINT64_C(0x100000001b3);
+    return h;
+}
+
+static uint64_t hash_value(uint64_t h, sqlite3_value *value)
+{
+    int type = sqlite3_value_type(value);
+    double real = type == SQLITE_FLOAT ? sqlite3_value_double(value) : 0;
+    int64_t number = type == SQLITE_INTEGER ? sqlite3_value_int64(value) : 0;
+    h = hash_bytes(h, &type, sizeof(type));
+    if (type == SQLITE_INTEGER)
+        return hash_bytes(h, &number, sizeof(number));
+    if (type == SQLITE_FLOAT)
+        return hash_bytes(h, &real, sizeof(real));
+    const void *data = type == SQLITE_NULL ? NULL : sqlite3_value_blob(value);
+    int size = data ? sqlite3_value_bytes(value) : 0;
+    return hash_bytes(hash_bytes(h, &size, sizeof(size)), data, (size_t)size);
+}
+
+static uint64_t hash_row(uint64_t h, const struct agon_table *t, sqlite3_value **row)
+{
+    h = hash_bytes(h, row ? "+" : "-", 1);
+    for (int i = 0; row && i < t->n_columns; i++)
+        h = hash_value(h, row[i]);
+    return h;
+}
+
+uint64_t verifier_changes_digest(const struct agon_verifier *v)
+{
+    uint64_t sum = 0; /* of the rows' digests: their order does not matter */
+    for (int i = 0; i < v->changes.n; i++) {
+        const struct agon_change *c = &v->changes.items[i];
+        const struct agon_table *t = agon_world_table(v->host.world, c->table);
+        uint64_t h = hash_bytes(UINT64_C(0xcbf29ce484222325), &c->table, sizeof(c->table));
+        sum += hash_row(hash_row(h, t, c->before), t, c->after);
+    }
+    return sum;
+}
+
+/* ---- in Lua ---- */
+
 static struct agon_verifier *verifier_of(lua_State *L)
 {
     return ((struct agon_host *)agon_script_user(L))->owner;

@@ -22,12 +22,15 @@ struct agon_verifier {
 
 struct agon_env_cell;
 
-/* The cell's verifier, loaded from this text unless it is the one at hand; *ret is borrowed from the
- * cell. As agon_verifier_load(). (ops.c) */
+/* The cell's verifier, loaded from this text unless it is the one at hand; *ret is borrowed from
+ * the cell. As agon_verifier_load(). (ops.c) */
 int verifier_at_hand(struct agon_env_cell *cell, struct agon_str text, struct agon_verifier **ret,
                      struct agon_err *err);
 /* Append a brief (trial_wire.h). (ops.c) */
 void verifier_add_brief(struct agon_buf *out, const struct agon_judgement *j);
 
+/* A number that stands for the net changes: equal for equal ones, in whatever order they were made;
+ * 0 without any. */
+uint64_t verifier_changes_digest(const struct agon_verifier *v);
 /* Push the table `changes`. */
 void verifier_push_changes(struct lua_State *L);

@@ -150,7 +150,45 @@ TEST(a_leaf_is_replaced_by_the_other_values_of_its_column)
 {
     struct seen s;
     REQUIRE(mutants_of("{\"k\": \"Mo\"}", "{\"x.y\": [\"Li\", \"Mo\", \"Nu\"]}", 100, 0, &s));
-    EXPECT(gives(s.text, "{\"k\": \"Li\"}|{\"k\": \"Nu\"}|"));
+    EXPECT(gives(s.text, "{\"k\": \"Li\"}|{\"k\": \"Nu\"}|"
+                         "{\"k\": \"mO\"}|{\"k\": \"Mo \"}|{\"k\": \"\"}|"));
+}
+
+TEST(a_number_of_a_column_is_also_missed_by_one)
+{
+    struct seen s;
+    REQUIRE(mutants_of("[7]", "{\"x.y\": [3, 7]}", 100, 0, &s));
+    EXPECT_HAS(s.text, "[3]|");
+    EXPECT_HAS(s.text, "[8]|[6]|");
+}
+
+TEST(a_real_number_is_also_missed_in_its_last_place)
+{
+    struct seen s;
+    REQUIRE(mutants_of("2.35", "{}", 100, 0, &s));
+    EXPECT(gives(s.text, "3.35|1.35|4.7|-2.35|2.36|2.34|"));
+}
+
+static bool same(const char *a, const char *b, const char *schema)
+{
+    json_auto_t *x = parse(a), *y = parse(b), *s = parse(schema);
+    return agon_answers_same(x, y, s);
+}
+
+TEST(answers_are_the_same_by_value_and_within_the_stated_tolerance)
+{
+    static const char schema[] =
+        "{\"type\": \"object\", \"properties\": {\"n\": {\"type\": "
+        "\"array\", \"items\": {\"type\": \"number\", \"tolerance\": 0.1}}}}";
+    EXPECT(same("{\"a\": 1, \"b\": [2]}", "{\"b\": [2.0], \"a\": 1}", "{}"));
+    EXPECT(!same("{\"a\": 1}", "{\"a\": 1, \"b\": 2}", "{}"));
+    EXPECT(!same("[1, 2]", "[2, 1]", "{}"));
+    EXPECT(!same("[1, 2]", "[1]", "{}"));
+    EXPECT(!same("\"Mo\"", "\"mo\"", "{}"));
+    EXPECT(!same("3", "\"3\"", "{}"));
+    EXPECT(same("{\"n\": [2.5]}", "{\"n\": [2.59]}", schema));
+    EXPECT(!same("{\"n\": [2.5]}", "{\"n\": [2.61]}", schema));
+    EXPECT(!same("9007199254740993", "9007199254740992", "{}")); /* not through a double */
 }
 
 TEST(a_computed_number_is_one_more_one_less_doubled_negated)

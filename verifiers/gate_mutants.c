@@ -1,0 +1,113 @@
+/*
+ * Gate 4: near misses of the golden answer. Under answers="one" each that differs must
+ * fail. Under "many" another answer may be right: what passes is listed with what
+ * each check did, and counts as unproven.
+ */
+#include "base/json.h"
+#include "verifiers/gates_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { SURVIVORS_MAX = 20, ONE_LEAF_MAX = 600, TWO_LEAF_DRAWS = 400 };
+
+struct pool {
+    int n_mutants, n_survivors;
+    json_t *survivors;
+    char *what, *answer; /* of the shortest survivor, owned */
+};
+
+static void pool_deinit(struct pool *p)
+{
+    json_decref(p->survivors);
+    free(p->what);
+    free(p->answer);
+}
+
+static int pool_example(struct pool *p, const struct agon_gate_judged *judged, struct agon_err *err)
+{
+    if (p->answer && strlen(p->answer) <= judged->answer.size)
+        return 0;
+    free(p->what);
+    free(p->answer);
+    p->what = strdup(judged->what);
+    p->answer = strndup(judged->answer.data, judged->answer.size);
+    return p->what && p->answer ? 0 : agon_fail(err, AGON_ENOMEM, "gates: out of memory");
+}
+
+static int pool_done(void *user, const struct agon_gate_judged *judged, struct agon_err *err)
+{
+    struct pool *p = user;
+    p->n_mutants++;
+    if (!judged->brief->pass || !judged->differs)
+        return 0;
+    int r = pool_example(p, judged, err);
+    if (r || p->n_survivors++ >= SURVIVORS_MAX)
+        return r;
+    json_t *answer = NULL;
+    r = agon_json_parse(&answer, judged->answer, err);
+    if (!r && json_array_append_new(p->survivors, json_pack("{s:o, s:s}", "answer", answer,
+                                                            "mutation", judged->what)))
+        r = agon_fail(err, AGON_ENOMEM, "gates: out of memory");
+    return r;
+}
+
+/* What each check took to let this survivor pass. */
+static int survivor_trace(struct gate_run *g, json_t *survivor, struct agon_err *err)
+{
+    struct agon_buf answer AGON_AUTO(agon_buf_deinit) = AGON_BUF(GATE_ANSWER_BYTES_MAX);
+    struct agon_buf reason AGON_AUTO(agon_buf_deinit) = AGON_BUF(1024);
+    struct agon_verdict v AGON_AUTO(agon_verdict_deinit) = {0};
+    agon_json_dump(&answer, json_object_get(survivor, "answer"));
+    int r = agon_verdict(g->in->rt, g->in->task, agon_buf_str(&answer), g->golden.run.writes, &v,
+                         &reason, err);
+    if (r == AGON_REJECTED)
+        return gate_refuse(g, "the second time the verifier does not load: %s",
+                           agon_buf_text(&reason));
+    json_t *checks = json_array();
+    for (int i = 0; i < v.n_checks; i++)
+        json_array_append_new(checks, json_pack("{s:s, s:I, s:I}", "name", v.checks[i].name, "fuel",
+                                                (json_int_t)v.checks[i].fuel, "ops",
+                                                (json_int_t)v.checks[i].ops));
+    if (json_object_set_new(survivor, "checks", checks))
+        return agon_fail(err, AGON_ENOMEM, "gates: out of memory");
+    return r;
+}
+
+/* Under answers="one": what passes beside the golden answer. */
+static int mutants_judge(struct gate_run *g, const struct pool *p)
+{
+    if (!p->n_survivors || g->in->task->answers == AGON_ANSWERS_MANY)
+        return 0;
+    struct agon_buf example AGON_AUTO(agon_buf_deinit) = AGON_BUF(1024);
+    gate_example(&example, agon_str(p->answer));
+    return gate_refuse(g,
+                       "the verifier accepts %s too (the answer with %s), but answers is \"one\"; "
+                       "let a check compare it with the world, or say answers \"many\"",
+                       agon_buf_text(&example), p->what);
+}
+
+int gate_mutants(struct gate_run *g, struct agon_err *err)
+{
+    const struct agon_solved *run = &g->golden.run;
+    struct pool pool AGON_AUTO(pool_deinit) = {.survivors = json_array()};
+    struct gate_batch *batch AGON_AUTO(gate_batch_freep) = NULL;
+    struct agon_rng rng = agon_rng_split(&g->in->rng, agon_str("mutants"));
+    struct agon_mutant_options options = {ONE_LEAF_MAX, TWO_LEAF_DRAWS};
+    int r = gate_prepare(g, err);
+    if (!r)
+        r = gate_wrong(g, false, err); /* first, so that they are the negatives that are kept */
+    if (!r)
+        r = gate_batch_new(&batch, g, pool_done, &pool, err);
+    if (!r)
+        r = agon_mutants_answer(run->answer, &g->answer, run->writes, &options, &rng,
+                                gate_batch_add, batch, err);
+    if (!r)
+        r = gate_batch_flush(batch, err);
+    for (size_t i = 0; i < json_array_size(pool.survivors) && !r; i++)
+        r = survivor_trace(g, json_array_get(pool.survivors, i), err);
+    json_object_set_new(g->report->evidence, "mutants", json_integer(pool.n_mutants));
+    json_object_set_new(g->report->evidence, "n_survivors", json_integer(pool.n_survivors));
+    json_object_set(g->report->evidence, "survivors", pool.survivors);
+    return r ? r : mutants_judge(g, &pool);
+}
