@@ -1,4 +1,5 @@
-/* JSON through jansson: see json.h. The text-level rewriter is json_rewrite.c. */
+/* Files and writing: see json.h. The reader is json_parse.c, the rewriter of texts json_rewrite.c.
+ */
 #include "base/json.h"
 
 #include "base/file.h"
@@ -9,52 +10,6 @@
 #include <stdlib.h>
 
 enum { REAL_TEXT_MAX = 40 };
-
-/* What jansson lets through: its own limit of depth is 2048, too deep for those who walk the
- * value on a small stack, and it reads over a NUL byte that follows a number. */
-static int json_check_text(struct agon_str s, struct agon_err *err)
-{
-    int depth = 0, line = 1;
-    size_t line_start = 0;
-    bool quoted = false;
-    for (size_t i = 0; i < s.size; i++) {
-        char c = s.data[i];
-        if (c == '\n') {
-            line++;
-            line_start = i + 1;
-        } else if (quoted && c == '\\') {
-            i++;
-        } else if (c == '"') {
-            quoted = !quoted;
-        } else if (c == '\0') {
-            return agon_fail(err, AGON_EINPUT, "line %d column %zu: a NUL byte", line,
-                             i - line_start + 1);
-        } else if (!quoted && (c == '[' || c == '{') && ++depth > AGON_JSON_DEPTH_MAX) {
-            return agon_fail(err, AGON_EINPUT, "line %d column %zu: nested over %d deep", line,
-                             i - line_start + 1, AGON_JSON_DEPTH_MAX);
-        } else if (!quoted && (c == ']' || c == '}')) {
-            depth--;
-        }
-    }
-    return 0;
-}
-
-int agon_json_parse(json_t **ret, struct agon_str text, struct agon_err *err)
-{
-    int r = json_check_text(text, err);
-    if (r)
-        return r;
-    json_error_t at;
-    json_t *value = json_loadb(text.size ? text.data : "", text.size,
-                               JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &at);
-    /* Not all of jansson's failed allocations set an error, but all others do. */
-    if (!value && (at.text[0] == '\0' || json_error_code(&at) == json_error_out_of_memory))
-        return agon_fail(err, AGON_ENOMEM, "JSON: out of memory");
-    if (!value)
-        return agon_fail(err, AGON_EINPUT, "line %d column %d: %s", at.line, at.column, at.text);
-    *ret = value;
-    return 0;
-}
 
 int agon_json_load_file(json_t **ret, const char *path, size_t size_max, struct agon_err *err)
 {

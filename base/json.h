@@ -1,9 +1,25 @@
 #pragma once
 /*
- * JSON of moderate size through jansson, with the rules that hold everywhere in
- * agon: UTF-8, duplicate keys refused, depth limited, no NaN or infinity, and
- * one canonical writing: what Python's json.dumps(v, ensure_ascii=False) gives
- * (separators ", " and ": ", shortest round-trip floats that keep ".0").
+ * JSON of moderate size, as jansson's values, and its one canonical writing: what
+ * Python's json.dumps(v, ensure_ascii=False) gives (separators ", " and ": ",
+ * shortest round-trip floats that keep ".0").
+ *
+ * The rule for what is JSON, wherever it enters agon (arguments, answers, environment
+ * files, replies, options, checkpoints; envs/codec.h reads it into Lua under the same):
+ *   text       RFC 8259 to the letter, in UTF-8: no byte order mark, comments, trailing
+ *              commas, leading zeros, NaN or Infinity; nothing after the value. Invalid
+ *              UTF-8, overlong forms and encoded surrogates are refused.
+ *   integers   a number without point and exponent; it must fit 64 bits (2^63 is refused,
+ *              never rounded). -0 is 0.
+ *   floats     all other numbers, also 1.0, 1e3 and -0.0; 1e999 is refused, 1e-999 is 0.0.
+ *              1.0 is no integer and 1 is no float: a schema's "integer" takes 1 alone,
+ *              "number" both; values compare as numbers where a check compares them.
+ *              NaN and infinity never come in and are written as null.
+ *   strings    no NUL, raw or as \u0000, so each is a C string; no half of a surrogate pair.
+ *   objects    a key stands once; a second one is refused, also when it is spelled otherwise.
+ *   limits     AGON_JSON_DEPTH_MAX deep, AGON_JSON_NUMBER_MAX digits (cells: 32 deep).
+ * What is refused is AGON_EINPUT with its place; a model's text is told to the model. The only
+ * reader that bends the rule is agon_json_rewrite(), for texts that are passed on as they are.
  */
 #include "base/buf.h"
 #include "base/err.h"
@@ -12,11 +28,11 @@
 
 #include <jansson.h>
 
-enum { AGON_JSON_DEPTH_MAX = 64 };
+enum { AGON_JSON_DEPTH_MAX = 64, AGON_JSON_NUMBER_MAX = 400 };
 
 /* Parse one value and nothing after it. *ret is a new reference. AGON_EINPUT
- * with "line 3 column 7: ..." where the text is no JSON. \u0000 is refused, so
- * every string is a C string; so are integers beyond 64 bits. */
+ * with "line 3 column 7: ..." where the text is no JSON under the rule above; the place
+ * counts bytes. AGON_ENOMEM when any allocation fails, never a partial value. */
 int agon_json_parse(json_t **ret, struct agon_str text, struct agon_err *err) AGON_MUST_USE;
 int agon_json_load_file(json_t **ret, const char *path, size_t size_max,
                         struct agon_err *err) AGON_MUST_USE;

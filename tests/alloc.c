@@ -8,7 +8,7 @@
 #include <stdlib.h>
 
 static long until; /* allocations until the one that fails; 0: none will */
-static bool failed = true;
+static bool failed = true, persistent;
 
 void *__real_malloc(size_t size);
 void *__real_calloc(size_t n, size_t size);
@@ -30,15 +30,27 @@ static bool fails_now(void)
     if (until == 0 || --until > 0)
         return false;
     failed = true;
+    until = persistent ? 1 : 0;
     return true;
+}
+
+static bool arrange(long n, bool from_there_on)
+{
+    bool go_on = n == 1 || failed;
+    failed = false;
+    persistent = from_there_on;
+    until = go_on ? n : 0;
+    return go_on;
 }
 
 bool alloc_fail_at(long n)
 {
-    bool go_on = n == 1 || failed;
-    failed = false;
-    until = go_on ? n : 0;
-    return go_on;
+    return arrange(n, false);
+}
+
+bool alloc_fail_from(long n)
+{
+    return arrange(n, true);
 }
 
 bool alloc_failed(void)

@@ -13,5 +13,7 @@
 /* Arrange that the nth allocation from now fails, once. False when the one arranged
  * before never came, which ends the loop: the work needs fewer than n allocations. */
 bool alloc_fail_at(long n);
+/* The same, but all after it fail too: memory does not come back. */
+bool alloc_fail_from(long n);
 /* Has it come? Ends the arrangement. */
 bool alloc_failed(void);

@@ -35,20 +35,51 @@ TEST(arenas)
     }
 }
 
+/* Long and short strings, escapes of each kind, keys with and without them, all kinds of numbers.
+ */
+static const char json_sample[] =
+    "{\"b\": [1, 2.5, \"x\", -0, 1e3], \"a\\u00e9\": {\"c\": null, \"d\": true, \"\": []},"
+    " \"text\": \"a string that is longer than what a reader holds at first, with \\\"quotes\\\","
+    " \\\\ and \\ud83d\\ude00 in its middle, and an end that a lost byte would hide\","
+    " \"a key that is longer than what a reader holds at first \\n\": [[[[{}]]]]}";
+
 TEST(json_parsing_and_writing)
 {
-    static const char text[] = "{\"b\": [1, 2.5, \"x\"], \"a\": {\"c\": null, \"d\": true}}";
     for (long n = 1; alloc_fail_at(n); n++) {
         json_auto_t *value = NULL;
         struct agon_buf b AGON_AUTO(agon_buf_deinit) = AGON_BUF(1000);
-        int r = agon_json_parse(&value, agon_str(text), NULL);
+        int r = agon_json_parse(&value, agon_str(json_sample), NULL);
         if (!r) {
             agon_json_dump_sorted(&b, value);
             r = agon_buf_check(&b, "dump", NULL);
         }
-        /* jansson's lexer calls a string for which it has no memory an invalid token. */
-        EXPECT(alloc_failed() ? r == AGON_ENOMEM || r == AGON_EINPUT : r == 0);
+        EXPECT(alloc_failed() ? r == AGON_ENOMEM : r == 0);
+        EXPECT(r == 0 || !value || b.failed);
     }
+}
+
+/* jansson's reader went on with the bytes it had memory for, and past their end. */
+TEST(json_without_memory_from_some_point_on)
+{
+    for (long n = 1; alloc_fail_from(n); n++) {
+        json_auto_t *value = NULL;
+        int r = agon_json_parse(&value, agon_str(json_sample), NULL);
+        EXPECT(alloc_failed() ? r == AGON_ENOMEM && !value : r == 0);
+    }
+}
+
+TEST(broken_json_under_failing_memory_leaks_nothing)
+{
+    static const char *const broken[] = {
+        "[{\"a\\n\": [1, \"\\u0041bc\", {\"x\": tru", "{\"\\u0061\": 1, \"a\": 2}",
+        "[\"a\", \"b\\n", "[[[1, 2, 3], \"\\ud800\"]]", "{\"a\": 99999999999999999999}"};
+    for (size_t i = 0; i < sizeof(broken) / sizeof(*broken); i++)
+        for (long n = 1; alloc_fail_at(n); n++) {
+            json_t *value = NULL;
+            int r = agon_json_parse(&value, agon_str(broken[i]), NULL);
+            EXPECT(r == AGON_EINPUT || (alloc_failed() && r == AGON_ENOMEM));
+            EXPECT(!value);
+        }
 }
 
 TEST(json_rewriting)

@@ -117,6 +117,76 @@ TEST(broken_text_is_refused_with_its_place)
     }
 }
 
+/* The rule of base/json.h, line by line: what is read, written again. */
+static const struct pair ruled[] = {
+    {"[-0, 0, 1, 1.0, -0.0]", "[0, 0, 1, 1.0, -0.0]"},
+    {"[9223372036854775807, -9223372036854775808]", "[9223372036854775807, -9223372036854775808]"},
+    {"[1e3, 1E-3, 1e-999, 9223372036854775808.0]", "[1000.0, 0.001, 0.0, 9.223372036854776e+18]"},
+    {"\"\\ud83d\\ude00\\u00e9\\/\\u001f\"", "\"\xF0\x9F\x98\x80\xC3\xA9/\\u001f\""},
+    {"{\"b\": 1, \"a\": {\"b\": 2}, \"\": 3}", "{\"b\": 1, \"a\": {\"b\": 2}, \"\": 3}"},
+    {"{\"k\\n\": {\"longer than the key\\t\": \"a\\tb\"}}",
+     "{\"k\\n\": {\"longer than the key\\t\": \"a\\tb\"}}"},
+    {" \t\r\n null ", "null"},
+};
+/* And what is not, with the words. */
+static const struct pair unruled[] = {
+    {"9223372036854775808", "line 1 column 1: an integer that does not fit 64 bits"},
+    {"[1,\n -9223372036854775809]", "line 2 column 2: an integer that does not fit 64 bits"},
+    {"[1e999]", "line 1 column 2: a number out of range"},
+    {"[NaN]", "line 1 column 2: a value was expected"},
+    {"-Infinity", "column 2: a value was expected"},
+    {"[01]", "a number with a leading zero"},
+    {"{\"a\": 1, \"\\u0061\": 2}", "line 1 column 10: duplicate key"},
+    {"\"\\ud800\"", "half of a surrogate pair"},
+    {"\"\\udc00\\ud800\"", "half of a surrogate pair"},
+    {"\"\\ud800\\u0041\"", "half of a surrogate pair"},
+    {"\"\xED\xA0\x80\"", "column 2: invalid UTF-8"},
+    {"\"\xC0\x80\"", "column 2: invalid UTF-8"},
+    {"\"a\xF0\x9F\"", "column 3: invalid UTF-8"},
+    {"\xEF\xBB\xBF{}", "line 1 column 1: a value was expected"},
+    {"\"\\u0000\"", "a NUL character"},
+    {"{\"\\u0000\": 1}", "a NUL character"},
+    {"[1,]", "a value was expected"},
+    {"{\"a\": 1,}", "a key in double quotes was expected"},
+    {"{} {}", "line 1 column 4: nothing was expected after the value"},
+};
+
+TEST(one_rule_for_numbers_strings_and_keys)
+{
+    for (size_t i = 0; i < N(ruled); i++) {
+        struct agon_buf b AGON_AUTO(agon_buf_deinit) = AGON_BUF(1 << 20);
+        json_auto_t *value = NULL;
+        struct agon_err err = {0};
+        if (!EXPECT(agon_json_parse(&value, agon_str(ruled[i].in), &err) == 0)) {
+            printf("# %s: %s\n", ruled[i].in, err.text);
+            continue;
+        }
+        agon_json_dump(&b, value);
+        EXPECT_TEXT(agon_buf_text(&b), ruled[i].out);
+    }
+    for (size_t i = 0; i < N(unruled); i++) {
+        json_t *value = NULL;
+        struct agon_err err = {0};
+        EXPECT(agon_json_parse(&value, agon_str(unruled[i].in), &err) == AGON_EINPUT && !value);
+        EXPECT_HAS(err.text, unruled[i].out);
+    }
+}
+
+TEST(a_number_has_at_most_400_digits)
+{
+    struct agon_buf b AGON_AUTO(agon_buf_deinit) = AGON_BUF(1000);
+    json_auto_t *value = NULL;
+    struct agon_err err = {0};
+    agon_buf_adds(&b, "0.");
+    for (int i = 0; i < AGON_JSON_NUMBER_MAX - 2; i++)
+        agon_buf_addc(&b, '1');
+    EXPECT(agon_json_parse(&value, agon_buf_str(&b), &err) == 0);
+    agon_buf_addc(&b, '1');
+    json_t *none = NULL;
+    EXPECT(agon_json_parse(&none, agon_buf_str(&b), &err) == AGON_EINPUT);
+    EXPECT_HAS(err.text, "over 400 digits");
+}
+
 TEST(a_nul_byte_ends_no_text)
 {
     json_t *value = NULL;
