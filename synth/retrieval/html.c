@@ -30,10 +30,11 @@ static bool is_one_of(const xmlNode *n, const char *const *names)
     return false;
 }
 
-/* Append text with runs of white space as one space, none at the start of a line. */
-static void add_collapsed(struct agon_buf *b, const char *text)
+/* Append text with runs of white space as one space, none at the start of a line, until b holds
+ * over size_max bytes: a page can ask for the text of one long paragraph once for each link. */
+static void add_collapsed(struct agon_buf *b, const char *text, size_t size_max)
 {
-    for (; *text; text++) {
+    for (; *text && b->size <= size_max; text++) {
         unsigned char c = (unsigned char)*text;
         bool space = isspace(c) || c < 0x20 || c == 0x7F;
         char last = b->size ? b->data[b->size - 1] : '\n';
@@ -52,20 +53,21 @@ static void end_line(struct agon_buf *b)
         agon_buf_addc(b, '\n');
 }
 
-static void node_text(struct agon_buf *b, const xmlNode *n)
+static void node_text(struct agon_buf *b, const xmlNode *n, size_t size_max)
 {
     if (n->type == XML_TEXT_NODE || n->type == XML_CDATA_SECTION_NODE)
-        add_collapsed(b, (const char *)n->content);
-    for (const xmlNode *c = n->children; c; c = c->next) /* the parser's depth limit bounds this */
-        node_text(b, c);
+        add_collapsed(b, (const char *)n->content, size_max);
+    /* The parser's depth limit bounds this. */
+    for (const xmlNode *c = n->children; c && b->size <= size_max; c = c->next)
+        node_text(b, c, size_max);
     if (is_element(n, "td") || is_element(n, "th") || is_element(n, "br"))
-        add_collapsed(b, " ");
+        add_collapsed(b, " ", size_max);
 }
 
 static char *text_of(const xmlNode *n, size_t size_max)
 {
     struct agon_buf b = AGON_BUF(HTML_TEXT_MAX);
-    node_text(&b, n);
+    node_text(&b, n, size_max);
     while (b.size && b.data[b.size - 1] == ' ')
         b.data[--b.size] = '\0';
     if (b.size > size_max) {
@@ -255,7 +257,7 @@ static void walk(struct page *p, const xmlNode *n)
     struct agon_buf *text = &p->html->text;
     for (const xmlNode *c = n->children; c && !p->r; c = c->next) {
         if (c->type == XML_TEXT_NODE)
-            add_collapsed(text, (const char *)c->content);
+            add_collapsed(text, (const char *)c->content, HTML_TEXT_MAX);
         if (c->type != XML_ELEMENT_NODE || is_one_of(c, hidden))
             continue;
         if (is_element(c, "a"))
@@ -274,7 +276,7 @@ static void walk(struct page *p, const xmlNode *n)
         if (block)
             end_line(text);
         else if (is_element(c, "td") || is_element(c, "th"))
-            add_collapsed(text, " ");
+            add_collapsed(text, " ", HTML_TEXT_MAX);
     }
 }
 

@@ -2,6 +2,7 @@
 #include "synth/retrieval/import.h"
 
 #include "base/store.h"
+#include "base/text.h"
 #include "envs/schema.h"
 
 #include <ctype.h>
@@ -134,11 +135,12 @@ static int choose_columns(struct import *in, const json_t *wanted, struct agon_b
 
 /* ---- types */
 
-/* Is text an integer that survives as one? "007" is a code, not a number. */
+/* Is text an integer that survives as one? "007" is a code, not a number, and "-0" would be a
+ * second 0, which a key cannot have. */
 static bool text_is_integer(struct agon_str s)
 {
-    size_t i = s.size && (s.data[0] == '-' || s.data[0] == '+');
-    if (i == s.size || s.size - i > 18 || (s.data[i] == '0' && s.size - i > 1) || s.data[0] == '+')
+    size_t i = s.size && s.data[0] == '-';
+    if (i == s.size || s.size - i > 18 || (s.data[i] == '0' && s.size > 1))
         return false;
     for (; i < s.size; i++)
         if (!isdigit((unsigned char)s.data[i]))
@@ -177,6 +179,12 @@ static enum column_type cell_type(const struct agon_cell_value *v)
     return COLUMN_TEXT;
 }
 
+/* Text as the world keeps it: cut between characters. */
+static struct agon_str stored_text(struct agon_str s)
+{
+    return agon_utf8_cut(s, IMPORT_TEXT_MAX);
+}
+
 static int compare_texts(const void *a, const void *b)
 {
     const struct agon_str *x = a, *y = b;
@@ -198,7 +206,7 @@ static int type_column(const struct agon_table *t, struct column *c, struct agon
             continue;
         enum column_type type = cell_type(v);
         widest = type > widest ? type : widest;
-        values[n++] = v->text;
+        values[n++] = stored_text(v->text); /* two may be the same in their beginning */
     }
     c->type = n ? widest : COLUMN_TEXT;
     c->unique = n > 0 && n == t->n_rows && c->type != COLUMN_REAL;
@@ -258,10 +266,7 @@ static void bind_cell(struct agon_query *q, int param, enum column_type type,
         return;
     }
     if (type == COLUMN_TEXT) {
-        s.size = s.size > IMPORT_TEXT_MAX ? IMPORT_TEXT_MAX : s.size;
-        while (s.size < v->text.size && s.size && ((unsigned char)s.data[s.size] & 0xC0) == 0x80)
-            s.size--; /* cut between characters */
-        agon_query_str(q, param, s);
+        agon_query_str(q, param, stored_text(s));
         return;
     }
     snprintf(text, sizeof(text), "%.*s",

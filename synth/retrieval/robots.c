@@ -1,6 +1,7 @@
 /* robots.txt: see robots.h. */
 #include "synth/retrieval/robots.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <strings.h>
 
@@ -37,6 +38,15 @@ static bool agent_matches(struct agon_str value, const char *agent)
     return value.size >= n && strncasecmp(value.data, agent, n) == 0;
 }
 
+/* Seconds, perhaps with a fraction; what is no number ("nan") or negative is no delay. */
+static int delay_ms(struct agon_str value)
+{
+    char text[32];
+    (void)snprintf(text, sizeof(text), "%.*s", AGON_STR_ARG(value)); /* cut where too long */
+    double ms = strtod(text, NULL) * 1000;
+    return ms >= ROBOTS_DELAY_MAX ? ROBOTS_DELAY_MAX : ms >= 0 ? (int)ms : -1;
+}
+
 /* One pass over the groups that name `wanted` ("*" or the agent). *ret_found: was there such a
  * group? */
 static int read_groups(struct agon_robots *r, struct agon_str text, const char *agent, bool star,
@@ -69,10 +79,7 @@ static int read_groups(struct agon_robots *r, struct agon_str text, const char *
         if (!applies)
             continue;
         if (key_is(key, "crawl-delay")) {
-            double seconds = atof(value.data); /* ends at the line's end: '\n' is no digit */
-            r->delay_ms = seconds < 0                         ? -1
-                          : seconds * 1000 > ROBOTS_DELAY_MAX ? ROBOTS_DELAY_MAX
-                                                              : (int)(seconds * 1000);
+            r->delay_ms = delay_ms(value);
         }
         bool allow = key_is(key, "allow");
         if ((!allow && !key_is(key, "disallow")) || value.size == 0 ||

@@ -2,6 +2,8 @@
  */
 #include "synth/retrieval/table.h"
 
+#include "base/text.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -296,6 +298,29 @@ static int csv_headers(struct agon_table *t, struct csv *c, bool *ret_is_data, s
                         : table_set_headers(t, c->fields, n, err);
 }
 
+/* A copy that is UTF-8 without NUL: each byte that is none becomes U+FFFD, here at the door, so
+ * that all cells can be stored and compared as they are. */
+static int csv_copy(struct agon_arena *arena, struct agon_str text, struct agon_str *ret,
+                    struct agon_err *err)
+{
+    static const char replacement[] = "\xEF\xBF\xBD";
+    size_t n_bad = 0, n = 0;
+    for (size_t at = 0; at < text.size;)
+        n_bad += agon_utf8_next(text, &at) <= 0;
+    char *copy = agon_arena_alloc(arena, text.size + 2 * n_bad + 1);
+    if (!copy)
+        return agon_fail(err, AGON_ENOMEM, "csv: out of memory");
+    for (size_t at = 0; at < text.size;) {
+        size_t from = at;
+        bool bad = agon_utf8_next(text, &at) <= 0;
+        size_t size = bad ? sizeof(replacement) - 1 : at - from;
+        memcpy(copy + n, bad ? replacement : text.data + from, size);
+        n += size;
+    }
+    *ret = (struct agon_str){copy, n};
+    return 0;
+}
+
 int agon_table_read_csv(struct agon_table **ret, struct agon_str text,
                         const struct agon_csv_options *o, struct agon_err *err)
 {
@@ -305,11 +330,11 @@ int agon_table_read_csv(struct agon_table **ret, struct agon_str text,
         return r;
     if (text.size >= 3 && memcmp(text.data, "\xEF\xBB\xBF", 3) == 0) /* a byte order mark */
         text.data += 3, text.size -= 3;
-    const char *copy = agon_arena_strdup(t->arena, text); /* cells borrow from it */
-    if (!copy)
-        return agon_fail(err, AGON_ENOMEM, "csv: out of memory");
+    if ((r = csv_copy(t->arena, text, &text, err))) /* cells borrow from it */
+        return r;
 
-    struct csv c = {.at = copy, .end = copy + text.size, .options = *o, .arena = t->arena};
+    struct csv c = {
+        .at = text.data, .end = text.data + text.size, .options = *o, .arena = t->arena};
     bool is_data = false;
     if ((r = csv_next(&c, err)) <= 0) {
         if (r < 0)

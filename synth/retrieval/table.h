@@ -49,7 +49,7 @@ struct agon_csv_options {
 /* RFC 4180 (quotes, embedded newlines, CRLF) plus comments. The header is the first line, or, where
  * comments are declared, the last comment line above the data with at least as many fields as the
  * data has; without either, columns are c1, c2, ... when the first line looks like data (a number
- * in it). */
+ * in it). Bytes that are no UTF-8, and NULs, become U+FFFD. */
 int agon_table_read_csv(struct agon_table **ret, struct agon_str text,
                         const struct agon_csv_options *o, struct agon_err *err) AGON_MUST_USE;
 /* An array of objects (or of arrays of scalars) at a JSON pointer (RFC 6901; "" is the whole).

@@ -313,9 +313,9 @@ static struct agon_table *read_text(const char *text, enum agon_document_kind ki
 TEST(comments_above_the_data_name_the_columns)
 {
     struct agon_table_options o = {0};
-    struct agon_table *t AGON_AUTO(agon_table_freep) =
-        read_text("# zones\n#codes\tplace\tTZ\tnote\nAD\t+42\tEurope/Andorra\nAE,OM\t+25\tAsia/Dubai\n",
-                  AGON_DOC_TSV, &o);
+    struct agon_table *t AGON_AUTO(agon_table_freep) = read_text(
+        "# zones\n#codes\tplace\tTZ\tnote\nAD\t+42\tEurope/Andorra\nAE,OM\t+25\tAsia/Dubai\n",
+        AGON_DOC_TSV, &o);
     REQUIRE(t && t->n_columns == 4 && t->n_rows == 2);
     EXPECT(agon_str_is(t->headers[0], "codes") && agon_str_is(t->headers[2], "TZ"));
     EXPECT(agon_str_is(agon_table_cell(t, 1, 0)->text, "AE,OM"));
@@ -342,6 +342,45 @@ TEST(quoted_fields_hold_newlines_and_delimiters)
     EXPECT(agon_str_is(agon_table_cell(t, 0, 0)->text, "x,\n1"));
     EXPECT(agon_table_cell(t, 1, 0)->kind == AGON_CELL_MISSING);
     EXPECT(agon_str_is(agon_table_cell(t, 2, 0)->text, "open"));
+}
+
+/* Import a text; what it said. */
+static const char *import_text(const char *text, enum agon_document_kind kind)
+{
+    static struct agon_buf said = AGON_BUF(1 << 20);
+    struct agon_table_options o = {0};
+    struct agon_err err = {0};
+    struct sqlite3 *world AGON_AUTO(agon_store_closep) = NULL;
+    struct agon_table *t AGON_AUTO(agon_table_freep) = read_text(text, kind, &o);
+    agon_buf_reset(&said);
+    EXPECT(t && agon_store_open(&world, ":memory:", AGON_STORE_CREATE, &err) == 0);
+    if (!EXPECT(agon_import(world, t, "it", NULL, &said, &err) == 0))
+        printf("# %s\n", err.text);
+    return agon_buf_text(&said);
+}
+
+/* Both ended the run: two rows for one key. */
+TEST(keys_that_are_stored_alike_are_no_keys)
+{
+    struct agon_buf csv AGON_AUTO(agon_buf_deinit) = AGON_BUF(20000);
+    EXPECT_HAS(import_text("id,x\n0,a\n-0,a\n", AGON_DOC_CSV), "2 rows, key row_id");
+    agon_buf_adds(&csv, "k,v\n");
+    for (int row = 0; row < 2; row++) {
+        for (int i = 0; i < 4000; i++)
+            agon_buf_addc(&csv, 'x');
+        agon_buf_addf(&csv, "%d,1\n", row);
+    }
+    EXPECT_HAS(import_text(agon_buf_text(&csv), AGON_DOC_CSV), "2 rows, key row_id");
+}
+
+TEST(bytes_of_a_table_that_are_no_text_are_replaced)
+{
+    struct agon_table_options o = {0};
+    struct agon_table *t AGON_AUTO(agon_table_freep) =
+        read_text("a,b\n\xff\xfe,1\nx\xED\xA0\x80,2\n", AGON_DOC_CSV, &o);
+    REQUIRE(t && t->n_rows == 2);
+    EXPECT(agon_str_is(agon_table_cell(t, 0, 0)->text, "\xEF\xBF\xBD\xEF\xBF\xBD"));
+    EXPECT(agon_str_is(agon_table_cell(t, 1, 0)->text, "x\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD"));
 }
 
 TEST(json_arrays_are_found_by_pointer_and_by_size)
@@ -394,6 +433,23 @@ TEST(folding_gives_identifiers)
         agon_import_fold(agon_str(cases[i].header), name);
         if (!EXPECT(strcmp(name, cases[i].name) == 0))
             printf("# '%s' became '%s', not '%s'\n", cases[i].header, name, cases[i].name);
+    }
+}
+
+TEST(a_crawl_delay_that_is_no_number_is_none)
+{
+    static const struct {
+        const char *text;
+        int ms;
+    } cases[] = {{"nan", -1}, {"inf", 60000}, {"-inf", -1}, {"1e999", 60000},
+                 {"-2", -1},  {"\n7\n", 0},   {"0.5", 500}};
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        struct agon_robots *r AGON_AUTO(agon_robots_freep) = NULL;
+        char text[100];
+        snprintf(text, sizeof(text), "User-agent: *\nCrawl-delay: %s", cases[i].text);
+        REQUIRE(agon_robots_parse(&r, agon_str(text), "agon", NULL) == 0);
+        if (!EXPECT(agon_robots_delay_ms(r) == cases[i].ms))
+            printf("# %s: %d\n", cases[i].text, agon_robots_delay_ms(r));
     }
 }
 
