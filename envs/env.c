@@ -10,7 +10,12 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { TEXT_BYTES_MAX = 4 << 20, ANSWERS_BYTES_MAX = 64 << 20, TASKS_MAX = 10000 };
+enum {
+    TEXT_BYTES_MAX = 4 << 20,
+    ANSWERS_BYTES_MAX = 64 << 20,
+    TASKS_MAX = 10000,
+    LEVEL_MAX = 1000
+};
 
 void agon_task_deinit(struct agon_task *t)
 {
@@ -121,6 +126,8 @@ static int task_answers(struct agon_task *t, int dir_fd, const char *name, struc
     if (faccessat(dir_fd, name, F_OK, AT_SYMLINK_NOFOLLOW))
         return 0; /* a draft has none yet */
     int r = agon_file_read_at(&b, dir_fd, name, ANSWERS_BYTES_MAX, err);
+    if (!r && b.size && memchr(b.data, '\0', b.size)) /* lines would hide behind it */
+        return agon_fail(err, AGON_EINPUT, "%s: not UTF-8 text", name);
     const char *at = agon_buf_text(&b);
     for (int n = 1; !r && *at; n++) {
         size_t size = strcspn(at, "\n");
@@ -140,16 +147,21 @@ static int task_fields(struct agon_task *t, int dir_fd, const char *name, struct
     if (r)
         return r;
     const char *answers = NULL;
+    json_int_t level = 0;
     json_t *parent = NULL; /* null, or absent, at level 1 */
     json_error_t at;
-    if (json_unpack_ex(owned, &at, JSON_STRICT, "{s:i, s?o, s:O, s:s, s?O}", "level", &t->level,
+    if (json_unpack_ex(owned, &at, JSON_STRICT, "{s:I, s?o, s:O, s:s, s?O}", "level", &level,
                        "parent", &parent, "answer_schema", &t->answer_schema, "answers", &answers,
                        "effects", &t->effects))
         return agon_fail(err, AGON_EINPUT, "%s: %s", name, at.text);
     bool many = !strcmp(answers, "many");
-    if (t->level < 1 || (!many && strcmp(answers, "one") != 0))
+    bool is_level = level >= 1 && level <= LEVEL_MAX;
+    if (!is_level || (!many && strcmp(answers, "one") != 0))
         return agon_fail(err, AGON_EINPUT, "%s: %s", name,
-                         t->level < 1 ? "level is below 1" : "answers is neither one nor many");
+                         level < 1   ? "level is below 1"
+                         : !is_level ? "level is above 1000"
+                                     : "answers is neither one nor many");
+    t->level = (int)level;
     t->answers = many ? AGON_ANSWERS_MANY : AGON_ANSWERS_ONE;
     if (!t->effects && !(t->effects = json_array()))
         return out_of_memory(err);
@@ -232,17 +244,18 @@ static int env_fields(struct agon_env *e, int dir_fd, struct agon_err *err)
     if (r)
         return r;
     const char *id, *family, *category;
+    json_int_t version = 0;
     json_t *sources = NULL, *files = NULL;
     json_error_t at;
-    if (json_unpack_ex(owned, &at, JSON_STRICT, "{s:s, s:s, s:s, s:i, s?o, s?O, s?o}", "id", &id,
-                       "family", &family, "category", &category, "format_version",
-                       &e->format_version, "sources", &sources, "limits", &e->limits, "files",
-                       &files))
+    if (json_unpack_ex(owned, &at, JSON_STRICT, "{s:s, s:s, s:s, s:I, s?o, s?O, s?o}", "id", &id,
+                       "family", &family, "category", &category, "format_version", &version,
+                       "sources", &sources, "limits", &e->limits, "files", &files))
         return agon_fail(err, AGON_EINPUT, "env.json: %s", at.text);
-    if (e->format_version != AGON_ENV_FORMAT)
+    if (version != AGON_ENV_FORMAT)
         return agon_fail(err, AGON_EINPUT,
-                         "env.json: format_version %d is not %d, which this agon reads",
-                         e->format_version, AGON_ENV_FORMAT);
+                         "env.json: format_version %lld is not %d, which this agon reads",
+                         (long long)version, AGON_ENV_FORMAT);
+    e->format_version = (int)version;
     if (!e->limits && !(e->limits = json_object()))
         return out_of_memory(err);
     r = copy(&e->id, id, err);

@@ -276,11 +276,15 @@ static int trial_run(struct trial *t, struct agon_err *err)
     return r ? r : t->verifier ? agon_wire_end(&t->in, "verify.trial", err) : 0;
 }
 
-/* The world as it was, for the next request. */
-static int trial_end(struct trial *t, struct agon_err *err)
+static void trial_deinit(struct trial *t)
 {
     overrides_free(t->cell);
     json_decref(t->schema);
+}
+
+/* The world as it was, for the next request. */
+static int trial_end(struct trial *t, struct agon_err *err)
+{
     int r = agon_world_set_query_only(t->cell->world, false, err);
     if (!r)
         r = agon_world_set_reverse(t->cell->world, false, err);
@@ -299,6 +303,7 @@ static int op_trial(void *state, struct agon_str request, struct agon_buf *reply
     if (!t.cell->world)
         return agon_fail(err, AGON_EINPUT, "no environment is open");
     int r = trial_run(&t, err);
+    trial_deinit(&t);
     if (r < 0)
         return r;
     agon_wire_add_int(reply, r ? 1 : 0);

@@ -121,7 +121,14 @@ TEST(links_and_broken_files_are_refused_with_their_place)
         {"tasks/t1_l1/task.json", "{\"level\": 1}", "task.json"},
         {"tasks/t1_l1/answers.jsonl", "{\"answer\": 1}\n{\"answer\": 2}\n",
          "answers.jsonl: line 2: two lines without \"fails\""},
+        {"tasks/t1_l1/task.json",
+         "{\"level\": 4294967297, \"answer_schema\": {}, \"answers\": \"one\"}",
+         "task.json: level is above 1000"},
         {"env.json", "{\"id\": \"a\"}", "env.json"},
+        {"env.json",
+         "{\"id\": \"a\", \"family\": \"b\", \"category\": \"c\", \"format_version\": "
+         "4294967297}",
+         "format_version 4294967297 is not 1"},
         {"tools.lua", "\xff", "tools.lua: not UTF-8 text"},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
@@ -132,7 +139,13 @@ TEST(links_and_broken_files_are_refused_with_their_place)
         EXPECT(agon_env_load(&e, dir, &err) < 0);
         EXPECT_HAS(err.text, cases[i][2]);
     }
+    static const char hidden[] = "{\"answer\": 1}\n\0\n{\"answer\": 2, \"fails\": \"a\"}\n";
     struct agon_env *e AGON_AUTO(agon_env_freep) = NULL;
+    REQUIRE(store(dir, "one\n"));
+    snprintf(path, sizeof(path), "%s/tasks/t1_l1/answers.jsonl", dir);
+    EXPECT(agon_file_write(path, (struct agon_str){hidden, sizeof(hidden) - 1}, false, &err) == 0);
+    EXPECT(agon_env_load(&e, dir, &err) < 0); /* the negatives stood behind the NUL, unseen */
+    EXPECT_HAS(err.text, "answers.jsonl: not UTF-8 text");
     REQUIRE(store(dir, "one\n"));
     snprintf(path, sizeof(path), "%s/tools.lua", dir);
     EXPECT(unlink(path) == 0 && symlink("/etc/passwd", path) == 0);
