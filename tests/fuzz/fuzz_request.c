@@ -12,8 +12,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static const struct agon_worker_op *find(const char *name)
 {
-    static const struct agon_worker_op *const tables[] = {agon_env_ops, agon_verifier_ops};
-    for (int t = 0; t < 2; t++)
+    static const struct agon_worker_op *const tables[] = {agon_env_ops, agon_state_ops,
+                                                          agon_verifier_ops, NULL};
+    for (int t = 0; tables[t]; t++)
         for (const struct agon_worker_op *op = tables[t]; op->name; op++)
             if (strcmp(op->name, name) == 0)
                 return op;
