@@ -381,6 +381,10 @@ int agon_http_take(struct agon_http_transfer *t, struct agon_http_response *ret,
         (void)curl_easy_getinfo(t->easy, CURLINFO_RESPONSE_CODE, &r.status); /* 0 at worst */
     transfer_get_headers(t, &r);
     copy_text(r.reason, sizeof(r.reason), transfer_reason(t, r.end));
+    if (r.end == AGON_HTTP_OK && (r.status < 100 || r.status > 999)) { /* libcurl lets "1.1" pass */
+        r.end = AGON_HTTP_FAILED;
+        copy_text(r.reason, sizeof(r.reason), "the answer's status is no HTTP status");
+    }
     curl_off_t wall_us = 0;
     (void)curl_easy_getinfo(t->easy, CURLINFO_TOTAL_TIME_T, &wall_us);
     r.wall_ms = wall_us / 1000;

@@ -316,9 +316,11 @@ static int reply_give(struct agon_boxed *b, const struct agon_frame_head *head,
     struct agon_str content = {b->in.data + sizeof(*head), head->size};
     if (head->status < 0) {
         char why[AGON_BOXED_REASON];
-        snprintf(why, sizeof(why), "%.*s", (int)(content.size < 120 ? content.size : 120),
-                 content.data);
-        boxed_lose(b, why);
+        size_t n = content.size < 120 ? content.size : 120;
+        for (size_t i = 0; i < n; i++) /* a cell that was taken over may say anything */
+            why[i] = content.data[i] < ' ' || content.data[i] > '~' ? '?' : content.data[i];
+        why[n] = '\0';
+        boxed_lose(b, n ? why : "the operation failed without a word");
         return AGON_CELL_TAKE_LOST;
     }
     b->busy = false;

@@ -48,6 +48,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     int r = feed(&b, pair[1], data, size, &reply, reason);
     assert(r == AGON_CELL_TAKE_DONE || (r == AGON_CELL_TAKE_LOST && reason[0] && b.lost));
     assert(memchr(reason, '\0', sizeof(reason)));
+    for (const char *c = reason; *c; c++)
+        assert(*c >= ' ' && *c <= '~'); /* it goes to logs and terminals */
     (void)close(pair[0]);
     agon_buf_deinit(&b.in);
     return 0;

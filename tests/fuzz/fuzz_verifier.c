@@ -24,7 +24,7 @@ static void judge_twice(struct agon_verifier *v, struct agon_str answer)
     judge(v, answer, &once);
     judge(v, answer, &twice);
     assert(once.pass == twice.pass && once.failed == twice.failed);
-    assert(once.raised == twice.raised && once.fuel == twice.fuel);
+    assert(once.raised == twice.raised && once.usage.fuel == twice.usage.fuel);
     for (int i = 0; i < agon_verifier_count(v); i++)
         assert(!once.reasons[i] == !twice.reasons[i] &&
                (!once.reasons[i] || strcmp(once.reasons[i], twice.reasons[i]) == 0));
