@@ -74,6 +74,29 @@ static void plan_bash(struct agon_box_plan *p, const struct agon_box_options *o)
         plan_add(p, AGON_BOX_DIR, NULL, "/docs", 0);
 }
 
+/*
+ * What /proc tells of the machine and not of the box: through counters of load, memory and
+ * files one box would hear another. A file becomes a device on a mount without devices,
+ * which cannot be opened; a folder is empty.
+ */
+static void plan_proc(struct agon_box_plan *p)
+{
+    static const char *const files[] = {"/proc/loadavg",   "/proc/stat",      "/proc/meminfo",
+                                        "/proc/vmstat",    "/proc/uptime",    "/proc/zoneinfo",
+                                        "/proc/softirqs",  "/proc/schedstat", "/proc/interrupts",
+                                        "/proc/diskstats", "/proc/cmdline",   "/proc/buddyinfo",
+                                        "/proc/key-users", "/proc/locks",     "/proc/swaps"};
+    static const char *const folders[] = {"/proc/pressure", "/proc/sys"};
+    for (size_t i = 0; i < sizeof(files) / sizeof(*files); i++)
+        if (access(files[i], F_OK) == 0)
+            plan_add(p, AGON_BOX_RO_BIND, "/dev/null", files[i], 0);
+    for (int i = 0; i < 2; i++)
+        if (access(folders[i], F_OK) == 0) {
+            plan_add(p, AGON_BOX_TMPFS, NULL, folders[i], 4096);
+            plan_add(p, AGON_BOX_REMOUNT_RO, NULL, folders[i], 0);
+        }
+}
+
 int agon_box_plan(struct agon_box_plan *ret, const struct agon_box_options *o, struct agon_err *err)
 {
     *ret = (struct agon_box_plan){.argument = o->argument};
@@ -88,6 +111,8 @@ int agon_box_plan(struct agon_box_plan *ret, const struct agon_box_options *o, s
         plan_cell(ret);
     /* Fresh mounts of a file system type come before the remounts that close them. */
     plan_add(ret, AGON_BOX_VALUE, "proc", "/proc", 0);
+    if (bash)
+        plan_proc(ret);
     plan_add(ret, AGON_BOX_REMOUNT_RO, NULL, "/proc", 0);
     if (bash) {
         plan_add(ret, AGON_BOX_VALUE, "dev", "/dev", 0);

@@ -29,7 +29,8 @@
 enum {
     PROCESSES_MAX = 128,
     FILES_MAX = 128,
-    LOOK_MS = 25, /* between two looks at the memory of all processes */
+    SIGNALS_MAX = 512, /* queued, timers among them: the kernel's memory */
+    LOOK_MS = 25,      /* between two looks at the memory of all processes */
     NAME_MAX_SIZE = 1024,
 };
 static const rlim_t process_bytes_max = 1U << 30;
@@ -56,9 +57,12 @@ static void child_run(const char *command, int out)
     const struct rlimit processes = {PROCESSES_MAX, PROCESSES_MAX}, files = {FILES_MAX, FILES_MAX};
     const struct rlimit space = {process_bytes_max, process_bytes_max};
     const struct rlimit size = {file_bytes_max, file_bytes_max};
+    const struct rlimit signals = {SIGNALS_MAX, SIGNALS_MAX}, none = {0, 0};
     if (setsid() < 0 || dup2(out, 1) < 0 || dup2(out, 2) < 0 ||
         setrlimit(RLIMIT_NPROC, &processes) < 0 || setrlimit(RLIMIT_AS, &space) < 0 ||
-        setrlimit(RLIMIT_NOFILE, &files) < 0 || setrlimit(RLIMIT_FSIZE, &size) < 0)
+        setrlimit(RLIMIT_NOFILE, &files) < 0 || setrlimit(RLIMIT_FSIZE, &size) < 0 ||
+        setrlimit(RLIMIT_SIGPENDING, &signals) < 0 || setrlimit(RLIMIT_MSGQUEUE, &none) < 0 ||
+        setrlimit(RLIMIT_MEMLOCK, &none) < 0)
         _exit(126);
     execve("/bin/bash", (char *const *)(uintptr_t)argv, (char *const *)(uintptr_t)environment);
     (void)!write(2, failed, sizeof(failed) - 1); /* there is nobody else to tell */
