@@ -1,11 +1,20 @@
 /* What a box is: see box.h. */
 #include "sandbox/box.h"
 
+#include "sandbox/runner.h"
+
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-static const size_t tmp_bytes = 64U << 20, shm_bytes = 16U << 20;
+static const size_t tmp_bytes = 64U << 20, shm_bytes = 16U << 20, kernel_bytes = 64U << 20;
+
+uint64_t agon_box_memory_max(const struct agon_box_options *o)
+{
+    return o->kind == AGON_BOX_BASH ? ((uint64_t)AGON_RUNNER_MIB_MAX << 20) + o->work_bytes_max +
+                                          tmp_bytes + shm_bytes + kernel_bytes
+                                    : 0;
+}
 
 static void plan_add(struct agon_box_plan *p, enum agon_box_op_kind kind, const char *a,
                      const char *b, size_t size)

@@ -11,6 +11,7 @@
 #include "base/err.h"
 
 #include <stdbool.h>
+#include <stdint.h>
 
 enum agon_box_kind {
     AGON_BOX_CELL, /* the system's libraries, no writable place */
@@ -55,6 +56,9 @@ struct agon_box_plan {
 
 int agon_box_plan(struct agon_box_plan *ret, const struct agon_box_options *options,
                   struct agon_err *err) AGON_MUST_USE;
+/* What the control group of a box may hold: all that its own limits let it have, and a little for
+ * the kernel. 0: no group is worth its price (a cell has one process with an address space). */
+uint64_t agon_box_memory_max(const struct agon_box_options *options);
 /* Append argv, each string with its NUL; the first is "bwrap". */
 int agon_box_argv(struct agon_buf *b, const struct agon_box_plan *plan,
                   struct agon_err *err) AGON_MUST_USE;

@@ -2,6 +2,7 @@
 #include "sandbox/boxed.h"
 
 #include "base/file.h"
+#include "sandbox/runner.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -22,6 +23,7 @@ enum {
     DEATH_MS = 1000,      /* from the end of its channel to its own end */
     STDERR_BYTES = 4096,
     READ_BYTES = 64 << 10,
+    GROUP_OTHERS = 8, /* bubblewrap and the runner, and some that are ending */
 };
 
 static int64_t now_ms(clockid_t clock)
@@ -97,6 +99,8 @@ static int boxed_launch(struct agon_boxed *b, const struct agon_box_options *o,
                                  .argv = agon_buf_str(&argv),
                                  .docs = o->docs,
                                  .fixed_addresses = o->kind == AGON_BOX_CELL,
+                                 .memory_bytes_max = agon_box_memory_max(o),
+                                 .processes_max = AGON_RUNNER_PROCESSES_MAX + GROUP_OTHERS,
                                  .stderr_fd = b->stderr_fd,
                                  .fds = {far, heartbeat, b->sb->program_fd, filter},
                                  .n_fds = 4};

@@ -57,3 +57,8 @@ int agon_boxed_call(struct agon_boxed *b, const char *op, struct agon_str reques
 /* What on the machine whose root directory is `root` ("" is this one) keeps boxes from
  * working, as a sentence that ends with the remedy; "" when nothing known does. */
 void agon_probe_remedy(const char *root, char *ret, size_t size);
+/* The first of bubblewrap's steps that is refused here, what refused it and the remedy, as a
+ * sentence; "" when all of them work. */
+void agon_probe_steps(char *ret, size_t size);
+/* Both for this machine: the more exact one that there is. */
+void agon_probe_here(char *ret, size_t size);

@@ -106,9 +106,9 @@ static int sandbox_probe(struct agon_sandbox *sb, struct agon_err *err)
         return 0;
     if (r >= 0)
         agon_fail(err, AGON_ESYS, "the first box was lost: %s", r ? reason : "wrong echo");
-    char remedy[256] = "", what[256];
+    char remedy[420] = "", what[256];
     if (sb->start_failed)
-        agon_probe_remedy("", remedy, sizeof(remedy));
+        agon_probe_here(remedy, sizeof(remedy));
     snprintf(what, sizeof(what), "%.*s", (int)sizeof(what) - 1, err->text);
     return agon_fail(err, AGON_ESYS,
                      "sandbox: no box can be built here, so nothing is run. %s%s(%s)", remedy,

@@ -126,6 +126,23 @@ static int rule_add(scmp_filter_ctx ctx, uint32_t action, int call)
     return r == -EDOM ? 0 : r;
 }
 
+/* The runner has the uid of what it runs: its limits and its share of the processor are
+ * out of their reach; one's own can be lowered. */
+static int box_rules_others(scmp_filter_ctx ctx)
+{
+    static const int calls[] = {SCMP_SYS(prlimit64), SCMP_SYS(sched_setaffinity),
+                                SCMP_SYS(sched_setattr), SCMP_SYS(sched_setparam),
+                                SCMP_SYS(sched_setscheduler)};
+    const uint32_t no = SCMP_ACT_ERRNO(EPERM);
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < sizeof(calls) / sizeof(*calls); i++)
+        r = seccomp_rule_add(ctx, no, calls[i], 1, SCMP_A0(SCMP_CMP_NE, 0));
+    static const int by_kind[] = {SCMP_SYS(setpriority), SCMP_SYS(ioprio_set)};
+    for (size_t i = 0; r == 0 && i < sizeof(by_kind) / sizeof(*by_kind); i++)
+        r = seccomp_rule_add(ctx, no, by_kind[i], 1, SCMP_A1(SCMP_CMP_NE, 0));
+    return r;
+}
+
 static int box_rules(scmp_filter_ctx ctx)
 {
     const uint32_t no = SCMP_ACT_ERRNO(EPERM);
@@ -151,6 +168,7 @@ static int box_rules(scmp_filter_ctx ctx)
     for (size_t i = 0; r == 0 && i < sizeof(asking) / sizeof(*asking); i++)
         r = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(ENOLCK), SCMP_SYS(fcntl), 1,
                              SCMP_A1(SCMP_CMP_MASKED_EQ, UINT64_C(0xffffffff), asking[i]));
+    r = r ? r : box_rules_others(ctx);
     /* Typing into a terminal that someone shares. */
     static const uint64_t terminal[] = {TIOCSTI, TIOCLINUX};
     for (int i = 0; r == 0 && i < 2; i++)

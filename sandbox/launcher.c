@@ -8,6 +8,8 @@
  */
 #include "sandbox/launcher.h"
 
+#include "sandbox/cgroup.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
@@ -44,6 +46,8 @@ struct request {
     int32_t pid, wait_ms;
     uint32_t fixed_addresses, n_fds;
     uint32_t program_size, docs_size, argv_size; /* with their NULs; 0: none */
+    uint64_t memory_bytes_max;                   /* of the group; 0: no group */
+    uint32_t processes_max;
     char data[DATA_MAX];
 };
 struct answer {
@@ -65,6 +69,7 @@ bool agon_launcher_drops_root(void)
 /* ---- the launcher's own process ---- */
 
 static pid_t boxes[BOXES_MAX];
+static struct agon_cgroup_place groups; /* box i is in group i, where it has one */
 
 static void answer_fail(struct answer *a, const char *what)
 {
@@ -128,7 +133,7 @@ static bool child_place_fds(const int *fds, int n_fds, int *report, struct answe
     return true;
 }
 
-static void child_run(const struct request *q, char **argv, const int *fds, int report)
+static void child_run(const struct request *q, char **argv, int slot, const int *fds, int report)
 {
     struct answer a = {0};
     const char *docs = q->data + q->program_size;
@@ -137,6 +142,8 @@ static void child_run(const struct request *q, char **argv, const int *fds, int 
     signal(SIGPIPE, SIG_DFL);
     (void)setsid(); /* its group is what box_kill() kills */
     child_limit();
+    if (q->memory_bytes_max > 0) /* a wish, too: the box's own limits hold without */
+        (void)agon_cgroup_enter(&groups, (int)getppid(), slot);
     if (child_place_fds(fds, (int)q->n_fds, &report, &a) &&
         (!root || q->docs_size == 0 || child_mount_docs(docs, &a)) &&
         (!root || child_drop_root(&a))) {
@@ -179,13 +186,16 @@ static void launch_box(struct request *q, const int *fds, struct answer *a)
         return answer_fail(a, "too many boxes");
     if (pipe2(report, O_CLOEXEC) < 0)
         return answer_fail(a, "pipe2");
+    if (q->memory_bytes_max > 0)
+        (void)agon_cgroup_make(&groups, slot, q->memory_bytes_max, (int)q->processes_max);
     pid_t pid = fork();
     if (pid == 0)
-        child_run(q, argv, fds, report[1]);
+        child_run(q, argv, slot, fds, report[1]);
     (void)close(report[1]);
     if (pid < 0) {
         answer_fail(a, "fork");
         (void)close(report[0]);
+        agon_cgroup_remove(&groups, slot);
         return;
     }
     /* Nothing comes when exec succeeded: it closed the pipe. */
@@ -198,6 +208,7 @@ static void launch_box(struct request *q, const int *fds, struct answer *a)
         else
             a->error = EIO;
         (void)waitpid(pid, NULL, 0); /* it has called _exit() */
+        agon_cgroup_remove(&groups, slot);
         return;
     }
     boxes[slot] = pid;
@@ -233,6 +244,7 @@ static void end_box(const struct request *q, struct answer *a)
     box_kill(q->pid);
     if (waitpid(q->pid, &a->status, 0) < 0)
         answer_fail(a, "waitpid");
+    agon_cgroup_remove(&groups, slot);
     boxes[slot] = 0;
 }
 
@@ -284,6 +296,9 @@ static void launcher_loop(int fd)
     for (int i = 0; i < BOXES_MAX; i++)
         if (boxes[i] > 0)
             box_kill(boxes[i]);
+    for (int i = 0; i < BOXES_MAX; i++)
+        if (boxes[i] > 0)
+            agon_cgroup_remove(&groups, i);
 }
 
 static void launcher_main(int fd)
@@ -303,6 +318,8 @@ static void launcher_main(int fd)
         if (null < 0 || dup2(null, i) < 0)
             _exit(1);
     (void)fcntl(3, F_SETFD, FD_CLOEXEC);
+    if (agon_cgroup_find(&groups, ""))
+        agon_cgroup_sweep(&groups);
     launcher_loop(3);
     _exit(0);
 }
@@ -392,7 +409,9 @@ int agon_launcher_start(struct agon_launcher *l, const struct agon_launch *launc
                         .n_fds = (uint32_t)launch->n_fds + 1,
                         .program_size = (uint32_t)program.size,
                         .docs_size = (uint32_t)docs.size,
-                        .argv_size = (uint32_t)launch->argv.size};
+                        .argv_size = (uint32_t)launch->argv.size,
+                        .memory_bytes_max = launch->memory_bytes_max,
+                        .processes_max = (uint32_t)launch->processes_max};
     memcpy(q.data, program.data, program.size);
     if (docs.size > 0)
         memcpy(q.data + program.size, docs.data, docs.size);

@@ -11,6 +11,7 @@
 #include "base/str.h"
 
 #include <stdbool.h>
+#include <stdint.h>
 
 struct agon_launcher;
 
@@ -24,6 +25,9 @@ struct agon_launch {
     struct agon_str argv; /* strings, each with its NUL; at most 16 KiB */
     const char *docs;     /* shown to bubblewrap as /mnt when we are root; NULL: none */
     bool fixed_addresses; /* no address space randomisation */
+    /* Of all its processes together, where there are control groups (cgroup.h); 0: not counted. */
+    uint64_t memory_bytes_max;
+    int processes_max;
     int stderr_fd;
     int fds[AGON_LAUNCH_FDS_MAX]; /* become 3, 4, ... */
     int n_fds;

@@ -27,7 +27,6 @@
 #include <unistd.h>
 
 enum {
-    PROCESSES_MAX = 128,
     FILES_MAX = 128,
     SIGNALS_MAX = 512, /* queued, timers among them: the kernel's memory */
     LOOK_MS = 25,      /* between two looks at the memory of all processes */
@@ -54,7 +53,8 @@ static void child_run(const char *command, int out)
                                               NULL};
     const char *const argv[] = {"bash", "-c", command, NULL};
     static const char failed[] = "bash: cannot be started: the command may be too long\n";
-    const struct rlimit processes = {PROCESSES_MAX, PROCESSES_MAX}, files = {FILES_MAX, FILES_MAX};
+    const struct rlimit processes = {AGON_RUNNER_PROCESSES_MAX, AGON_RUNNER_PROCESSES_MAX},
+                        files = {FILES_MAX, FILES_MAX};
     const struct rlimit space = {process_bytes_max, process_bytes_max};
     const struct rlimit size = {file_bytes_max, file_bytes_max};
     const struct rlimit signals = {SIGNALS_MAX, SIGNALS_MAX}, none = {0, 0};

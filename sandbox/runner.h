@@ -15,6 +15,7 @@ enum {
     AGON_RUNNER_OUTPUT_MAX = 256 << 10,
     AGON_RUNNER_PIECE_MAX = 16 << 20, /* of a file, in one frame */
     AGON_RUNNER_FILES_MAX = 100000,   /* in the box's writable places together */
+    AGON_RUNNER_PROCESSES_MAX = 128,
     AGON_RUNNER_MIB_MAX = 2048,       /* resident, of all processes together */
 };
 

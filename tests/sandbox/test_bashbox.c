@@ -226,18 +226,6 @@ TEST(what_a_command_starts_dies_with_it)
     SAYS(b, "p=(/proc/[0-9]*); echo ${#p[@]}", "2\n");
 }
 
-/* E11, E12: a program of ours names what it was allowed to do. */
-TEST(no_network_and_no_way_into_the_kernel)
-{
-    struct agon_bashbox *b AGON_AUTO(agon_bashbox_closep) = box_open(0);
-    struct agon_buf program AGON_AUTO(agon_buf_deinit) = AGON_BUF(1 << 24);
-    REQUIRE(b && agon_file_read(&program, getenv("AGON_BOX_PROBE"), 1 << 24, &err) == 0);
-    REQUIRE(agon_bashbox_write(b, "probe", agon_buf_str(&program), &err) == 0);
-    SAYS(b, "chmod +x probe && ./probe", "done\n");
-    SAYS(b, "(echo > /dev/tcp/1.1.1.1/80) 2>&1 | grep -c 'not supported'", "2\n");
-    SAYS(b, "ls /sys/class/net 2>/dev/null; grep -c : /proc/net/dev", "1\n");
-}
-
 /* E14 */
 TEST(output_is_capped_and_valid_utf8)
 {

@@ -1,0 +1,194 @@
+/* What else came to mind against bash boxes: each a thing that a hostile author may try. */
+#include "base/file.h"
+#include "tests/attacks/boxdoor.h"
+
+BOX_ATTACK(X_terminals_are_nobody_elses)
+{
+    door_hostile(box, "terminals");
+    SAYS(box, "exec 2>&1; echo x > /dev/tty; tty; stty -a | head -1",
+         "bash: line 1: /dev/tty: No such device or address\nnot a tty\n"
+         "stty: 'standard input': Inappropriate ioctl for device\n");
+    SAYS(box,
+         "script -qc 'echo in a terminal' /dev/null < /dev/null 2>&1 | tr -d '\\r' | head -c 14; "
+         "echo",
+         "in a terminal\n\n");
+}
+
+BOX_ATTACK(X_timers_signals_and_locked_memory_have_an_end)
+{
+    door_hostile(box, "timers");
+}
+
+BOX_ATTACK(X_signals_do_not_reach_the_runner)
+{
+    SAYS(box, "for s in KILL STOP TERM HUP INT SEGV ABRT ALRM USR1; do kill -$s 1; done; echo on",
+         "on\n");
+    (void)door_run(box, "kill -9 -1; sleep 0.1; echo on");
+    EXPECT(door_run_for(box, "kill -STOP 0", 300) == 137 && door_result.timed_out);
+    SAYS(box, "echo alive", "alive\n");
+}
+
+/* The frames between runner and driver are out of reach, and what a command prints is never one. */
+BOX_ATTACK(X_frames_are_not_forged)
+{
+    SAYS(box,
+         "for i in 3 4 5 6; do echo x >&$i; done 2>&1 | grep -vc 'Bad file descriptor'; "
+         "ls -l /proc/1/fd/ 2>&1 | grep -vc denied; echo x 2>/dev/null > /proc/1/fd/3 || echo no",
+         "0\n0\nno\n");
+    SAYS(box, "printf 'nogaa\\0\\0\\0\\0\\0\\0\\0\\0run' | wc -c; printf 'noga'", "16\nnoga");
+    SAYS(box, "echo next", "next\n");
+}
+
+BOX_ATTACK(X_one_command_does_not_prepare_the_next)
+{
+    (void)door_run(
+        box, "for f in .bashrc .bash_profile .profile .bash_login .inputrc bashrc; do "
+             "echo 'echo poisoned' > ~/$f; done; mkdir -p bin; echo 'echo poisoned' > bin/ls; "
+             "chmod +x bin/ls; export BASH_ENV=/work/.bashrc PATH=/work/bin LD_PRELOAD=/work/x; "
+             "alias ls='echo poisoned'; ls() { echo poisoned; }; export -f ls; ulimit -n 3; "
+             "umask 777; cd /tmp; echo '.print poisoned' > ~/.sqliterc; exit 0");
+    SAYS(box, "pwd; umask; ulimit -n; ls /docs; env | grep -c poisoned; type -t ls",
+         "/work\n0022\n128\n0\nfile\n");
+}
+
+BOX_ATTACK(X_the_workspace_cannot_be_taken_away)
+{
+    (void)door_run(
+        box, "rm -rf /work /tmp /dev/shm /docs; mv /work /tmp/w; ln -s /usr /work; rmdir /work");
+    SAYS(box, "pwd; touch a && ls; touch /tmp/b && ls /tmp | grep b", "/work\na\nusr\nb\n");
+    (void)door_run(box, "chmod 0 /work");
+    struct agon_buf content AGON_AUTO(agon_buf_deinit) = AGON_BUF(100);
+    EXPECT(agon_bashbox_read(box, "a", 100, &content, &door_err) == 1);
+    (void)door_run(box, "chmod 700 /work");
+    EXPECT(agon_bashbox_read(box, "a", 100, &content, &door_err) == 0);
+}
+
+BOX_ATTACK(X_names_may_be_anything)
+{
+    struct agon_buf content AGON_AUTO(agon_buf_deinit) = AGON_BUF(100);
+    (void)door_run(box,
+                   "printf x > $'new\\nline'; printf x > -rf; printf x > $'\\xff\\xfe'; printf x > "
+                   "$'\\e[2J'; printf x > \"$(printf 'a%.0s' $(seq 255))\"; mkdir -p $(printf "
+                   "'d/%.0s' $(seq 700))");
+    char deep[2048] = "";
+    for (int i = 0; i < 700; i++)
+        strcat(deep, "d/");
+    strcat(deep, "deep");
+    EXPECT(agon_bashbox_read(box, "new\nline", 100, &content, &door_err) == 0);
+    EXPECT(agon_bashbox_read(box, "-rf", 100, &content, &door_err) == 0);
+    EXPECT(agon_bashbox_read(box, "\xff\xfe", 100, &content, &door_err) == 0);
+    EXPECT(agon_bashbox_read(box, deep, 100, &content, &door_err) == 1); /* over 1,024 bytes */
+    EXPECT_HAS(door_err.text, "not a file name");
+    EXPECT(agon_bashbox_read(box, "\x1b[2J/..", 100, &content, &door_err) == 1);
+}
+
+BOX_ATTACK(X_sparse_and_growing_files_are_read_up_to_the_cap)
+{
+    struct agon_buf content AGON_AUTO(agon_buf_deinit) = AGON_BUF(1 << 20);
+    (void)door_run(box, "truncate -s 200m sparse; truncate -s 1m small");
+    EXPECT(agon_bashbox_read(box, "sparse", 1 << 20, &content, &door_err) == 1);
+    EXPECT_HAS(door_err.text, "209715200 bytes, at most 1048576 are allowed");
+    EXPECT(agon_bashbox_read(box, "small", 1 << 20, &content, &door_err) == 0 &&
+           content.size == 1 << 20);
+}
+
+/* Archives are a command's own affair: nothing unpacks outside of the box, and a bomb fills it. */
+BOX_ATTACK(X_archives_unpack_into_the_box_alone)
+{
+    SAYS(box,
+         "mkdir a; echo evil > a/f; tar -P -cf slip.tar --transform "
+         "'s,^a/f,../../../../tmp/slipped,' a/f; "
+         "tar -P -xf slip.tar; cat /tmp/slipped; ln -s /usr/bin out; tar -cf l.tar out; rm out; "
+         "tar -xf l.tar; echo x > out/evil 2>/dev/null || echo refused",
+         "evil\nbash: line 1: out/evil: Read-only file system\nrefused\n");
+    SAYS(box,
+         "head -c 80m /dev/zero | gzip -1 > bomb.gz; gunzip -c bomb.gz > /tmp/big 2>/dev/null || "
+         "echo "
+         "full; "
+         "rm -f /tmp/big; gunzip -c bomb.gz | wc -c",
+         "full\n83886080\n");
+}
+
+BOX_ATTACK(X_command_lines_and_environments_have_an_end)
+{
+    SAYS(box,
+         "x=$(head -c 200000 /dev/zero | tr '\\0' x); /bin/true \"$x\" 2>&1 | grep -c 'too long'; "
+         "export x; /bin/true 2>/tmp/e; unset x; grep -c 'too long' /tmp/e",
+         "1\n1\n");
+    struct agon_buf long_command AGON_AUTO(agon_buf_deinit) = AGON_BUF(8 << 20);
+    for (int i = 0; i < 1 << 18; i++)
+        agon_buf_adds(&long_command, "echo x;         ");
+    EXPECT(door_run(box, agon_buf_text(&long_command)) == 126);
+    EXPECT_HAS(door_said, "may be too long");
+    SAYS(box,
+         "ulimit -n 1000000 2>/dev/null || echo capped; for i in $(seq 10 300); do eval \"exec "
+         "$i</dev/null\" "
+         "2>/dev/null || { echo $i; break; }; done",
+         "capped\n128\n");
+}
+
+/* What passes as a world is looked at in a cell only; here: the driver gets bytes or a reason. */
+BOX_ATTACK(X_the_world_may_be_anything)
+{
+    static const char *const made[] = {"mkfifo world.db",
+                                       "mkdir world.db",
+                                       "ln -s /usr/lib/os-release world.db",
+                                       ": > world.db",
+                                       "head -c 100000 /dev/urandom > world.db",
+                                       "truncate -s 250m world.db",
+                                       "true"};
+    for (size_t i = 0; i < sizeof(made) / sizeof(*made); i++) {
+        struct agon_buf content AGON_AUTO(agon_buf_deinit) = AGON_BUF(64 << 20);
+        char command[128];
+        snprintf(command, sizeof(command), "rm -rf world.db; %s", made[i]);
+        (void)door_run(box, command);
+        int r = agon_bashbox_read(box, "world.db", 64 << 20, &content, &door_err);
+        EXPECT(r == (i == 3 || i == 4 ? 0 : 1));
+        EXPECT(agon_bashbox_write(box, "world.db", agon_str("new"), &door_err) ==
+               (i <= 2 ? AGON_EINPUT : 0));
+    }
+}
+
+BOX_ATTACK(X_limits_cannot_be_raised)
+{
+    SAYS(box,
+         "for l in u v n f q i l; do ulimit -$l unlimited 2>/dev/null && echo raised $l; done; "
+         "ulimit -c; ulimit -u; ulimit -v",
+         "0\n128\n1048576\n");
+    SAYS(box,
+         "(prlimit --pid 1 --nofile=9 || renice 19 1 || taskset -p 1 1 >/dev/null || chrt -i -p 0 "
+         "1 || "
+         "ionice -c 3 -p 1 || echo no) 2>/dev/null",
+         "no\n");
+    SAYS(box, "(sh -c 'kill -SEGV $$') 2>&1 | grep -c core; ls | wc -l", "0\n0\n");
+}
+
+BOX_ATTACK(X_a_busy_loop_ends_at_its_timeout)
+{
+    EXPECT(door_run_for(box,
+                        "trap '' TERM INT XCPU ALRM; while :; do :; done & while :; do :; done",
+                        500) == 137);
+    EXPECT(door_result.timed_out && door_result.wall_ms < 5000);
+    EXPECT(door_run_for(box, "awk 'BEGIN{while(1);}' < /dev/zero", 300) == 137);
+    EXPECT(door_run_for(box, "cat", 2000) == 0); /* standard input is empty, not a wait */
+}
+
+BOX_ATTACK(X_a_million_files_end)
+{
+    b->seconds_max = 60;
+    (void)door_run_for(box, "mkdir m && cd m && seq 1000000 | xargs touch", 40000);
+    EXPECT_HAS(door_said, "more than 100000 files");
+    (void)door_run(box, "cd m; seq 200 | xargs mkdir; seq 1000000 | xargs touch");
+    EXPECT_HAS(door_said, "[killed: more than");
+    SAYS(box, "rm -rf m; echo clean", "clean\n");
+}
+
+BOX_ATTACK(X_sqlite_works_where_locks_are_not_told)
+{
+    SAYS(box,
+         "sqlite3 w.db 'create table t(a); insert into t values(1),(2); begin immediate; insert "
+         "into t "
+         "values(3); commit; select count(*) from t; vacuum; pragma integrity_check'",
+         "3\nok\n");
+    SAYS(box, "sqlite3 w.db 'begin; update t set a = 9; rollback; select sum(a) from t'", "6\n");
+}
