@@ -8,20 +8,25 @@
 enum {
     ENTRIES_MAX = 2048, /* then all are forgotten; simple beats clever */
     CELLS_MAX = 256,    /* of a result; larger ones are not kept */
-    BYTES_MAX = 4096,   /* of a result's texts, and of a statement */
+    BYTES_MAX = 4096,   /* of a result's texts */
+    KEY_BYTES_MAX = 512,
 };
 
 struct memo_entry {
-    char *key; /* owned: 'a' or 'f', then the statement with its parameters written in */
+    char *key; /* owned: the statement, 'a' or 'f', then its parameters */
+    size_t key_size;
     struct agon_memo_rows rows;
     UT_hash_handle hh;
 };
 
 struct agon_memo {
-    struct memo_entry *entries; /* hash table by key */
-    struct memo_entry *pending; /* being recorded, or NULL */
-    struct agon_statement *of;  /* whose rows those are: only what it gives is recorded */
-    size_t bytes;               /* of their texts */
+    struct memo_entry *entries;    /* hash table by key */
+    struct memo_entry *pending;    /* being recorded, or NULL */
+    struct agon_statement *of;     /* whose rows those are: only what it gives is recorded */
+    size_t bytes;                  /* of their texts */
+    struct agon_statement *key_of; /* whose parameters follow, or NULL: no key is being made */
+    size_t key_size;
+    char key[KEY_BYTES_MAX];
 };
 
 static void entry_free(struct memo_entry *e)
@@ -47,6 +52,7 @@ void world_memo_flush(struct agon_world *w)
     if (!w->memo)
         return;
     memo_drop_pending(w->memo);
+    w->memo->key_of = NULL;
     HASH_ITER(hh, w->memo->entries, e, next)
     {
         HASH_DEL(w->memo->entries, e);
@@ -61,56 +67,94 @@ void world_memo_free(struct agon_world *w)
     w->memo = NULL;
 }
 
-void agon_memo_skip(struct agon_statement *st)
+/* ---- the key: which statement, and what it is bound to, to the last bit ---- */
+
+static bool key_add(struct agon_memo *m, const void *data, size_t size)
 {
-    st->no_memo = true;
+    if (size > sizeof(m->key) - m->key_size)
+        return false;
+    memcpy(m->key + m->key_size, data, size);
+    m->key_size += size;
+    return true;
 }
 
-/* The key, owned by the caller, or NULL where there is none that is exact and short enough. */
-static char *memo_key(struct agon_statement *st, bool all)
+/* A parameter: its type, its size, its bytes. */
+static void key_param(struct agon_world *w, char type, const void *data, size_t size)
 {
-    if (st->no_memo)
-        return NULL;
-    char *key = NULL, *sql = sqlite3_expanded_sql(st->stmt);
-    if (sql && strlen(sql) <= BYTES_MAX && asprintf(&key, "%c%s", all ? 'a' : 'f', sql) < 0)
-        key = NULL;
-    sqlite3_free(sql);
-    return key;
+    struct agon_memo *m = w->memo;
+    if (!m || !m->key_of)
+        return;
+    if (!key_add(m, &type, 1) || !key_add(m, &size, sizeof(size)) || !key_add(m, data, size))
+        m->key_of = NULL;
 }
 
-/* Record what comes; out of memory only means that nothing is kept. Takes the key. */
-static void memo_begin(struct agon_memo *m, struct agon_statement *st, char *key)
+void agon_memo_bind(struct agon_world *w, struct agon_statement *st)
 {
-    m->pending = calloc(1, sizeof(*m->pending));
-    if (!m->pending) {
-        free(key);
+    if (w->memo) {
+        memo_drop_pending(w->memo); /* of a statement that raised */
+        w->memo->key_of = NULL;
+    }
+    if (!w->query_only || st->by != AGON_BY_VERIFIER || agon_world_lost(w))
+        return;
+    if (!w->memo && !(w->memo = calloc(1, sizeof(*w->memo))))
+        return;
+    w->memo->key_of = st;
+    w->memo->key_size = 1; /* the first byte is set when it is known */
+    (void)key_add(w->memo, &st, sizeof(st));
+}
+
+void agon_memo_bind_int(struct agon_world *w, int64_t value)
+{
+    key_param(w, 'i', &value, sizeof(value));
+}
+
+void agon_memo_bind_real(struct agon_world *w, double value)
+{
+    key_param(w, 'r', &value, sizeof(value));
+}
+
+void agon_memo_bind_text(struct agon_world *w, struct agon_str value)
+{
+    key_param(w, 't', value.data, value.size);
+}
+
+void agon_memo_bind_null(struct agon_world *w)
+{
+    key_param(w, 'n', "", 0);
+}
+
+/* ---- results ---- */
+
+/* Record what comes; out of memory only means that nothing is kept. */
+static void memo_begin(struct agon_memo *m, struct agon_statement *st)
+{
+    struct memo_entry *e = calloc(1, sizeof(*e));
+    if (!e || !(e->key = malloc(m->key_size))) {
+        free(e);
         return;
     }
+    memcpy(e->key, m->key, m->key_size);
+    e->key_size = m->key_size;
+    e->rows.n_columns = st->n_columns;
     m->bytes = 0;
     m->of = st;
-    m->pending->key = key;
-    m->pending->rows.n_columns = st->n_columns;
+    m->pending = e;
 }
 
 const struct agon_memo_rows *agon_memo_find(struct agon_world *w, struct agon_statement *st,
                                             bool all)
 {
-    if (w->memo)
-        memo_drop_pending(w->memo); /* of a statement that raised */
-    if (!w->query_only || st->by != AGON_BY_VERIFIER || agon_world_lost(w))
+    struct agon_memo *m = w->memo;
+    if (!m || m->key_of != st)
         return NULL;
-    if (!w->memo && !(w->memo = calloc(1, sizeof(*w->memo))))
-        return NULL;
-    char *key = memo_key(st, all);
-    if (!key)
-        return NULL;
+    m->key_of = NULL;
+    m->key[0] = all ? 'a' : 'f';
     struct memo_entry *e;
-    HASH_FIND_STR(w->memo->entries, key, e);
+    HASH_FIND(hh, m->entries, m->key, m->key_size, e);
     if (!e) {
-        memo_begin(w->memo, st, key);
+        memo_begin(m, st);
         return NULL;
     }
-    free(key);
     /* Where the budget would end it, it has to run and be ended. */
     w->statement_ops = 0;
     return e->rows.ops <= world_ops_left(w) ? &e->rows : NULL;
@@ -152,7 +196,7 @@ void agon_memo_done(struct agon_world *w, struct agon_statement *st, int64_t ops
     e->rows.ops = ops;
     if (HASH_COUNT(m->entries) >= ENTRIES_MAX)
         world_memo_flush(w);
-    HASH_ADD_KEYPTR(hh, m->entries, e->key, strlen(e->key), e);
+    HASH_ADD_KEYPTR(hh, m->entries, e->key, e->key_size, e);
 }
 
 int64_t agon_memo_replay(struct agon_world *w, struct agon_statement *st,

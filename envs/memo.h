@@ -5,9 +5,9 @@
  * a scan of a few thousand rows is paid 10,000 times. Nothing that a check can see
  * depends on it: rows, fuel and operations are charged as if the statement had run.
  *
- * Invariants: 1. it holds something only while the world is query_only, and is emptied
- * with the statements and at every reset that does something; 2. a result is kept whole
- * or not at all, and errors never; 3. its size is bounded.
+ * Invariants: 1. it is filled only while the world is query_only, and emptied with the
+ * statements, before each statement that writes and at every reset that does something;
+ * 2. a result is kept whole or not at all, and errors never; 3. its size is bounded.
  */
 #include "envs/world.h"
 
@@ -21,15 +21,21 @@ struct agon_memo_rows {
 };
 
 /*
+ * What the statement is being bound to, in order: agon_memo_bind() first, then each parameter. It
+ * is the name under which a result is kept, so two numbers that differ in the last bit are two.
+ */
+void agon_memo_bind(struct agon_world *w, struct agon_statement *st);
+void agon_memo_bind_int(struct agon_world *w, int64_t value);
+void agon_memo_bind_real(struct agon_world *w, double value);
+void agon_memo_bind_text(struct agon_world *w, struct agon_str value);
+void agon_memo_bind_null(struct agon_world *w);
+/*
  * The rows that this statement, bound as it is, gave before, or NULL; then what
- * agon_memo_row() sees until agon_memo_done() is kept under its text. all: every row
- * is wanted, not the first alone. The result stands until the next call.
+ * agon_memo_row() sees until agon_memo_done() is kept. all: every row is wanted, not
+ * the first alone. The result stands until the next call.
  */
 const struct agon_memo_rows *agon_memo_find(struct agon_world *w, struct agon_statement *st,
                                             bool all);
-/* A parameter of this run is a number that the statement's text will not show to the last bit
- * (SQLite writes 15 digits): the run is neither kept nor replaced. */
-void agon_memo_skip(struct agon_statement *st);
 /* The row on which the statement stands. */
 void agon_memo_row(struct agon_world *w, struct agon_statement *st);
 /* The statement ended after so many operations. */

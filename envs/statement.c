@@ -152,7 +152,6 @@ int agon_statement_get(struct agon_statement **ret, struct agon_world *w, enum a
             world_flush_statements(w);
         HASH_ADD_KEYPTR(hh, *cache, st->sql, sql.size, st);
     }
-    st->no_memo = false;
     *ret = st;
     return 0;
 }
@@ -185,6 +184,10 @@ enum agon_step agon_statement_step(struct agon_statement *st, struct agon_err *e
                   "SQL: an earlier statement of this call rolled everything back");
         return AGON_STEP_LIMIT;
     }
+    if (w->query_only && !sqlite3_stmt_readonly(st->stmt)) {
+        agon_fail(err, AGON_STEP_ERROR, "SQL: nothing writes while a verifier judges");
+        return AGON_STEP_ERROR;
+    }
     if (!st->busy) {
         w->statement_ops = 0;
         for (int i = 0; st->by == AGON_BY_TOOLS && i < w->n_columns; i++)
@@ -192,8 +195,10 @@ enum agon_step agon_statement_step(struct agon_statement *st, struct agon_err *e
     }
     w->current = st;
     st->busy = true;
-    if (st->writes)
+    if (st->writes) {
         w->clean = false;
+        world_memo_flush(w);
+    }
     int rc = sqlite3_step(st->stmt);
     if (rc == SQLITE_ROW)
         return AGON_STEP_ROW;

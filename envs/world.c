@@ -1,5 +1,6 @@
 /* The world's life: opening, the transaction, savepoints. See world.h. */
 #include "envs/world_internal.h"
+#include "envs/world_memory.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -134,6 +135,7 @@ void agon_world_free(struct agon_world *w)
         sqlite3_finalize(w->control[i]);
     changes_free(&w->log);
     sqlite3_close(w->db);
+    agon_world_memory_trim();
     world_tables_free(w);
     free(w->plan.columns);
     free(w->reads);
@@ -254,12 +256,22 @@ static int world_pragma(struct agon_world *w, const char *name, int value, struc
     return world_exec(w, sql, err);
 }
 
+/*
+ * Each statement is looked at before it takes a step (agon_statement_step). PRAGMA query_only,
+ * which says the same, expires every statement: preparing them again was half the price of an
+ * episode. That nothing was written after all is made sure of at the end.
+ */
 int agon_world_set_query_only(struct agon_world *w, bool on, struct agon_err *err)
 {
     if (w->query_only == on)
         return 0;
+    sqlite3_int64 changes = sqlite3_total_changes64(w->db);
+    if (!on && changes != w->changes_before)
+        return agon_fail(err, AGON_ESTORE, "world: something wrote while a verifier judged");
+    agon_world_settle(w);
+    w->changes_before = changes;
     w->query_only = on;
-    return world_pragma(w, "query_only", on, err);
+    return 0;
 }
 
 int agon_world_set_reverse(struct agon_world *w, bool on, struct agon_err *err)

@@ -82,7 +82,8 @@ bool agon_world_lost(const struct agon_world *w);
 int agon_world_begin_call(struct agon_world *w, struct agon_err *err) AGON_MUST_USE;
 /* keep: false takes back what the call did. A lost world is left as it is. */
 int agon_world_end_call(struct agon_world *w, bool keep, struct agon_err *err) AGON_MUST_USE;
-/* Both flush statements, and do nothing when the world is so already. */
+/* query_only: no statement that writes takes a step. reverse flushes statements. Both do nothing when
+ * the world is so already. */
 int agon_world_set_query_only(struct agon_world *w, bool on, struct agon_err *err) AGON_MUST_USE;
 int agon_world_set_reverse(struct agon_world *w, bool on, struct agon_err *err) AGON_MUST_USE;
 /* Page cache in KiB, which also bounds what a sort keeps in one piece; 0: as usual. */

@@ -5,6 +5,7 @@
  * EXPLAIN shows bytecode, hence each of the rules below.
  */
 #include "envs/world_internal.h"
+#include "envs/world_memory.h"
 
 #include "sandbox/worker.h"
 
@@ -14,7 +15,6 @@
 
 enum {
     PROGRESS_STEPS = 1000,
-    HEAP_BYTES_MAX = 384 << 20,
     EPOCH_DAY_MS = 86400000,
 };
 /* 50 million operations, the most that our own questions take, are some 3 s. */
@@ -69,7 +69,7 @@ static int clock_register(void)
     clock.xRandomness = clock_randomness;
     /* 'localtime' would read the machine's time zone. */
     sqlite3_test_control(SQLITE_TESTCTRL_LOCALTIME_FAULT, 1);
-    sqlite3_hard_heap_limit64(HEAP_BYTES_MAX);
+    sqlite3_hard_heap_limit64(AGON_WORLD_HEAP_MAX); /* where the memory is SQLite's own */
     return sqlite3_vfs_register(&clock, 0);
 }
 

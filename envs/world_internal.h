@@ -19,7 +19,6 @@ struct agon_statement {
     int n_columns;
     const char **names; /* owned array of owned names */
     uint8_t *reads;     /* a byte for each column of the world */
-    bool no_memo;       /* with the parameters of this run */
     bool busy;          /* stepped and not ended */
     UT_hash_handle hh;
 };
@@ -56,6 +55,7 @@ struct agon_world {
     int64_t statement_cpu_ns; /* when its first budget step came; 0: not yet */
     int64_t ops_max;          /* of one statement of a tool or a verifier */
     bool query_only, reverse;
+    int64_t changes_before; /* rows changed in all when query_only was set */
     bool in_call; /* the savepoint of a call stands */
     bool clean;   /* nothing was written since the reset */
     struct plan plan;

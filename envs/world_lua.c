@@ -19,48 +19,55 @@ static struct agon_host *host_of(lua_State *L)
     return agon_script_user(L);
 }
 
-static void bind_text(lua_State *L, sqlite3_stmt *q, int param, int index)
+static void bind_text(lua_State *L, struct agon_statement *st, int param, int index)
 {
-    size_t size;
-    const char *text = lua_tolstring(L, index, &size);
-    if (memchr(text, '\0', size))
+    struct agon_str text;
+    text.data = lua_tolstring(L, index, &text.size);
+    if (memchr(text.data, '\0', text.size))
         luaL_error(L, "parameter %d: the text holds a NUL character", param);
-    if (!agon_utf8_valid((struct agon_str){text, size}))
+    if (!agon_utf8_valid(text))
         luaL_error(L, "parameter %d: the text is not valid UTF-8", param);
-    agon_script_charge(L, (int64_t)(size / 32));
-    if (sqlite3_bind_text(q, param, text, (int)size, SQLITE_TRANSIENT) != SQLITE_OK)
+    agon_script_charge(L, (int64_t)(text.size / 32));
+    agon_memo_bind_text(host_of(L)->world, text);
+    if (sqlite3_bind_text(agon_statement_sqlite(st), param, text.data, (int)text.size,
+                          SQLITE_TRANSIENT) != SQLITE_OK)
         luaL_error(L, "parameter %d: the text is too long", param);
 }
 
-static void bind_one(lua_State *L, sqlite3_stmt *q, int param, int index)
+static int bind_number(lua_State *L, struct agon_statement *st, int param, int index)
 {
-    int rc = SQLITE_OK;
-    switch (lua_type(L, index)) {
-    case LUA_TNIL: rc = sqlite3_bind_null(q, param); break;
-    case LUA_TBOOLEAN: rc = sqlite3_bind_int(q, param, lua_toboolean(L, index)); break;
-    case LUA_TNUMBER:
-        if (!lua_isinteger(L, index) && !isfinite(lua_tonumber(L, index)))
-            luaL_error(L, "parameter %d: the number is infinite or not a number", param);
-        rc = lua_isinteger(L, index) ? sqlite3_bind_int64(q, param, lua_tointeger(L, index))
-                                     : sqlite3_bind_double(q, param, lua_tonumber(L, index));
+    struct agon_world *w = host_of(L)->world;
+    if (lua_isinteger(L, index)) {
+        agon_memo_bind_int(w, lua_tointeger(L, index));
+        return sqlite3_bind_int64(agon_statement_sqlite(st), param, lua_tointeger(L, index));
+    }
+    double value = lua_tonumber(L, index);
+    if (!isfinite(value))
+        luaL_error(L, "parameter %d: the number is infinite or not a number", param);
+    agon_memo_bind_real(w, value);
+    return sqlite3_bind_double(agon_statement_sqlite(st), param, value);
+}
+
+static void bind_one(lua_State *L, struct agon_statement *st, int param, int index)
+{
+    struct agon_world *w = host_of(L)->world;
+    int rc = SQLITE_OK, type = lua_type(L, index);
+    switch (type) {
+    case LUA_TBOOLEAN:
+        agon_memo_bind_int(w, lua_toboolean(L, index));
+        rc = sqlite3_bind_int(agon_statement_sqlite(st), param, lua_toboolean(L, index));
         break;
-    case LUA_TSTRING: bind_text(L, q, param, index); break;
+    case LUA_TNUMBER: rc = bind_number(L, st, param, index); break;
+    case LUA_TSTRING: bind_text(L, st, param, index); break;
     default:
-        if (!agon_codec_is_null(L, index))
+        if (type != LUA_TNIL && !agon_codec_is_null(L, index))
             luaL_error(L, "parameter %d is a %s; use text, numbers, booleans or null", param,
                        luaL_typename(L, index));
-        rc = sqlite3_bind_null(q, param);
+        agon_memo_bind_null(w);
+        rc = sqlite3_bind_null(agon_statement_sqlite(st), param);
     }
     if (rc != SQLITE_OK)
         luaL_error(L, "parameter %d cannot be bound", param);
-}
-
-/* Whether 15 digits say all of a number. */
-static bool is_short(double number)
-{
-    char text[40];
-    snprintf(text, sizeof(text), "%.15g", number);
-    return strtod(text, NULL) == number;
 }
 
 /* (world, sql, ...) on the stack: the statement, its parameters bound. */
@@ -83,12 +90,9 @@ static struct agon_statement *statement_start(lua_State *L, bool writes, const c
     int wanted = sqlite3_bind_parameter_count(q), given = lua_gettop(L) - 2;
     if (wanted != given)
         luaL_error(L, "SQL: the statement has %d parameters, %d given", wanted, given);
-    for (int i = 1; i <= wanted; i++) {
-        bind_one(L, q, i, i + 2);
-        bool real = lua_type(L, i + 2) == LUA_TNUMBER && !lua_isinteger(L, i + 2);
-        if (real && !is_short(lua_tonumber(L, i + 2)))
-            agon_memo_skip(st);
-    }
+    agon_memo_bind(h->world, st);
+    for (int i = 1; i <= wanted; i++)
+        bind_one(L, st, i, i + 2);
     return st;
 }
 

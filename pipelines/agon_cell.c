@@ -5,6 +5,7 @@
  */
 #include "envs/cell_state.h"
 #include "envs/ops.h"
+#include "envs/world_memory.h"
 #include "sandbox/runner.h"
 #include "sandbox/worker.h"
 #include "verifiers/ops.h"
@@ -28,6 +29,7 @@ static int run_cell(size_t bytes_max)
     static const struct agon_worker_op *const tables[] = {agon_env_ops, agon_state_ops,
                                                            agon_verifier_ops, NULL};
     struct agon_env_cell *cell AGON_AUTO(agon_env_cell_freep) = agon_env_cell_new();
+    agon_world_memory_use();
     struct agon_worker_options o = {
         .tables = tables, .state = cell, .bytes_max = bytes_max, .filter = true};
     return cell ? agon_worker_main(&o) : 1;

@@ -174,6 +174,16 @@ static void bench_rows(void)
     bench_close(&b);
 }
 
+static void bench_memory(int n)
+{
+    long kib[ROLLOUTS_POINTS] = {0};
+    check(rollouts_memory(n, kib, &err));
+    printf("{\"row\": \"memory\", \"rollouts\": %d, \"kib\": [", n);
+    for (int i = 0; i < ROLLOUTS_POINTS; i++)
+        printf("%s%ld", i ? ", " : "", kib[i]);
+    printf("]}\n");
+}
+
 int main(int argc, char **argv)
 {
     if (argc == 1)
@@ -184,7 +194,7 @@ int main(int argc, char **argv)
         for (int i = 2; i < argc; i++)
             check(rollouts_catalog(argv[i], &err));
     else if (argc == 3 && !strcmp(argv[1], "memory"))
-        check(rollouts_memory(atoi(argv[2]), &err));
+        bench_memory(atoi(argv[2]));
     else
         return 2;
     return 0;

@@ -294,36 +294,53 @@ static void memory_bad_calls(struct agon_episode_call calls[SAMPLE_CALLS])
         calls[i] = (struct agon_episode_call){agon_str(bad[i].tool), agon_str(bad[i].arguments)};
 }
 
-static int memory_run(struct agon_runtime *rt, const struct sample *s, int n, struct agon_err *err)
+/* A tool whose SQL is another text each time, which no cache should keep for ever. */
+static const char made_up_tool[] =
+    "tool{ name = 'made_up', description = 'A statement of its own.',\n"
+    "  params = [[{\"type\": \"object\", \"properties\": {\"n\": {\"type\": \"integer\"}}}]],\n"
+    "  returns = [[{\"type\": \"array\", \"items\": {\"type\": \"object\"}}]],\n"
+    "  run = function(world, a) return world:rows('SELECT ' .. a.n .. ' AS n_' .. a.n) end }\n";
+
+static void memory_made_up(struct agon_episode_call *call, char text[48], int n)
 {
-    struct agon_episode_call bad[SAMPLE_CALLS];
+    int size = snprintf(text, 48, "{\"n\": %d}", n);
+    *call = (struct agon_episode_call){agon_str("made_up"), {text, (size_t)size}};
+}
+
+static int memory_run(struct agon_runtime *rt, const struct sample *s, int n,
+                      long ret_kib[ROLLOUTS_POINTS], struct agon_err *err)
+{
+    struct agon_episode_call bad[SAMPLE_CALLS], made_up[SAMPLE_CALLS];
+    char texts[SAMPLE_CALLS][48];
     struct agon_episode list[SAMPLE_EPISODES];
     struct agon_episodes e AGON_AUTO(agon_episodes_deinit) = {0};
     struct agon_episodes_input input = {.answer_schema = s->schema,
                                         .episodes = list,
                                         .n_episodes = SAMPLE_EPISODES,
                                         .results = true};
-    int r = 0, done = 0, tenth = 1;
+    int r = 0, done = 0, tenth = 0;
     memory_bad_calls(bad);
-    printf("{\"row\": \"memory\", \"rollouts\": %d, \"kib\": [", n);
     for (int round = 0; done < n && !r; round++) {
         bool writing = round % 2;
+        for (int i = 0; i < SAMPLE_CALLS; i++)
+            memory_made_up(&made_up[i], texts[i], round * SAMPLE_CALLS + i);
         for (int i = 0; i < SAMPLE_EPISODES; i++) {
             const struct sample_episode *from = writing ? &s->writing[i] : &s->reading[i];
-            list[i] = (struct agon_episode){i % 8 == 7 ? bad : from->calls, SAMPLE_CALLS,
-                                            agon_str(from->answer)};
+            const struct agon_episode_call *calls = i % 8 == 7   ? bad
+                                                    : i % 8 == 3 ? made_up
+                                                                 : from->calls;
+            list[i] = (struct agon_episode){calls, SAMPLE_CALLS, agon_str(from->answer)};
         }
         input.verifier = agon_str(writing ? s->writing_verifier : s->verifier);
         r = agon_episodes(rt, &input, &e, &reason, err);
         done += SAMPLE_EPISODES;
-        for (; !r && tenth <= 10 && done >= n / 10 * tenth; tenth++)
-            printf("%s%ld", tenth > 1 ? ", " : "", cell_kib());
+        while (!r && tenth < ROLLOUTS_POINTS && done >= n / ROLLOUTS_POINTS * (tenth + 1))
+            ret_kib[tenth++] = cell_kib();
     }
-    printf("]}\n");
     return r;
 }
 
-int rollouts_memory(int n, struct agon_err *err)
+int rollouts_memory(int n, long ret_kib[ROLLOUTS_POINTS], struct agon_err *err)
 {
     struct agon_sandbox *sandbox AGON_AUTO(agon_sandbox_closep) = NULL;
     struct agon_runtime *rt AGON_AUTO(agon_runtime_freep) = NULL;
@@ -336,10 +353,13 @@ int rollouts_memory(int n, struct agon_err *err)
     int fd = mkstemp(path);
     if (fd < 0 || write(fd, s.world.data, s.world.size) != (ssize_t)s.world.size || close(fd) < 0)
         exit(1);
-    r = agon_runtime_open(&rt, sandbox, path, agon_str(s.tools), &reason, err);
+    struct agon_buf tools AGON_AUTO(agon_buf_deinit) = AGON_BUF(1 << 20);
+    agon_buf_adds(&tools, s.tools);
+    agon_buf_adds(&tools, made_up_tool);
+    r = agon_runtime_open(&rt, sandbox, path, agon_buf_str(&tools), &reason, err);
     (void)unlink(path); /* a temporary file, and read */
     if (!r)
-        r = memory_run(rt, &s, n, err);
+        r = memory_run(rt, &s, n, ret_kib, err);
     sample_free(&s);
     return r;
 }

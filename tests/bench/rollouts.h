@@ -9,6 +9,7 @@ int rollouts_goldens(int n, int jobs, const char *dir, struct agon_err *err) AGO
 /* The calls that a task's solution makes, their results, answer and our own time for all of it with
  * JSON both ways, as one JSON object. dir: of the task. */
 int rollouts_catalog(const char *dir, struct agon_err *err) AGON_MUST_USE;
-/* The resident memory of a cell while n rollouts of the sample world pass through it, failing calls
- * and made-up SQL among them: {"row": "memory", "kib": [...]} with ten numbers. */
-int rollouts_memory(int n, struct agon_err *err) AGON_MUST_USE;
+enum { ROLLOUTS_POINTS = 10 };
+/* The resident memory of a cell in KiB after each tenth of n rollouts of the sample world, failing
+ * calls, refused writes and made-up SQL among them. */
+int rollouts_memory(int n, long ret_kib[ROLLOUTS_POINTS], struct agon_err *err) AGON_MUST_USE;

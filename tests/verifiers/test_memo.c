@@ -2,6 +2,7 @@
  * What a verifier has read before and is given again (envs/memo.h): nothing that a check
  * can see or is charged tells the difference, and a world that changed is read anew.
  */
+#include "envs/changes.h"
 #include "envs/memo.h"
 #include "envs/world.h"
 #include "tests/envs/local.h"
@@ -218,4 +219,24 @@ TEST(numbers_that_differ_in_the_last_bit_are_not_taken_for_each_other)
     EXPECT(judge(&s, "0.3").pass);
     EXPECT(judge(&s, "0.30000000000000004").pass);
     EXPECT(judge(&s, "0.3").pass);
+}
+
+TEST(nothing_writes_while_a_verifier_judges)
+{
+    struct setting s AGON_AUTO(setting_deinit) = {0};
+    struct agon_statement *st = NULL;
+    REQUIRE(setting_init(&s, CHECK("return true")));
+    REQUIRE(agon_statement_get(&st, s.world, AGON_BY_TOOLS, true, agon_str("DELETE FROM t"),
+                               &s.err) == 0);
+    EXPECT(agon_statement_step(st, &s.err) == AGON_STEP_ERROR);
+    EXPECT_HAS(s.err.text, "nothing writes");
+    (void)agon_statement_end(st);
+    EXPECT(agon_changes_logged(s.world) == 0);
+    EXPECT(agon_statement_get(&st, s.world, AGON_BY_VERIFIER, false, agon_str("DELETE FROM t"),
+                              &s.err) == AGON_WORLD_REFUSED);
+    EXPECT(agon_world_set_query_only(s.world, false, &s.err) == 0);
+    REQUIRE(agon_statement_get(&st, s.world, AGON_BY_TOOLS, true, agon_str("DELETE FROM t"),
+                               &s.err) == 0);
+    EXPECT(agon_statement_step(st, &s.err) == AGON_STEP_END);
+    (void)agon_statement_end(st);
 }
