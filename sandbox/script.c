@@ -2,10 +2,11 @@
  * The restricted Lua: states, entries and limits (script.h). The libraries are in
  * script_lib_*.c.
  *
- * Fuel is charged in three places, so that nothing is free: the count hook for VM
+ * Fuel is charged in four places, so that nothing is free: the count hook for VM
  * instructions, library functions for what they do, the allocator for what it
  * hands out and for each full collection that a refusal causes (a heap kept just
- * below its limit would otherwise collect for ever at no cost).
+ * below its limit would otherwise collect for ever at no cost), and script_bulk.c
+ * for what one instruction does to long strings.
  *
  * Invariants: 1. nothing that can raise runs outside agon_script_protect(); 2. once
  * s->end is set, the outermost entry ends with it whatever the code catches;
@@ -26,7 +27,9 @@
 enum {
     HOOK_STEPS = 200, /* VM instructions between two looks at the fuel */
     CLOCK_HOOKS = 64, /* hook calls between two looks at the clock */
-    CHUNK_MAX = 1 << 20,
+    /* The parser walks the jumps of `a or a or ...` again for each operand: 1 MiB of it took a
+     * minute, and nothing of ours is called meanwhile. This much takes half a second. */
+    CHUNK_MAX = 96 << 10,
     STACK_BYTES_FREE = 16 << 10,
     STACK_BYTES_MAX = 1 << 20,
     STACK_PROBE = 200, /* slots, more than a new stack has */
@@ -308,6 +311,8 @@ static void script_reason(struct agon_script *s, char *ret, size_t size)
 
 static enum agon_script_end script_ended(struct agon_script *s, int status, char *ret, size_t size)
 {
+    if (s->fuel < 0 && !s->end && status != LUA_ERRMEM)
+        s->end = AGON_SCRIPT_FUEL; /* spent where nothing can be raised: script_bulk.c */
     if (status == LUA_OK && !s->end)
         return AGON_SCRIPT_OK;
     if (!s->end && status == LUA_ERRMEM)
@@ -336,18 +341,21 @@ int agon_script_protect(struct agon_script *s, int (*fn)(lua_State *L, void *arg
         s->fuel_next = -1;
         s->end = AGON_SCRIPT_OK;
         s->text[0] = '\0';
+        s->bulk = 0;
         s->hooks = 0;
         s->overdue = false;
         agon_worker_beat(); /* an op may make thousands of entries too short for the hook */
         lua_sethook(L, script_hook, LUA_MASKCOUNT, HOOK_STEPS);
     }
     s->depth++;
+    struct agon_script *before = agon_script_running(s);
     struct script_call call = {.fn = fn, .arg = arg};
     int top = lua_gettop(L);
     lua_pushcfunction(L, script_enter); /* light: cannot raise */
     lua_pushlightuserdata(L, &call);
     int status = lua_pcall(L, 1, 0, 0);
     enum agon_script_end end = script_ended(s, status, ret_reason, reason_size);
+    (void)agon_script_running(before); /* which is s: entries end in their order */
     lua_settop(L, top);
     s->depth--;
     if (end)

@@ -51,7 +51,7 @@ AGON_DEFINE_FREEP(struct agon_script, agon_script_free)
  */
 int agon_script_protect(struct agon_script *s, int (*fn)(struct lua_State *L, void *arg), void *arg,
                         char *ret_reason, size_t reason_size, struct agon_err *err) AGON_MUST_USE;
-/* Inside fn or a C function: compile a text chunk ("=name") of at most 1 MiB and leave it on the
+/* Inside fn or a C function: compile a text chunk ("=name") of at most 96 KiB and leave it on the
  * stack as a function with _ENV as its only upvalue. Raises. */
 void agon_script_load_chunk(struct lua_State *L, const char *name, struct agon_str text);
 /* The same, and call it: compile and call a text chunk ("=name"), leaving n_results. Raises. */

@@ -19,6 +19,7 @@ struct agon_script {
     int64_t fuel_next;        /* set for the next entry, or -1 */
     int depth;                /* entries on the stack */
     enum agon_script_end end; /* sticky within an outermost entry */
+    size_t bulk;              /* bytes worked on that are not yet a unit of fuel */
     uint64_t hooks;           /* hook calls in this entry */
     int64_t cpu_start_ns;
     bool overdue; /* it took far longer than its fuel explains: no heartbeat any more */
@@ -31,6 +32,8 @@ struct agon_script {
     char text[256]; /* why it ended */
 };
 
+/* The script that is charged for what Lua does in bulk, or NULL; returns the one before. */
+struct agon_script *agon_script_running(struct agon_script *s);
 /* lua_newstate() with a seed that is the same in each cell. */
 lua_State *agon_script_newstate(lua_Alloc alloc, void *user);
 /* End the entry: remembers why and raises; no allocation. */

@@ -4,7 +4,9 @@
  */
 #include "sandbox/script_lib.h"
 
+#include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { RESULTS_MAX = 8000 };
@@ -248,6 +250,17 @@ static void format_string(lua_State *L, struct script_buf *b, const struct spec 
     lua_pop(L, 1);
 }
 
+/* The digits of 1e308 take four microseconds, those of 12.5 a fifth of one. */
+static lua_Number number_charged(lua_State *L, int arg)
+{
+    lua_Number x = luaL_checknumber(L, arg);
+    int exponent = 0;
+    if (isfinite(x))
+        (void)frexp(x, &exponent);
+    script_charge(L, abs(exponent) / 8);
+    return x;
+}
+
 static void format_number(lua_State *L, struct script_buf *b, const struct spec *spec, int arg)
 {
     char text[512]; /* %99.99f of the largest number has 409 characters */
@@ -259,7 +272,7 @@ static void format_number(lua_State *L, struct script_buf *b, const struct spec 
     else if (strchr("diuoxX", spec->conversion))
         size = snprintf(text, sizeof(text), spec->text, (long long)luaL_checkinteger(L, arg));
     else
-        size = snprintf(text, sizeof(text), spec->text, luaL_checknumber(L, arg));
+        size = snprintf(text, sizeof(text), spec->text, number_charged(L, arg));
 #pragma GCC diagnostic pop
     agon_script_buf_add(b, text, size > 0 ? (size_t)size : 0);
 }

@@ -70,8 +70,9 @@ static void eat(struct battery *b)
     b->rss_mib_max = 40;
     pid_t pid = fork();
     if (pid == 0) {
-        char *volatile p = malloc(64 << 20);
-        memset(p, 1, 64 << 20);
+        volatile char *p = malloc(64 << 20);
+        for (size_t i = 0; i < 64 << 20; i += 4096)
+            p[i] = 1;
         (void)usleep(200000); /* long enough to be seen */
         _exit(0);
     }

@@ -49,6 +49,12 @@ static void say(const char *text)
     snprintf(victim_said, sizeof(victim_said), "%s", text);
 }
 
+static struct agon_buf *out_fresh(void)
+{
+    agon_buf_reset(&victim.out);
+    return &victim.out;
+}
+
 /* A result of the library as an outcome; what it said is in victim.out or victim.err. */
 static enum outcome outcome_of(int r, enum outcome refused)
 {
@@ -67,7 +73,7 @@ static void world_rows(char *ret, size_t size)
         "SELECT 'booking', id, guest, '', hotel_id, nights FROM booking ORDER BY 1, 2";
     json_auto_t *rows = NULL;
     snprintf(ret, size, "?");
-    if (!EXPECT(agon_instance_sql(victim.in, agon_str(sql), &rows, &victim.out, &victim.err) == 0))
+    if (!EXPECT(agon_instance_sql(victim.in, agon_str(sql), &rows, out_fresh(), &victim.err) == 0))
         return;
     char *text = json_dumps(rows, 0);
     snprintf(ret, size, "%s", text);
@@ -132,7 +138,7 @@ __attribute__((constructor(65535))) static void victim_start(void)
         r = sample_world_file(victim.world);
     if (!r)
         r = agon_runtime_open(&victim.rt, victim.sandbox, victim.world, agon_str(careless_tools),
-                              &victim.out, &victim.err);
+                              out_fresh(), &victim.err);
     if (!r)
         r = agon_instance_new(&victim.in, victim.rt, &victim.err);
     if (r) { /* no case could say so */
@@ -170,7 +176,7 @@ struct agon_sandbox *victim_sandbox(void)
 
 enum outcome victim_call(const char *tool, struct agon_str arguments)
 {
-    return outcome_of(agon_instance_call(victim.in, tool, arguments, &victim.out, &victim.err),
+    return outcome_of(agon_instance_call(victim.in, tool, arguments, out_fresh(), &victim.err),
                       TOOL_ERROR);
 }
 
@@ -208,7 +214,7 @@ enum outcome victim_open(const char *world_sql, struct agon_str tools)
                sqlite3_exec(db, world_sql, NULL, NULL, NULL) == SQLITE_OK);
         sqlite3_close(db);
     }
-    return outcome_of(agon_runtime_open(&rt, victim.sandbox, path, tools, &victim.out, &victim.err),
+    return outcome_of(agon_runtime_open(&rt, victim.sandbox, path, tools, out_fresh(), &victim.err),
                       ITEM_REJECTED);
 }
 
@@ -223,23 +229,21 @@ enum outcome victim_tool(bool writes, struct agon_str code)
     struct agon_buf text AGON_AUTO(agon_buf_deinit) = around(head, code, "\nend)()) end }\n");
     struct agon_runtime *rt AGON_AUTO(agon_runtime_freep) = NULL;
     struct agon_instance *in AGON_AUTO(agon_instance_freep) = NULL;
-    int r = agon_runtime_open(&rt, victim.sandbox, victim.world, agon_buf_str(&text), &victim.out,
+    int r = agon_runtime_open(&rt, victim.sandbox, victim.world, agon_buf_str(&text), out_fresh(),
                               &victim.err);
     if (r)
         return outcome_of(r, ITEM_REJECTED);
     if (!(r = agon_instance_new(&in, rt, &victim.err)))
-        r = agon_instance_call(in, "attack", agon_str("{}"), &victim.out, &victim.err);
+        r = agon_instance_call(in, "attack", agon_str("{}"), out_fresh(), &victim.err);
     return outcome_of(r, TOOL_ERROR);
 }
 
-enum outcome victim_solution(struct agon_str code)
+static enum outcome solve(const char *head, struct agon_str code, const char *tail)
 {
-    struct agon_buf text AGON_AUTO(agon_buf_deinit) =
-        around("return function(tools) local tostring = tostring return tostring((function() ",
-               code, "\nend)()) end");
+    struct agon_buf text AGON_AUTO(agon_buf_deinit) = around(head, code, tail);
     struct agon_solved solved AGON_AUTO(agon_solved_deinit) = {0};
     int r =
-        agon_runtime_solve(victim.rt, agon_buf_str(&text), NULL, &solved, &victim.out, &victim.err);
+        agon_runtime_solve(victim.rt, agon_buf_str(&text), NULL, &solved, out_fresh(), &victim.err);
     enum outcome o = outcome_of(r, ITEM_REJECTED);
     if (!r) {
         char *answer = json_dumps(solved.answer, JSON_ENCODE_ANY);
@@ -249,13 +253,24 @@ enum outcome victim_solution(struct agon_str code)
     return o;
 }
 
+enum outcome victim_solution(struct agon_str code)
+{
+    return solve("return function(tools) local tostring = tostring return tostring((function() ",
+                 code, "\nend)()) end");
+}
+
+enum outcome victim_answer(struct agon_str code)
+{
+    return solve("return function(tools) ", code, "\nend");
+}
+
 enum outcome victim_check(struct agon_str code)
 {
     struct agon_buf text AGON_AUTO(agon_buf_deinit) = around(
         "check{ name='attack', text='t', run=function(world, answer, changes) ", code, "\nend }");
     struct agon_task task = {.verifier = (char *)(uintptr_t)agon_buf_text(&text)}; /* borrowed */
     struct agon_verdict v = {0};
-    int r = agon_verdict(victim.rt, &task, agon_str("1"), NULL, &v, &victim.out, &victim.err);
+    int r = agon_verdict(victim.rt, &task, agon_str("1"), NULL, &v, out_fresh(), &victim.err);
     enum outcome o = outcome_of(r, ITEM_REJECTED);
     if (!r)
         say(v.pass                                  ? "pass"

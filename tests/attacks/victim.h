@@ -16,6 +16,8 @@ extern char victim_said[4096];
 enum outcome victim_tool(bool writes, struct agon_str code);
 /* The body of function(tools), in the shared cell. */
 enum outcome victim_solution(struct agon_str code);
+/* The same, and what it returns is the answer, said as JSON. */
+enum outcome victim_answer(struct agon_str code);
 /* The body of function(world, answer, changes) of a check, in the shared cell: CONTAINED when the
  * verifier ran, with "pass", "fail" or the reason said. */
 enum outcome victim_check(struct agon_str code);
@@ -42,6 +44,18 @@ struct agon_sandbox *victim_sandbox(void);
         victim_expect_lua((struct agon_str){code, sizeof(code) - 1}, wanted, part); \
     }
 void victim_expect_lua(struct agon_str code, enum outcome wanted, const char *part);
+#define ANSWER_ATTACK(id, wanted, part, code)                                            \
+    ATTACK(id)                                                                           \
+    {                                                                                    \
+        EXPECT_OUTCOME(victim_answer((struct agon_str){code, sizeof(code) - 1}), wanted, \
+                       victim_said, part);                                               \
+    }
+#define CHECK_ATTACK(id, part, code)                                                       \
+    ATTACK(id)                                                                             \
+    {                                                                                      \
+        EXPECT_OUTCOME(victim_check((struct agon_str){code, sizeof(code) - 1}), CONTAINED, \
+                       victim_said, part);                                                 \
+    }
 /* One statement through the tool, twice with the same words, and the world is as it was. */
 #define SQL_ATTACK(id, tool, wanted, part, sql)     \
     ATTACK(id)                                      \

@@ -1,0 +1,104 @@
+/*
+ * What holds over many entries of the restricted Lua: restores, memory limits of each
+ * size, patterns that match as the stock ones do. Single attacks: tests/attacks/.
+ */
+#include "tests/sandbox/script_help.h"
+
+#include <lualib.h>
+#include <stdlib.h>
+
+/* A3, A10 of the model: what one entry does to its libraries is gone after a restore. */
+TEST(a_spoilt_library_is_whole_after_restore)
+{
+    struct agon_script *s AGON_AUTO(agon_script_freep) = NULL;
+    struct agon_err err;
+    REQUIRE(agon_script_new(&s, NULL, &err) == 0 && agon_script_snapshot(s, &err) == 0);
+    static const char *const spoil[] = {
+        "string.format = function() return 'evil' end",
+        "pairs = nil _G = nil",
+        "for k in pairs(_G) do _G[k] = nil end",
+        "table.insert = error",
+        "setmetatable(_G, {__index=function() return 'evil' end})",
+        "local t = {} for i = 1, 1e9 do t[i] = {} end",
+    };
+    for (int i = 0; i < 1200; i++) {
+        (void)trial_in(s, agon_str(spoil[i % (i % 100 == 5 ? 6 : 5)]));
+        agon_script_restore(s);
+        struct trial t = trial_in(s, agon_str("return string.format('%d', 7) .. type(pairs) .. "
+                                              "tostring(nowhere) .. type(table.insert)"));
+        EXPECT(t.end == 0 && strcmp(t.text, "7functionnilfunction") == 0);
+        agon_script_restore(s);
+    }
+}
+
+/* B13: whatever memory there is, the end is clean. */
+TEST(every_memory_limit_ends_cleanly)
+{
+    static const char code[] =
+        "local t = setmetatable({}, {__newindex=function(t, k, v) rawset(t, k, v) end}) "
+        "for i = 1, 300 do t[i] = {n = i, s = ('x'):rep(i)} end table.sort({3, 2, 1}) "
+        "local n = 0 for k, v in pairs(t) do n = n + #v.s end "
+        "return n .. (('a,b'):gsub(',', ';')) .. string.format('%5d', n)";
+    int ok = 0, failed = 0;
+    for (size_t mem = 24 << 10; mem < 256 << 10; mem += 512) {
+        struct agon_script *s AGON_AUTO(agon_script_freep) = NULL;
+        struct agon_err err;
+        if (agon_script_new(&s, &(struct agon_script_limits){.mem_bytes_max = mem}, &err) != 0)
+            continue;
+        struct trial t = trial_in(s, agon_str(code));
+        EXPECT(t.end == AGON_SCRIPT_OK || t.end == AGON_SCRIPT_MEMORY || t.end == AGON_SCRIPT_FUEL);
+        ok += t.end == 0;
+        failed += t.end != 0;
+        EXPECT(t.end != 0 || strcmp(t.text, "45150a;b45150") == 0);
+    }
+    EXPECT(ok > 10 && failed > 10);
+}
+
+/* Our patterns against the stock matcher on random texts. */
+static uint64_t random_state = 42;
+static unsigned random_below(unsigned n)
+{
+    random_state = random_state * UINT64_C(6364136223846793005) + 1442695040888963407;
+    return (unsigned)(random_state >> 33) % n;
+}
+
+static const char *stock_run(lua_State *L, const char *code)
+{
+    lua_settop(L, 0);
+    if (luaL_loadstring(L, code) == LUA_OK)
+        (void)lua_pcall(L, 0, 1, 0);
+    return luaL_tolstring(L, -1, NULL);
+}
+
+TEST(patterns_match_as_the_stock_ones_do)
+{
+    static const char *const pieces[] = {
+        "a",  "b", ".", "%a",    "%d",   "[ab]",  "[^a]", "*", "-", "+", "?",  "(",     ")", "()",
+        "%1", "$", "^", "%f[a]", "%bab", "[a-c]", "%s",   "%", "[", "]", "%W", "[%a_]", "x", "1"};
+    lua_State *stock = luaL_newstate();
+    luaL_openlibs(stock);
+    struct agon_script *s AGON_AUTO(agon_script_freep) = NULL;
+    struct agon_err err;
+    REQUIRE(agon_script_new(&s, NULL, &err) == 0);
+    for (int i = 0; i < 20000 && test_failures == 0; i++) {
+        char text[32] = "", pattern[64] = "", code[512];
+        for (unsigned n = random_below(12); n > 0; n--)
+            strncat(text, (const char *[]){"a", "b", "ab", "1", " ", "x"}[random_below(6)], 3);
+        for (unsigned n = random_below(7) + 1; n > 0; n--)
+            strncat(pattern, pieces[random_below(sizeof(pieces) / sizeof(*pieces))], 6);
+        snprintf(
+            code, sizeof(code),
+            "local o = {} local function add(...) for i = 1, select('#', ...) do "
+            "o[#o+1] = tostring((select(i, ...))) end o[#o+1] = ';' end "
+            "local s, p = '%s', '%s' add(pcall(string.find, s, p)) add(pcall(string.match, s, p)) "
+            "add(pcall(string.gsub, s, p, '<%%0>')) "
+            "pcall(function() for a, b in s:gmatch(p) do add(a, b) end end) "
+            "return table.concat(o, ' ')",
+            text, pattern);
+        struct trial t = trial_in(s, agon_str(code));
+        const char *want = stock_run(stock, code);
+        if (!EXPECT(strcmp(t.text, want) == 0))
+            printf("# '%s' '%s': \"%s\", stock \"%s\"\n", text, pattern, t.text, want);
+    }
+    lua_close(stock);
+}
