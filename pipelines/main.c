@@ -7,7 +7,8 @@
 static const struct agon_verb verbs[] = {
     {"synth", agon_verb_synth, "make environments and tasks from categories: the main job"},
     {"solve", agon_verb_solve, "run a solver on the tasks of an environment or a corpus"},
-    {"verify", agon_verb_verify, "check a corpus or an environment: goldens pass, negatives fail"},
+    {"verify", agon_verb_verify, "check a corpus or an environment, for people and for CI"},
+    {"replay", agon_verb_replay, "make the calls of stored rollouts again and compare results"},
     {"ls", agon_verb_ls, "list environments and tasks with their rates"},
     {"show", agon_verb_show, "show an environment, a task, a stage or a rollout"},
     {"log", agon_verb_log, "print what happened in a run"},

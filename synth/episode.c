@@ -7,17 +7,12 @@
 #include "synth/episode.h"
 
 #include "base/json.h"
-#include "envs/schema.h"
 #include "synth/cleantext.h"
 #include "synth/page.h"
 
 #include <stdlib.h>
 
-enum {
-    RESULT_BYTES_MAX = 1 << 20, /* of a whole result, before paging */
-    CALLS_MAX = 64,             /* of one turn; more are refused one by one */
-    TURN_TOKENS_MAX = 16384,
-};
+enum { SHOWN_BYTES_MAX = 2 << 20, TURN_TOKENS_MAX = 16384 };
 
 struct agon_episode {
     struct agon_episode_options o;
@@ -26,7 +21,7 @@ struct agon_episode {
     bool in_flight;
     int turn, attempt; /* from 0 */
     json_t *segment;   /* the last of report.segments (borrowed from it) */
-    json_t *results;   /* long results by call, for pages after the first */
+    struct agon_calls calls;
     struct agon_episode_report report;
 };
 
@@ -43,7 +38,7 @@ void agon_episode_free(struct agon_episode *e)
         return;
     agon_session_free(e->session);
     json_decref(e->report.segments);
-    json_decref(e->results);
+    agon_calls_deinit(&e->calls);
     free(e->key);
     free(e);
 }
@@ -82,17 +77,19 @@ int agon_episode_new(struct agon_episode **ret, const struct agon_episode_option
                      struct agon_err *err)
 {
     struct agon_episode *e AGON_AUTO(agon_episode_freep) = calloc(1, sizeof(*e));
-    if (!e || !(e->key = strdup(o->key)) || !(e->report.segments = json_array()) ||
-        !(e->results = json_object()))
+    if (!e || !(e->key = strdup(o->key)) || !(e->report.segments = json_array()))
         return agon_fail(err, AGON_ENOMEM, "episode: out of memory");
     e->o = *o;
+    int r = agon_calls_init(&e->calls, o->tools, o->n_tools, err);
+    if (r)
+        return agon_err_in(err, r, "%s", o->key);
     if (e->o.sampling.tokens_max == 0) {
         int half = agon_model_window(o->model) / 2;
         e->o.sampling.tokens_max = half < TURN_TOKENS_MAX ? half : TURN_TOKENS_MAX;
     }
     struct agon_err why = {0};
-    int r = o->prefix ? agon_session_fork(&e->session, o->prefix, &why)
-                      : agon_session_new(&e->session, o->model, AGON_THINKING_ON, o->head, &why);
+    r = o->prefix ? agon_session_fork(&e->session, o->prefix, &why)
+                  : agon_session_new(&e->session, o->model, AGON_THINKING_ON, o->head, &why);
     if (r == AGON_EINPUT)
         (void)episode_overflow(e, &why);
     else if (r)
@@ -121,107 +118,21 @@ static int episode_sample(struct agon_episode *e, struct agon_err *err)
 
 /* ---- calls ------------------------------------------------------------------- */
 
-static const struct agon_episode_tool *tool_find(const struct agon_episode *e, const char *name)
-{
-    for (int i = 0; i < e->o.n_tools; i++)
-        if (strcmp(e->o.tools[i].name, name) == 0)
-            return &e->o.tools[i];
-    return NULL;
-}
-
-static int refuse_unknown(const struct agon_episode *e, const char *name, struct agon_buf *b)
-{
-    agon_buf_addf(b, "no tool '%.64s'; there are: ", name);
-    for (int i = 0; i < e->o.n_tools; i++)
-        agon_buf_addf(b, "%s%s", i ? ", " : "", e->o.tools[i].name);
-    return AGON_CALL_REFUSED;
-}
-
-/* Take `more` out of the arguments. 0, or AGON_CALL_REFUSED with the reason in b. */
-static int take_more(json_t *arguments, int *ret_page, struct agon_buf *b)
-{
-    const json_t *more = json_object_get(arguments, "more");
-    *ret_page = 1;
-    if (!more)
-        return 0;
-    json_int_t page = json_integer_value(more);
-    if (!json_is_integer(more) || page < 1 || page > 1000000) {
-        agon_buf_adds(b, "arguments.more: expected a page, from 1");
-        return AGON_CALL_REFUSED;
-    }
-    *ret_page = (int)page;
-    json_object_del(arguments, "more");
-    return 0;
-}
-
-static int call_run(const struct agon_episode_tool *tool, const json_t *arguments,
-                    struct agon_buf *b, struct agon_err *err)
-{
-    struct agon_err why;
-    const json_t *schema =
-        json_object_get(json_object_get(tool->function, "function"), "parameters");
-    if (!tool->checks_arguments && agon_schema_fits(schema, arguments, "arguments", &why)) {
-        agon_buf_adds(b, why.text);
-        return AGON_CALL_REFUSED;
-    }
-    return tool->call(tool->user, tool->name, arguments, b, err);
-}
-
-/* The whole text of the call's result: a stored one for later pages, else a new one. */
-static int call_result(struct agon_episode *e, const struct agon_episode_tool *tool,
-                       const json_t *arguments, const char *memo, int page, struct agon_buf *whole,
-                       struct agon_err *err)
-{
-    const json_t *stored = page > 1 ? json_object_get(e->results, memo) : NULL;
-    if (stored) {
-        agon_buf_adds(whole, json_string_value(stored));
-        return 0;
-    }
-    return call_run(tool, arguments, whole, err);
-}
-
-/* Page `page` of whole, as the model sees it. */
-static int call_page(struct agon_episode *e, const struct agon_buf *whole, const char *memo,
-                     int page, struct agon_buf *shown, struct agon_err *err)
-{
-    size_t cap = agon_page_cap(agon_model_window(e->o.model));
-    int n_pages = agon_page_cut(shown, agon_buf_str(whole), cap, page);
-    if (page > n_pages) {
-        agon_buf_addf(shown, "error: page %d is past the last, %d", page, n_pages);
-        return AGON_CALL_REFUSED;
-    }
-    if (n_pages > 1 &&
-        json_object_set_new(e->results, memo, json_stringn(agon_buf_text(whole), whole->size)))
-        return agon_fail(err, AGON_ENOMEM, "%s: out of memory", e->key);
-    return 0;
-}
-
-/* Run one call and append its result, paged, to shown. 0, AGON_CALL_*, or <0. */
-static int call_one(struct agon_episode *e, const char *name, json_t *arguments,
+/* Make one call and append what the model sees of it to shown. 0, AGON_CALL_*, or <0. */
+static int call_one(struct agon_episode *e, const json_t *request, size_t index,
                     struct agon_buf *shown, struct agon_err *err)
 {
-    struct agon_buf whole AGON_AUTO(agon_buf_deinit) = AGON_BUF(RESULT_BYTES_MAX);
-    struct agon_buf memo AGON_AUTO(agon_buf_deinit) = AGON_BUF(RESULT_BYTES_MAX);
-    const struct agon_episode_tool *tool = tool_find(e, name);
-    int page = 1, r = tool ? take_more(arguments, &page, &whole) : refuse_unknown(e, name, &whole);
-    if (!r) {
-        agon_buf_addf(&memo, "%s ", name);
-        agon_json_dump_sorted(&memo, arguments);
-        r = call_result(e, tool, arguments, agon_buf_text(&memo), page, &whole, err);
-        e->report.calls++;
-    }
-    if (r < 0)
-        return r;
-    if (whole.failed) { /* a result over the limit is the tool's fault, not ours */
-        agon_buf_reset(&whole);
-        agon_buf_addf(&whole, "the result is over %d bytes; ask for less", RESULT_BYTES_MAX);
-        r = AGON_CALL_REFUSED;
-    }
-    agon_cleantext_buf(&whole); /* a sentence may have been cut inside a character */
-    if (r == AGON_CALL_REFUSED && strncmp(agon_buf_text(&whole), "error: ", 7) != 0)
-        agon_buf_adds(shown, "error: ");
-    int r_page = call_page(e, &whole, agon_buf_text(&memo), page, shown, err);
-    return r_page ? r_page : r;
+    struct agon_call call AGON_AUTO(agon_call_deinit) = {0};
+    int r = agon_calls_make(&e->calls, request, index, &call, err);
+    e->report.calls = e->calls.n_made;
+    if (r)
+        return agon_err_in(err, r, "%s", e->key);
+    int n_pages = agon_call_show(&call, agon_page_cap(agon_model_window(e->o.model)), shown);
+    if (agon_call_is_past(&call, n_pages))
+        return AGON_CALL_REFUSED;
+    if (n_pages > 1 && (r = agon_calls_keep(&e->calls, &call, err)))
+        return agon_err_in(err, r, "%s", e->key);
+    return call.status;
 }
 
 /* Run the calls of a turn in order and append their results to `messages`.
@@ -233,24 +144,8 @@ static int calls_run(struct agon_episode *e, const json_t *calls, json_t *messag
     json_t *call;
     json_array_foreach(calls, i, call)
     {
-        const json_t *function = json_object_get(call, "function");
-        const char *name = agon_json_text(function, "name", "");
-        struct agon_buf shown AGON_AUTO(agon_buf_deinit) = AGON_BUF(2 * RESULT_BYTES_MAX);
-        json_auto_t *arguments = NULL;
-        struct agon_err why = {0};
-        int r = agon_json_parse(&arguments, agon_str(agon_json_text(function, "arguments", "{}")),
-                                &why);
-        if (r == AGON_ENOMEM)
-            return agon_fail(err, r, "%s: %s", e->key, why.text);
-        if (r) { /* a key twice, too deep: the model's doing */
-            agon_buf_addf(&shown, "error: arguments: %s", why.text);
-            r = AGON_CALL_REFUSED;
-        } else if (i >= CALLS_MAX) {
-            agon_buf_addf(&shown, "error: at most %d calls in one turn", CALLS_MAX);
-            r = AGON_CALL_REFUSED;
-        } else {
-            r = call_one(e, name, arguments, &shown, err);
-        }
+        struct agon_buf shown AGON_AUTO(agon_buf_deinit) = AGON_BUF(SHOWN_BYTES_MAX);
+        int r = call_one(e, call, i, &shown, err);
         if (r < 0 || (r == 0 && agon_buf_check(&shown, "a tool's result", err)))
             return r < 0 ? r : AGON_ENOMEM;
         e->report.refused += r == AGON_CALL_REFUSED;

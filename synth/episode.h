@@ -18,24 +18,10 @@
 #include "base/mem.h"
 #include "base/rng.h"
 #include "model/model.h"
+#include "synth/call.h"
 #include "synth/context.h"
 
 struct agon_episode;
-
-enum {
-    AGON_CALL_REFUSED = 1, /* result is a sentence for the model; "error: " is put before it */
-    AGON_CALL_LAST = 2,    /* done, and the episode ends here */
-};
-struct agon_episode_tool {
-    const char *name;       /* borrowed, as everything here */
-    const json_t *function; /* {"type":"function","function":{...}} as the model sees it */
-    bool checks_arguments;  /* call() checks arguments against the schema itself */
-    /* Append the result's text. 0, AGON_CALL_*, or <0 (ends the run, not the episode).
-     * `arguments` come without `more`. */
-    int (*call)(void *user, const char *name, const json_t *arguments, struct agon_buf *result,
-                struct agon_err *err);
-    void *user;
-};
 
 struct agon_episode_options {
     struct agon_model *model;

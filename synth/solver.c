@@ -5,15 +5,14 @@
 #include "synth/solver.h"
 
 #include "base/json.h"
-#include "envs/schema.h"
-#include "synth/cleantext.h"
 #include "synth/episode.h"
 #include "synth/prompts.h"
+#include "synth/submit.h"
 #include "verifiers/verdict.h"
 
 #include <stdlib.h>
 
-enum { PROMPT_BYTES_MAX = 4 << 20, ANSWER_BYTES_MAX = 256 << 10, ROLLOUT_TOOLS_MAX = 64 };
+enum { PROMPT_BYTES_MAX = 4 << 20, ROLLOUT_TOOLS_MAX = 64 };
 
 /* A rollout at work. */
 struct attempt {
@@ -151,30 +150,8 @@ static int call_submit(void *user, const char *name, const json_t *arguments,
                        struct agon_buf *result, struct agon_err *err)
 {
     struct attempt *a = user;
-    struct agon_err why;
-    json_auto_t *answer = NULL;
     (void)name;
-    const json_t *field = json_object_get(arguments, "answer_text");
-    struct agon_str text = {json_string_value(field), json_string_length(field)};
-    if (text.size > ANSWER_BYTES_MAX) {
-        agon_buf_addf(result, "answer_text is over %d bytes", ANSWER_BYTES_MAX);
-        return AGON_CALL_REFUSED;
-    }
-    int r = agon_json_parse(&answer, text, &why);
-    if (r == AGON_ENOMEM)
-        return agon_fail(err, r, "%s", why.text);
-    if (r) {
-        agon_buf_addf(result, "answer_text is no JSON: %s", why.text);
-        return AGON_CALL_REFUSED;
-    }
-    if (agon_schema_fits(a->solver->o.task->answer_schema, answer, "answer", &why)) {
-        agon_buf_addf(result, "the answer does not fit its schema: %s", why.text);
-        return AGON_CALL_REFUSED;
-    }
-    if (!(a->answer = strndup(text.data, text.size)))
-        return agon_fail(err, AGON_ENOMEM, "answer: out of memory");
-    agon_buf_adds(result, "submitted");
-    return AGON_CALL_LAST;
+    return agon_submit(a->solver->o.task->answer_schema, arguments, &a->answer, result, err);
 }
 
 static void attempt_tools(struct attempt *a)
@@ -225,32 +202,6 @@ static int attempt_new(struct attempt **ret, struct agon_solver *s, int index, s
 
 /* ---- verdicts ---------------------------------------------------------------- */
 
-static int checks_push(json_t *checks, const char *name, const char *end, const char *reason)
-{
-    return json_array_append_new(
-        checks, json_pack("{s:o, s:s, s:o*}", "name", agon_cleantext_json(agon_str(name)), "end",
-                          end, "reason", reason ? agon_cleantext_json(agon_str(reason)) : NULL));
-}
-
-/* What each check said, and what no check claimed; NULL when out of memory. */
-static json_t *checks_json(const struct agon_verdict *v)
-{
-    static const char *const ends[] = {"pass", "fail", "error"};
-    json_t *checks = json_array();
-    int failed = !checks;
-    for (int i = 0; !failed && i < v->n_checks; i++)
-        failed =
-            checks_push(checks, v->checks[i].name, ends[v->checks[i].end], v->checks[i].reason);
-    if (!failed && v->unclaimed)
-        failed = checks_push(checks, "(changes)", "fail", v->unclaimed);
-    if (!failed && v->replay)
-        failed = checks_push(checks, "(replay)", "error", v->replay);
-    if (!failed)
-        return checks;
-    json_decref(checks);
-    return NULL;
-}
-
 /* Judge an answer. A verifier that no longer loads is a broken environment. */
 static int judge(const struct agon_solver *s, const struct attempt *a, json_t **ret_checks,
                  bool *ret_pass, struct agon_err *err)
@@ -266,7 +217,7 @@ static int judge(const struct agon_solver *s, const struct attempt *a, json_t **
         return r;
     *ret_pass = v.pass;
     json_decref(*ret_checks);
-    *ret_checks = checks_json(&v);
+    *ret_checks = agon_submit_checks(&v);
     return *ret_checks ? 0 : agon_fail(err, AGON_ENOMEM, "verdict: out of memory");
 }
 
