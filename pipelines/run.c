@@ -84,6 +84,7 @@ static int run_open_library(struct agon_run *run, struct agon_err *err)
     if (r)
         return r;
     struct agon_library_options lo = {
+        .sandbox = run->sandbox,
         .dir = o->library ? o->library : dir,
         .sources = list_terminated(&o->source, sources),
         .allow_hosts = list_terminated(&o->allow_host, hosts),

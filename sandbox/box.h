@@ -23,12 +23,14 @@ struct agon_box_options {
     const char *docs;      /* directory to be shown at /docs (bash), or NULL */
     size_t work_bytes_max; /* of /work (bash) */
     const char *argument;  /* for the boxed program, or NULL */
+    int program_fd;        /* what runs in it; 0: agon-cell */
+    int hang_cpu_ms;       /* processor time without a beat that is a hang; 0: 800 */
 };
 
 enum {
     AGON_BOX_FD_CHANNEL = 3,
     AGON_BOX_FD_HEARTBEAT = 4,
-    AGON_BOX_FD_PROGRAM = 5, /* agon-cell, run as /proc/self/fd/5 */
+    AGON_BOX_FD_PROGRAM = 5, /* agon-cell or agon-parse, run as /proc/self/fd/5 */
     AGON_BOX_FD_FILTER = 6,  /* BPF, read and closed by bubblewrap */
 };
 

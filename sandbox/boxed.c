@@ -95,15 +95,16 @@ static int boxed_launch(struct agon_boxed *b, const struct agon_box_options *o,
     if (p == MAP_FAILED)
         return agon_fail(err, AGON_ESYS, "box: mmap: %s", strerror(errno));
     b->heartbeat = p;
-    struct agon_launch launch = {.program = b->sb->bwrap,
-                                 .argv = agon_buf_str(&argv),
-                                 .docs = o->docs,
-                                 .fixed_addresses = o->kind == AGON_BOX_CELL,
-                                 .memory_bytes_max = agon_box_memory_max(o),
-                                 .processes_max = AGON_RUNNER_PROCESSES_MAX + GROUP_OTHERS,
-                                 .stderr_fd = b->stderr_fd,
-                                 .fds = {far, heartbeat, b->sb->program_fd, filter},
-                                 .n_fds = 4};
+    struct agon_launch launch = {
+        .program = b->sb->bwrap,
+        .argv = agon_buf_str(&argv),
+        .docs = o->docs,
+        .fixed_addresses = o->kind == AGON_BOX_CELL,
+        .memory_bytes_max = agon_box_memory_max(o),
+        .processes_max = AGON_RUNNER_PROCESSES_MAX + GROUP_OTHERS,
+        .stderr_fd = b->stderr_fd,
+        .fds = {far, heartbeat, o->program_fd ? o->program_fd : b->sb->program_fd, filter},
+        .n_fds = 4};
     return agon_launcher_start(b->sb->launcher, &launch, &b->pid, err);
 }
 
@@ -198,6 +199,7 @@ int agon_boxed_open(struct agon_boxed **ret, struct agon_sandbox *sb,
     if (!b)
         return agon_fail(err, AGON_ENOMEM, "box: out of memory");
     b->sb = sb;
+    b->hang_cpu_ms = options->hang_cpu_ms ? options->hang_cpu_ms : HANG_CPU_MS;
     b->fd = b->stderr_fd = b->pid = -1;
     b->in = (struct agon_buf)AGON_BUF(AGON_FRAME_SIZE_MAX + sizeof(struct agon_frame_head) +
                                       READ_BYTES);
@@ -246,7 +248,8 @@ static void watch_look(struct agon_boxed *b)
     int64_t cpu = now_ms(b->clock);
     if (b->stall_cpu_ms < 0)
         b->stall_cpu_ms = cpu;
-    if (stall < HANG_WALL_MS && (cpu < 0 || cpu - b->stall_cpu_ms < HANG_CPU_MS))
+    int wall_max = b->hang_cpu_ms * 2 > HANG_WALL_MS ? b->hang_cpu_ms * 2 : HANG_WALL_MS;
+    if (stall < wall_max && (cpu < 0 || cpu - b->stall_cpu_ms < b->hang_cpu_ms))
         return;
     char why[64];
     snprintf(why, sizeof(why), "no heartbeat for %lld ms", (long long)stall);

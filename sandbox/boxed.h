@@ -17,6 +17,8 @@ struct agon_sandbox {
     struct agon_launcher *launcher; /* owned */
     struct agon_buf filter;         /* BPF of a box */
     int program_fd;                 /* agon-cell as it was when we began */
+    int parser_fd;          /* agon-parse as it was when the first one was asked for, or -1 */
+    char parser_path[4096]; /* beside agon-cell */
     size_t cell_bytes_max;
     char bwrap[256];
     bool start_failed; /* bubblewrap ran, but no program said hello: look for an obstacle */
@@ -35,6 +37,7 @@ struct agon_boxed {
     struct agon_buf in;             /* head and content as far as they have come */
     uint64_t beat;                  /* last seen, and when it came */
     int64_t beat_ms, deadline_ms;
+    int hang_cpu_ms;
     int64_t stall_cpu_ms; /* CPU time when the stall was first noticed, or -1 */
 };
 
@@ -43,8 +46,8 @@ int agon_boxed_open(struct agon_boxed **ret, struct agon_sandbox *sb,
                     const struct agon_box_options *options, struct agon_err *err) AGON_MUST_USE;
 void agon_boxed_close(struct agon_boxed *b); /* kills it and all it started; NULL is fine */
 AGON_DEFINE_FREEP(struct agon_boxed, agon_boxed_close)
-/* As agon_cell_start(), agon_cell_take(), agon_cell_finish(), agon_cell_call(). wall_ms_max: the call is
- * lost after that, beats or not. */
+/* As agon_cell_start(), agon_cell_take(), agon_cell_finish(), agon_cell_call(). wall_ms_max: the
+ * call is lost after that, beats or not. */
 int agon_boxed_start(struct agon_boxed *b, const char *op, struct agon_str request, int wall_ms_max,
                      struct agon_err *err) AGON_MUST_USE;
 int agon_boxed_take(struct agon_boxed *b, struct agon_buf *reply, char *ret_reason,

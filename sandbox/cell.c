@@ -16,9 +16,10 @@
 enum {
     FILTER_BYTES_MAX = 64 << 10,
     PROGRAM_BYTES_MAX = 1 << 30,
+    PARSER_HANG_CPU_MS = 20000,
     CALL_WALL_MS = 1800000, /* a cell that was taken over can beat for ever */
 };
-static const size_t cell_bytes_default = 512U << 20;
+static const size_t cell_bytes_default = 512U << 20, parser_bytes_max = 1U << 30;
 
 struct agon_cell {
     struct agon_boxed *boxed; /* owned */
@@ -62,21 +63,18 @@ static int cell_path(char *ret, size_t size, const char *given, struct agon_err 
  * The program in memory: the box's user may not be allowed to go where it lies, and
  * what is rebuilt during a run does not change the run. Its pages are shared by all boxes.
  */
-static int program_open(int *ret, const char *given, struct agon_err *err)
+static int program_open(int *ret, const char *path, struct agon_err *err)
 {
-    char path[4096];
-    int r = cell_path(path, sizeof(path), given, err);
-    if (r)
-        return r;
     struct stat st;
     int from = open(path, O_RDONLY | O_CLOEXEC);
     if (from < 0)
-        return agon_fail(err, AGON_ESYS,
-                         "sandbox: %s: %s (agon-cell belongs beside agon; AGON_CELL names another)",
-                         path, strerror(errno));
+        return agon_fail(
+            err, AGON_ESYS,
+            "sandbox: %s: %s (it belongs beside agon; AGON_CELL names another agon-cell)", path,
+            strerror(errno));
     int fd = -1;
     bool ok = fstat(from, &st) == 0 && S_ISREG(st.st_mode) && st.st_size < PROGRAM_BYTES_MAX &&
-              (fd = memfd_create("agon-cell", MFD_CLOEXEC | MFD_ALLOW_SEALING)) >= 0;
+              (fd = memfd_create("agon-program", MFD_CLOEXEC | MFD_ALLOW_SEALING)) >= 0;
     off_t at = 0;
     while (ok && at < st.st_size)
         ok = sendfile(fd, from, &at, (size_t)(st.st_size - at)) > 0 || errno == EINTR;
@@ -121,15 +119,20 @@ int agon_sandbox_open(struct agon_sandbox **ret, const struct agon_sandbox_optio
     struct agon_sandbox *sb AGON_AUTO(agon_sandbox_closep) = calloc(1, sizeof(*sb));
     if (!sb)
         return agon_fail(err, AGON_ENOMEM, "sandbox: out of memory");
-    sb->program_fd = -1;
+    sb->program_fd = sb->parser_fd = -1;
     sb->filter = (struct agon_buf)AGON_BUF(FILTER_BYTES_MAX);
     sb->cell_bytes_max =
         options && options->cell_bytes_max ? options->cell_bytes_max : cell_bytes_default;
+    char path[4096];
     int r = find_bwrap(sb->bwrap, sizeof(sb->bwrap), options ? options->bwrap : NULL, err);
     if (r || (r = agon_launcher_new(&sb->launcher, err)) ||
-        (r = program_open(&sb->program_fd, options ? options->cell_program : NULL, err)) ||
-        (r = agon_filter_box(&sb->filter, err)) || (r = sandbox_probe(sb, err)))
+        (r = cell_path(path, sizeof(path), options ? options->cell_program : NULL, err)) ||
+        (r = program_open(&sb->program_fd, path, err)) || (r = agon_filter_box(&sb->filter, err)) ||
+        (r = sandbox_probe(sb, err)))
         return r;
+    const char *slash = strrchr(path, '/');
+    snprintf(sb->parser_path, sizeof(sb->parser_path), "%.*sagon-parse",
+             slash ? (int)(slash + 1 - path) : 0, path);
     *ret = AGON_STEAL(sb);
     return 0;
 }
@@ -142,22 +145,44 @@ void agon_sandbox_close(struct agon_sandbox *sb)
     agon_buf_deinit(&sb->filter);
     if (sb->program_fd >= 0)
         (void)close(sb->program_fd); /* a memory file */
+    if (sb->parser_fd >= 0)
+        (void)close(sb->parser_fd); /* a memory file */
     free(sb);
 }
 
-int agon_cell_new(struct agon_cell **ret, struct agon_sandbox *sb, struct agon_err *err)
+static int cell_open(struct agon_cell **ret, struct agon_sandbox *sb,
+                     const struct agon_box_options *options, struct agon_err *err)
 {
     struct agon_cell *c AGON_AUTO(agon_cell_freep) = calloc(1, sizeof(*c));
     if (!c)
         return agon_fail(err, AGON_ENOMEM, "cell: out of memory");
-    char argument[48];
-    snprintf(argument, sizeof(argument), "--cell=%zu", sb->cell_bytes_max);
-    struct agon_box_options o = {.kind = AGON_BOX_CELL, .argument = argument};
-    int r = agon_boxed_open(&c->boxed, sb, &o, err);
+    int r = agon_boxed_open(&c->boxed, sb, options, err);
     if (r)
         return agon_err_in(err, r, "cell");
     *ret = AGON_STEAL(c);
     return 0;
+}
+
+int agon_cell_new(struct agon_cell **ret, struct agon_sandbox *sb, struct agon_err *err)
+{
+    char argument[48];
+    snprintf(argument, sizeof(argument), "--cell=%zu", sb->cell_bytes_max);
+    return cell_open(ret, sb,
+                     &(struct agon_box_options){.kind = AGON_BOX_CELL, .argument = argument}, err);
+}
+
+int agon_cell_new_parser(struct agon_cell **ret, struct agon_sandbox *sb, struct agon_err *err)
+{
+    char argument[48];
+    snprintf(argument, sizeof(argument), "--parse=%zu", parser_bytes_max);
+    int r = sb->parser_fd >= 0 ? 0 : program_open(&sb->parser_fd, sb->parser_path, err);
+    if (r)
+        return r;
+    struct agon_box_options o = {.kind = AGON_BOX_CELL,
+                                 .argument = argument,
+                                 .program_fd = sb->parser_fd,
+                                 .hang_cpu_ms = PARSER_HANG_CPU_MS};
+    return cell_open(ret, sb, &o, err);
 }
 
 void agon_cell_free(struct agon_cell *c)

@@ -35,6 +35,10 @@ AGON_DEFINE_FREEP(struct agon_sandbox, agon_sandbox_close)
 
 int agon_cell_new(struct agon_cell **ret, struct agon_sandbox *sb,
                   struct agon_err *err) AGON_MUST_USE;
+/* A cell with the ops for documents from elsewhere (synth/retrieval/parse_ops.h); one of them may
+ * take 20 s of processor time without a beat. */
+int agon_cell_new_parser(struct agon_cell **ret, struct agon_sandbox *sb,
+                         struct agon_err *err) AGON_MUST_USE;
 void agon_cell_free(struct agon_cell *c);
 AGON_DEFINE_FREEP(struct agon_cell, agon_cell_free)
 

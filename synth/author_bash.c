@@ -48,7 +48,9 @@ int agon_author_read_work(void *user, const char *name, struct agon_buf *content
         agon_fail(err, AGON_EINPUT, "there is no file %s below /work", name);
         return 1;
     }
-    return agon_bashbox_read(run->box, name, AGON_WORLD_BYTES_MAX, content, err);
+    size_t most =
+        content->size_max < AGON_WORLD_BYTES_MAX ? content->size_max : AGON_WORLD_BYTES_MAX;
+    return agon_bashbox_read(run->box, name, most, content, err);
 }
 
 /* Copy the box's changed world into a new world file of the draft. */

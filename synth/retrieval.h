@@ -14,11 +14,13 @@
 
 #include <jansson.h>
 
+struct agon_sandbox;
 struct sqlite3;
 struct agon_library;
 struct agon_retrieval;
 
 struct agon_library_options {
+    struct agon_sandbox *sandbox; /* documents are taken apart in its cells; borrowed */
     const char *dir;            /* where index.db and documents are kept; made if missing */
     const char *const *sources; /* directories, files, or http(s) URLs to crawl; NULL-terminated */
     const char *const *allow_hosts; /* private hosts allowed by name ("127.0.0.1:8080"),
@@ -27,7 +29,7 @@ struct agon_library_options {
     const char *user_agent;         /* NULL: "agon/VERSION" */
     int crawl_pages_max;            /* of each crawled source; 0: 500 */
     int delay_ms; /* least time between two requests to one host; <0: 1000, allowed hosts 0 */
-    size_t document_bytes_max; /* 0: 8 MiB */
+    size_t document_bytes_max; /* 0: 8 MiB; at most 32 MiB */
     bool exclusive;            /* nobody else uses dir now: remove what killed runs left in it */
 };
 /* Build or complete the index, then freeze it. A source whose files did not change is not read

@@ -21,6 +21,7 @@ enum {
     LIBRARY_FILES_MAX = 20000,
     LIBRARY_DEPTH_MAX = 12,
     LIBRARY_BYTES_MAX = 8 << 20,
+    LIBRARY_DOCUMENT_MAX = 32 << 20, /* a request to a box has 64 MiB at most */
 };
 #define LIBRARY_USER_AGENT "agon/0.1"
 
@@ -36,23 +37,25 @@ int agon_library_keep(struct agon_library *lib, struct agon_str body, char ret_s
                            err); /* its name says what is in it, also after a power loss */
 }
 
+/* One that its parser is lost over is left out, as one that cannot be read: *ret_words then has no
+ * title. */
 static int index_document(struct agon_library *lib, const struct agon_document *d,
-                          const struct agon_html *html, struct agon_index_entry *e,
+                          struct agon_index_entry *e, struct agon_words *ret_words,
                           struct agon_err *err)
 {
-    struct agon_buf title = AGON_BUF(64 << 10), text = AGON_BUF(1 << 20);
-    struct agon_buf summary = AGON_BUF(64 << 10);
-    int r = agon_document_words(d, html, &title, &text, &summary, err);
-    if (!r) {
-        e->title = agon_buf_text(&title);
-        e->text = agon_buf_str(&text);
-        e->summary = summary.size ? agon_buf_text(&summary) : NULL;
-        r = agon_index_put(lib->index, e, err);
+    struct agon_err why = {0};
+    *ret_words = (struct agon_words){0};
+    int r = agon_parser_words(lib->parser, d, d->kind == AGON_DOC_HTML, ret_words, &why);
+    if (r == AGON_PARSER_LOST) {
+        agon_log(AGON_LOG_WARN, "library", "left out: %s", why.text);
+        return 0;
     }
-    agon_buf_deinit(&summary);
-    agon_buf_deinit(&title);
-    agon_buf_deinit(&text);
-    return r;
+    if (r < 0)
+        return agon_fail(err, r, "%s", why.text);
+    e->title = ret_words->title;
+    e->text = ret_words->text;
+    e->summary = *ret_words->summary ? ret_words->summary : NULL;
+    return agon_index_put(lib->index, e, err);
 }
 
 /* ---- local files */
@@ -91,19 +94,14 @@ static int add_file(struct walk *w, const char *path, const struct stat *st, str
     d.kind = agon_document_sniff(address, "", d.body);
     r = 0;
     if (d.kind != AGON_DOC_BINARY) {
-        struct agon_html html, *page = NULL;
+        struct agon_words words;
         agon_sha256_of(d.body, sha256);
         struct agon_index_entry e = {.address = address,
                                      .sha256 = sha256,
                                      .path = path,
                                      .size = st->st_size,
                                      .mtime = st->st_mtime};
-        if (d.kind == AGON_DOC_HTML && !(r = agon_html_parse(&html, d.body, address, err)))
-            page = &html;
-        if (!r)
-            r = index_document(w->lib, &d, page, &e, err);
-        if (page)
-            agon_html_deinit(page);
+        r = index_document(w->lib, &d, &e, &words, err);
     }
     agon_buf_deinit(&body);
     return r;
@@ -215,11 +213,11 @@ static bool is_asset(const char *url)
     return false;
 }
 
-static int crawl_links(struct crawl *c, const struct agon_html *page, struct agon_err *err)
+static int crawl_links(struct crawl *c, const struct agon_words *page, struct agon_err *err)
 {
     int r = 0;
     for (int i = 0; i < page->n_links && !r; i++) {
-        const struct agon_link *link = &page->links[i];
+        const struct agon_words_link *link = &page->links[i];
         struct agon_index_facts facts;
         if (!agon_document_is_data(link->url)) {
             r = is_asset(link->url) ? 0 : crawl_add(c, link->url, err);
@@ -256,19 +254,14 @@ static int crawl_page(struct crawl *c, const char *url, struct agon_err *err)
     struct agon_document d = {.address = url, .body = agon_buf_str(&f.body)};
     d.kind = agon_document_sniff(url, f.content_type, d.body);
     if (d.kind == AGON_DOC_HTML || d.kind == AGON_DOC_TEXT) {
-        struct agon_html html = {0};
+        struct agon_words words;
         char sha256[65], path[4200];
-        bool page = d.kind == AGON_DOC_HTML;
         r = agon_library_keep(c->lib, d.body, sha256, err);
         snprintf(path, sizeof(path), "%s/%s", c->lib->docs_dir, sha256);
         struct agon_index_entry e = {
             .address = url, .sha256 = sha256, .path = path, .size = (int64_t)d.body.size};
-        if (!r && page)
-            r = agon_html_parse(&html, d.body, url, err);
-        if (!r && !(r = index_document(c->lib, &d, page ? &html : NULL, &e, err)) && page)
-            r = crawl_links(c, &html, err);
-        if (page)
-            agon_html_deinit(&html);
+        if (!r && !(r = index_document(c->lib, &d, &e, &words, err)))
+            r = crawl_links(c, &words, err);
         c->n_read++;
     }
     agon_fetched_deinit(&f);
@@ -324,6 +317,10 @@ static int library_init(struct agon_library *lib, struct agon_err *err)
     o->user_agent = o->user_agent ? o->user_agent : LIBRARY_USER_AGENT;
     o->crawl_pages_max = o->crawl_pages_max ? o->crawl_pages_max : LIBRARY_PAGES_MAX;
     o->document_bytes_max = o->document_bytes_max ? o->document_bytes_max : LIBRARY_BYTES_MAX;
+    if (o->document_bytes_max > LIBRARY_DOCUMENT_MAX)
+        return agon_fail(err, AGON_EINPUT,
+                         "library: documents of %zu bytes, at most %d are allowed",
+                         o->document_bytes_max, LIBRARY_DOCUMENT_MAX);
     if (strlen(o->dir) > 4000)
         return agon_fail(err, AGON_EINPUT, "library: a path of %zu bytes is too long",
                          strlen(o->dir));
@@ -337,7 +334,8 @@ static int library_init(struct agon_library *lib, struct agon_err *err)
     struct agon_fetcher_options fo = {o->user_agent, o->allow_hosts, o->delay_ms,
                                       o->document_bytes_max};
     snprintf(path, sizeof(path), "%s/index.db", o->dir);
-    if ((r = agon_fetcher_new(&lib->fetcher, &fo, err)))
+    if ((r = agon_fetcher_new(&lib->fetcher, &fo, err)) ||
+        (r = agon_parser_new(&lib->parser, o->sandbox, err)))
         return r;
     return agon_index_open(&lib->index, path, err);
 }
@@ -370,6 +368,7 @@ void agon_library_close(struct agon_library *lib)
         return;
     agon_index_close(lib->index);
     agon_fetcher_free(lib->fetcher);
+    agon_parser_free(lib->parser);
     free(lib->dir);
     free(lib->docs_dir);
     free(lib);

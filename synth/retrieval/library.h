@@ -4,6 +4,7 @@
 #include "synth/retrieval/document.h"
 #include "synth/retrieval/fetcher.h"
 #include "synth/retrieval/index.h"
+#include "synth/retrieval/parser.h"
 
 /* Prefix of the folders beside docs_dir that stages show to their bash boxes. */
 #define AGON_STAGE_DOCS "stage."
@@ -13,6 +14,7 @@ struct agon_library {
     char *dir, *docs_dir; /* docs_dir/<sha256>: the bodies of crawled and fetched documents */
     struct agon_index *index;
     struct agon_fetcher *fetcher;
+    struct agon_parser *parser;
     int n_documents;
 };
 

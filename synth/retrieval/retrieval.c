@@ -22,6 +22,7 @@ struct held {
     char sha256[65];
     enum agon_document_kind kind;
     struct agon_buf body;
+    char broken[256]; /* not "": a parser was lost over it, and none is risked again */
 };
 
 struct agon_retrieval {
@@ -201,17 +202,20 @@ static int hold(struct agon_retrieval *r, const char *address, const char *conte
     if (!bad && (bad = agon_index_find(r->lib->index, address, &facts, err)) == 0) {
         struct agon_index_entry e = {
             .address = address, .title = title, .sha256 = h->sha256, .path = ""};
-        struct agon_buf text = AGON_BUF(1 << 20), named = AGON_BUF(64 << 10);
-        struct agon_buf summary = AGON_BUF(64 << 10);
         struct agon_document d = {h->address, h->kind, agon_buf_str(&h->body)};
-        bad = agon_document_words(&d, NULL, &named, &text, &summary, err);
-        e.text = agon_buf_str(&text);
-        e.title = *title ? title : agon_buf_text(&named);
-        e.summary = summary.size ? agon_buf_text(&summary) : NULL;
-        bad = bad ? bad : agon_index_put(r->own, &e, err);
-        agon_buf_deinit(&text);
-        agon_buf_deinit(&named);
-        agon_buf_deinit(&summary);
+        struct agon_words words;
+        struct agon_err why = {0};
+        bad = agon_parser_words(r->lib->parser, &d, false, &words, &why);
+        if (bad < 0)
+            (void)agon_fail(err, bad, "%s", why.text);
+        if (bad > 0)
+            snprintf(h->broken, sizeof(h->broken), "%.255s", why.text);
+        if (bad == 0) {
+            e.text = words.text;
+            e.title = *title ? title : words.title;
+            e.summary = *words.summary ? words.summary : NULL;
+            bad = agon_index_put(r->own, &e, err);
+        }
     }
     *ret = h;
     return bad < 0 ? bad : 0;
@@ -279,7 +283,12 @@ int agon_retrieval_fetch(struct agon_retrieval *r, const char *address, struct a
     if (bad)
         return bad;
     struct agon_document d = {h->address, h->kind, agon_buf_str(&h->body)};
-    return agon_document_render(&d, result, err);
+    struct agon_err why = {0};
+    if (!h->broken[0] && (bad = agon_parser_render(r->lib->parser, &d, result, &why)) > 0)
+        snprintf(h->broken, sizeof(h->broken), "%.255s", why.text);
+    if (h->broken[0])
+        return refuse(result, "%s", h->broken);
+    return bad ? agon_fail(err, bad, "%s", why.text) : 0;
 }
 
 /* ---- import_table */
@@ -299,13 +308,14 @@ static struct agon_table_options table_options(const json_t *a)
     return o;
 }
 
-static int import_body(const struct agon_document *d, struct sqlite3 *world, const json_t *a,
-                       struct agon_buf *result, struct agon_err *err)
+static int import_body(struct agon_parser *parser, const struct agon_document *d,
+                       struct sqlite3 *world, const json_t *a, struct agon_buf *result,
+                       struct agon_err *err)
 {
     struct agon_table *t AGON_AUTO(agon_table_freep) = NULL;
     struct agon_table_options o = table_options(a);
     struct agon_err why;
-    int bad = agon_document_table(d, &o, &t, &why);
+    int bad = agon_parser_table(parser, d, &o, &t, &why);
     if (bad > 0)
         return refuse(result, "%s", why.text);
     if (bad < 0) {
@@ -334,8 +344,10 @@ int agon_retrieval_import(struct agon_retrieval *r, struct sqlite3 *world, const
             d = (struct agon_document){h->address, h->kind, agon_buf_str(&h->body)};
             memcpy(sha256, h->sha256, sizeof(sha256));
             title = h->title;
+            if (h->broken[0])
+                bad = refuse(result, "%s", h->broken);
         }
-    } else if ((bad = read_work(user, source, &work, err)) > 0) {
+    } else if ((bad = read_work(user, source, &work, err)) > 0) { /* or it is too big */
         bad = refuse(result, "there is no file '%.150s' below /work that can be read", source);
     } else if (!bad) {
         d.body = agon_buf_str(&work);
@@ -343,7 +355,7 @@ int agon_retrieval_import(struct agon_retrieval *r, struct sqlite3 *world, const
         bad = agon_library_keep(r->lib, d.body, sha256, err);
     }
     if (!bad)
-        bad = import_body(&d, world, arguments, result, err);
+        bad = import_body(r->lib->parser, &d, world, arguments, result, err);
     if (!bad && ret_source)
         *ret_source = json_pack("{s:s, s:s, s:s, s:s}", "url", source, "sha256", sha256, "title",
                                 title, "licence", "");

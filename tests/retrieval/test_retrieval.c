@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/store.h"
+#include "sandbox/cell.h"
 #include "synth/retrieval/document.h"
 #include "synth/retrieval/import.h"
 #include "synth/retrieval/robots.h"
@@ -54,6 +55,16 @@ static void site_stop(struct site *s)
     waitpid(s->pid, NULL, 0);
 }
 
+/* One for all cases; it ends with the program. */
+static struct agon_sandbox *sandbox(void)
+{
+    static struct agon_sandbox *sb;
+    struct agon_err err;
+    if (!sb && !EXPECT(agon_sandbox_open(&sb, NULL, &err) == 0))
+        printf("# %s\n", err.text); /* never a skip */
+    return sb;
+}
+
 struct fixture {
     struct site site;
     char dir[64], url[64], host[64];
@@ -75,7 +86,8 @@ static bool fixture_open(struct fixture *f, const char *source)
     snprintf(f->host, sizeof(f->host), "127.0.0.1:%d", f->site.port);
     f->hosts[0] = f->host;
     f->sources[0] = source ? source : f->url;
-    struct agon_library_options o = {.dir = f->dir,
+    struct agon_library_options o = {.sandbox = sandbox(),
+                                     .dir = f->dir,
                                      .sources = f->sources,
                                      .allow_hosts = f->hosts,
                                      .delay_ms = -1,
@@ -166,8 +178,11 @@ TEST(the_index_is_built_once)
     agon_retrieval_free(AGON_STEAL(f.r));
     agon_library_close(AGON_STEAL(f.lib));
     site_stop(&f.site); /* nothing may be asked of the site again */
-    struct agon_library_options o = {
-        .dir = f.dir, .sources = f.sources, .allow_hosts = f.hosts, .delay_ms = -1};
+    struct agon_library_options o = {.sandbox = sandbox(),
+                                     .dir = f.dir,
+                                     .sources = f.sources,
+                                     .allow_hosts = f.hosts,
+                                     .delay_ms = -1};
     REQUIRE(agon_library_open(&f.lib, &o, &f.err) == 0);
     REQUIRE(agon_library_digest(f.lib, again, &f.err) == 0);
     EXPECT(strcmp(digest, again) == 0);
