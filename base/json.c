@@ -77,12 +77,47 @@ static void real_shortest(char text[REAL_TEXT_MAX], double value)
     }
 }
 
+/*
+ * Decimals of at most four places and 15 digits, which most numbers of tables are: value is n /
+ * 10^k exactly as the division rounds, so reading n / 10^k gives value again, and no shorter one
+ * does.
+ */
+static bool dump_short_real(struct agon_buf *b, double value)
+{
+    static const double tens[] = {1, 10, 100, 1000, 10000};
+    double size = fabs(value);
+    if (size >= 1e11 || (size < 1e-3 && size > 0))
+        return false;
+    for (int k = 0; k < 5; k++) {
+        int64_t n = (int64_t)(size * tens[k] + 0.5);
+        if ((double)n / tens[k] != size)
+            continue;
+        char text[32], *at = text + sizeof(text);
+        int places = k ? k : 1;
+        if (k == 0)
+            n *= 10;
+        for (int i = 0; i < places || n > 0 || i == places; i++) {
+            if (i == places)
+                *--at = '.';
+            *--at = (char)('0' + n % 10);
+            n /= 10;
+        }
+        if (signbit(value))
+            *--at = '-';
+        agon_buf_add(b, at, (size_t)(text + sizeof(text) - at));
+        return true;
+    }
+    return false;
+}
+
 void agon_json_dump_real(struct agon_buf *b, double value)
 {
     if (!isfinite(value)) {
         agon_buf_adds(b, "null");
         return;
     }
+    if (dump_short_real(b, value))
+        return;
     char text[REAL_TEXT_MAX];
     real_shortest(text, value);
     char *e = strchr(text, 'e');

@@ -42,9 +42,17 @@ void agon_utf8_add(struct agon_buf *b, uint32_t code)
 
 bool agon_utf8_valid(struct agon_str s)
 {
-    for (size_t pos = 0; pos < s.size;)
-        if (agon_utf8_next(s, &pos) < 0)
+    for (size_t pos = 0; pos < s.size;) {
+        uint64_t eight; /* most text is ASCII */
+        while (s.size - pos >= sizeof(eight)) {
+            memcpy(&eight, s.data + pos, sizeof(eight));
+            if (eight & UINT64_C(0x8080808080808080))
+                break;
+            pos += sizeof(eight);
+        }
+        if (pos < s.size && agon_utf8_next(s, &pos) < 0)
             return false;
+    }
     return true;
 }
 

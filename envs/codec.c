@@ -1,4 +1,4 @@
-/* JSON text <-> Lua values: see codec.h. Reading is codec_read.c. */
+/* JSON text <-> Lua values: see codec.h. Reading is codec_read.c, writing codec_write.c. */
 #include "envs/codec.h"
 
 #include "base/json.h"
@@ -16,7 +16,8 @@
 
 /* Keys of our own, which no script can have: in the registry the markers of empty
  * tables, in a row's metatable the order of its columns. */
-static const char key_list, key_object, key_order;
+static const char key_list, key_object;
+const char agon_codec_key_order;
 
 void agon_codec_init(struct agon_codec *c)
 {
@@ -30,6 +31,7 @@ void agon_codec_deinit(struct agon_codec *c)
 {
     agon_buf_deinit(&c->text);
     agon_buf_deinit(&c->value);
+    agon_plans_deinit(&c->plans);
     free(c->keys);
     *c = (struct agon_codec){0};
 }
@@ -81,7 +83,7 @@ void agon_codec_push_shape(lua_State *L, const char *const *names, int n)
         lua_pushboolean(L, 1);
         lua_rawset(L, -3);
     }
-    lua_rawsetp(L, -2, &key_order);
+    lua_rawsetp(L, -2, &agon_codec_key_order);
 }
 
 /* ---- a Lua value under the schema's cursor ---- */
@@ -188,8 +190,7 @@ static int str_order(const void *a, const void *b)
     return c ? c : (x->size > y->size) - (x->size < y->size);
 }
 
-/* Push the n sorted string keys of the table on the top onto the codec's own stack. */
-static struct agon_str *keys_push(struct agon_codec *c, lua_State *L, size_t n)
+struct agon_str *agon_codec_keys(struct agon_codec *c, lua_State *L, size_t n)
 {
     if (c->n_keys + n > c->keys_capacity) {
         size_t capacity = 2 * (c->n_keys + n) + 16;
@@ -219,13 +220,21 @@ static bool walk_nth_key(void *walk, size_t i, struct agon_str *ret)
     agon_codec_look(w->L, AGON_KIND_OBJECT, &look);
     if (i >= look.n)
         return false;
-    *ret = keys_push(w->codec, w->L, look.n)[i];
+    *ret = agon_codec_keys(w->codec, w->L, look.n)[i];
     w->codec->n_keys -= look.n;
     return true;
 }
 
-int agon_codec_fits(struct agon_codec *c, lua_State *L, const json_t *schema, const char *what,
-                    struct agon_err *err)
+const struct agon_plan *agon_codec_plan(struct agon_codec *c, lua_State *L, const json_t *schema)
+{
+    const struct agon_plan *plan = agon_plan_of(&c->plans, schema);
+    if (schema && !plan)
+        agon_script_abort(L, "out of memory for a schema");
+    return plan;
+}
+
+int agon_codec_misfit(struct agon_codec *c, lua_State *L, const json_t *schema, const char *what,
+                      struct agon_err *err)
 {
     static const struct agon_walk_ops ops = {walk_look, walk_key, walk_item, walk_leave,
                                              walk_nth_key};
@@ -237,7 +246,80 @@ int agon_codec_fits(struct agon_codec *c, lua_State *L, const json_t *schema, co
     return r;
 }
 
+static bool plan_fits(struct agon_codec *c, lua_State *L, const struct agon_plan *p);
+
+static bool plan_fits_members(struct agon_codec *c, lua_State *L, const struct agon_plan *p,
+                              size_t n)
+{
+    size_t known = 0;
+    for (int i = 0; i < p->n_properties; i++) {
+        const struct agon_plan_property *property = &p->properties[i];
+        lua_pushlstring(L, property->name.data, property->name.size);
+        bool there = lua_rawget(L, -2) != LUA_TNIL;
+        bool fits = there ? plan_fits(c, L, property->plan) : !property->required;
+        lua_pop(L, 1);
+        if (!fits)
+            return false;
+        known += there;
+    }
+    return known == n || !p->closed;
+}
+
+static bool plan_fits_items(struct agon_codec *c, lua_State *L, const struct agon_plan *p, size_t n)
+{
+    if (n < p->items_min || n > p->items_max)
+        return false;
+    for (size_t i = 0; p->items && i < n; i++) {
+        lua_rawgeti(L, -1, (lua_Integer)i + 1);
+        bool fits = plan_fits(c, L, p->items);
+        lua_pop(L, 1);
+        if (!fits)
+            return false;
+    }
+    return true;
+}
+
+bool agon_codec_scalar_fits(struct agon_codec *c, lua_State *L, const struct agon_plan *p,
+                            const struct agon_look *look)
+{
+    if (p->rules)
+        return agon_codec_misfit(c, L, p->schema, "", NULL) == 0;
+    return p->want == AGON_KIND_OTHER || p->want == look->kind ||
+           (p->want == AGON_KIND_NUMBER && look->kind == AGON_KIND_INTEGER);
+}
+
+/* Whether the value on the top fits; a plan that is odd may not be asked. */
+static bool plan_fits(struct agon_codec *c, lua_State *L, const struct agon_plan *p)
+{
+    struct agon_look look;
+    luaL_checkstack(L, 8, "value nested too deep");
+    agon_codec_look(L, p->want, &look);
+    if (!agon_codec_scalar_fits(c, L, p, &look))
+        return false;
+    if (p->want == AGON_KIND_OBJECT)
+        return plan_fits_members(c, L, p, look.n);
+    return p->want != AGON_KIND_ARRAY || plan_fits_items(c, L, p, look.n);
+}
+
+int agon_codec_fits(struct agon_codec *c, lua_State *L, const json_t *schema, const char *what,
+                    struct agon_err *err)
+{
+    const struct agon_plan *plan = agon_codec_plan(c, L, schema);
+    int top = lua_gettop(L);
+    bool fits = plan && !plan->odd && plan_fits(c, L, plan);
+    lua_settop(L, top);
+    return fits ? 0 : agon_codec_misfit(c, L, schema, what, err);
+}
+
+static void fill_defaults(struct agon_codec *c, lua_State *L, const json_t *schema);
+
 void agon_codec_defaults(struct agon_codec *c, lua_State *L, const json_t *schema)
+{
+    if (agon_codec_plan(c, L, schema)->defaults)
+        fill_defaults(c, L, schema);
+}
+
+static void fill_defaults(struct agon_codec *c, lua_State *L, const json_t *schema)
 {
     if (!lua_istable(L, -1))
         return;
@@ -259,252 +341,16 @@ void agon_codec_defaults(struct agon_codec *c, lua_State *L, const json_t *schem
             lua_insert(L, -2);
             lua_rawset(L, -3);
         } else {
-            agon_codec_defaults(c, L, property);
+            fill_defaults(c, L, property);
             lua_pop(L, 1);
         }
     }
     const json_t *items = json_object_get(schema, "items");
     for (size_t i = 1; items && i <= lua_rawlen(L, -1); i++) {
         lua_rawgeti(L, -1, (lua_Integer)i);
-        agon_codec_defaults(c, L, items);
+        fill_defaults(c, L, items);
         lua_pop(L, 1);
     }
-}
-
-/* ---- writing ---- */
-
-struct writer {
-    lua_State *L;
-    struct agon_codec *codec;
-    struct agon_buf *out;
-    size_t start; /* of our part of out */
-    int depth, nodes;
-    const char *what;
-    struct agon_err *err;
-};
-
-static int refuse(struct writer *w, const char *why)
-{
-    agon_fail(w->err, AGON_CODEC_REFUSED, "%s: %s", w->what, why);
-    return AGON_CODEC_REFUSED;
-}
-
-static int write_string(struct writer *w, struct agon_str s)
-{
-    if (s.size > AGON_CODEC_BYTES_MAX || w->out->size - w->start + s.size > AGON_CODEC_BYTES_MAX)
-        return refuse(w, "over 1,000,000 bytes of JSON");
-    if (memchr(s.data, '\0', s.size))
-        return refuse(w, "a string holds a NUL character");
-    if (!agon_utf8_valid(s))
-        return refuse(w, "a string is not valid UTF-8");
-    agon_script_charge(w->L, 1 + (int64_t)(s.size / 32));
-    agon_json_dump_string(w->out, s);
-    return 0;
-}
-
-static int write_value(struct writer *w, const json_t *schema);
-
-static int write_member(struct writer *w, struct agon_str key, const json_t *schema, size_t *n)
-{
-    if ((*n)++)
-        agon_buf_adds(w->out, ", ");
-    int r = write_string(w, key);
-    agon_buf_adds(w->out, ": ");
-    if (!r)
-        r = write_value(w, schema);
-    lua_pop(w->L, 1);
-    return r;
-}
-
-/* Members in the order of the schema's properties. */
-static int write_properties(struct writer *w, const json_t *properties, size_t *n)
-{
-    const char *key;
-    json_t *property;
-    json_object_foreach((json_t *)(uintptr_t)properties, key, property)
-    {
-        lua_pushstring(w->L, key);
-        if (lua_rawget(w->L, -2) == LUA_TNIL) {
-            lua_pop(w->L, 1);
-            continue;
-        }
-        int r = write_member(w, agon_str(key), property, n);
-        if (r)
-            return r;
-    }
-    return 0;
-}
-
-/* Members in the order of a row's columns; the table of the order is on the top, the row below. */
-static int write_columns(struct writer *w, size_t *n)
-{
-    lua_State *L = w->L;
-    for (lua_Integer i = 1; lua_rawgeti(L, -1, i) == LUA_TSTRING; i++) {
-        struct agon_str key;
-        key.data = lua_tolstring(L, -1, &key.size); /* held by the order's table */
-        int r = 0;
-        if (lua_rawget(L, -3) == LUA_TNIL)
-            lua_pop(L, 1);
-        else
-            r = write_member(w, key, NULL, n);
-        if (r)
-            return r;
-    }
-    lua_pop(L, 1);
-    return 0;
-}
-
-static bool push_order(lua_State *L)
-{
-    if (!lua_getmetatable(L, -1))
-        return false;
-    lua_rawgetp(L, -1, &key_order);
-    lua_remove(L, -2);
-    if (lua_istable(L, -1))
-        return true;
-    lua_pop(L, 1);
-    return false;
-}
-
-static bool in_order(lua_State *L, struct agon_str key)
-{
-    lua_pushlstring(L, key.data, key.size);
-    lua_rawget(L, -2);
-    bool is = lua_toboolean(L, -1);
-    lua_pop(L, 1);
-    return is;
-}
-
-/* What neither schema nor shape named, sorted. */
-static int write_rest(struct writer *w, const json_t *properties, bool shaped, size_t n_all,
-                      size_t *n)
-{
-    lua_State *L = w->L;
-    size_t base = w->codec->n_keys;
-    (void)keys_push(w->codec, L, n_all);
-    int r = 0;
-    for (size_t i = 0; i < n_all && !r; i++) {
-        struct agon_str key = w->codec->keys[base + i]; /* nested objects may move the array */
-        bool done = properties && json_object_get(properties, key.data);
-        if (!done && shaped && push_order(L)) {
-            done = in_order(L, key);
-            lua_pop(L, 1);
-        }
-        if (done)
-            continue;
-        lua_pushlstring(L, key.data, key.size);
-        lua_rawget(L, -2);
-        r = write_member(w, key, NULL, n);
-    }
-    w->codec->n_keys = base;
-    return r;
-}
-
-static int write_object(struct writer *w, const json_t *schema, size_t n_all)
-{
-    const json_t *properties = json_object_get(schema, "properties");
-    size_t n = 0;
-    bool shaped = false;
-    int r = 0;
-    agon_buf_addc(w->out, '{');
-    if (properties) {
-        r = write_properties(w, properties, &n);
-    } else if (push_order(w->L)) {
-        shaped = true;
-        r = write_columns(w, &n);
-        lua_pop(w->L, 1);
-    }
-    if (!r && n < n_all)
-        r = write_rest(w, properties, shaped, n_all, &n);
-    agon_buf_addc(w->out, '}');
-    return r;
-}
-
-static int write_array(struct writer *w, const json_t *schema, size_t n)
-{
-    const json_t *items = json_object_get(schema, "items");
-    agon_buf_addc(w->out, '[');
-    for (size_t i = 0; i < n; i++) {
-        if (i)
-            agon_buf_adds(w->out, ", ");
-        lua_rawgeti(w->L, -1, (lua_Integer)i + 1);
-        int r = write_value(w, items);
-        lua_pop(w->L, 1);
-        if (r)
-            return r;
-    }
-    agon_buf_addc(w->out, ']');
-    return 0;
-}
-
-static int write_table(struct writer *w, const json_t *schema, const struct agon_look *look)
-{
-    if (w->depth >= AGON_CODEC_DEPTH_MAX)
-        return refuse(w, "nested over 32 deep");
-    luaL_checkstack(w->L, 8, "value nested too deep");
-    w->depth++;
-    int r = look->kind == AGON_KIND_ARRAY ? write_array(w, schema, look->n)
-                                          : write_object(w, schema, look->n);
-    w->depth--;
-    return r;
-}
-
-static enum agon_kind wanted(const json_t *schema)
-{
-    const char *type = json_string_value(json_object_get(schema, "type"));
-    bool array = type && !strcmp(type, "array"), object = type && !strcmp(type, "object");
-    return array ? AGON_KIND_ARRAY : object ? AGON_KIND_OBJECT : AGON_KIND_OTHER;
-}
-
-/* The value on the top; stays there. On a refusal the stack may hold more: encode() resets it. */
-static int write_value(struct writer *w, const json_t *schema)
-{
-    struct agon_look look;
-    agon_codec_look(w->L, wanted(schema), &look);
-    if (++w->nodes > AGON_CODEC_NODES_MAX)
-        return refuse(w, "over 100,000 values");
-    if (w->out->size - w->start > AGON_CODEC_BYTES_MAX)
-        return refuse(w, "over 1,000,000 bytes of JSON");
-    agon_script_charge(w->L, 1);
-    switch (look.kind) {
-    case AGON_KIND_NULL: agon_buf_adds(w->out, "null"); return 0;
-    case AGON_KIND_BOOLEAN: agon_buf_adds(w->out, look.boolean ? "true" : "false"); return 0;
-    case AGON_KIND_INTEGER: agon_buf_addf(w->out, "%" PRId64, look.integer); return 0;
-    case AGON_KIND_NUMBER:
-        if (!isfinite(look.number))
-            return refuse(w, "a number is infinite or not a number");
-        agon_json_dump_real(w->out, look.number);
-        return 0;
-    case AGON_KIND_STRING: return write_string(w, look.string);
-    case AGON_KIND_ARRAY:
-    case AGON_KIND_OBJECT: return write_table(w, schema, &look);
-    case AGON_KIND_OTHER: break;
-    }
-    char why[96];
-    snprintf(why, sizeof(why), "%s cannot be written as JSON", look.other);
-    return refuse(w, why);
-}
-
-int agon_codec_write(struct agon_codec *c, lua_State *L, const json_t *guide, const char *what,
-                     struct agon_buf *out, struct agon_err *err)
-{
-    struct writer w = {
-        .L = L, .codec = c, .out = out, .start = out->size, .what = what, .err = err};
-    c->n_keys = 0;
-    int top = lua_gettop(L);
-    int r = write_value(&w, guide);
-    lua_settop(L, top);
-    /* Escapes make a string up to six times as long, which its buffer may not have had. */
-    if (!r && (out->failed || out->size - w.start > AGON_CODEC_BYTES_MAX))
-        r = refuse(&w, "over 1,000,000 bytes of JSON");
-    return r;
-}
-
-int agon_codec_encode(struct agon_codec *c, lua_State *L, const json_t *schema, const char *what,
-                      struct agon_buf *out, struct agon_err *err)
-{
-    int r = schema ? agon_codec_fits(c, L, schema, what, err) : 0;
-    return r ? r : agon_codec_write(c, L, schema, what, out, err);
 }
 
 static int null_tostring(lua_State *L)

@@ -15,6 +15,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/str.h"
+#include "envs/plan.h"
 
 #include <jansson.h>
 
@@ -33,6 +34,7 @@ struct agon_codec {
     struct agon_buf value; /* a default being written */
     struct agon_str *keys; /* a stack of sorted keys, borrowed from their tables */
     size_t n_keys, keys_capacity;
+    struct agon_plans plans; /* of the schemas it has met */
 };
 void agon_codec_init(struct agon_codec *c);
 void agon_codec_deinit(struct agon_codec *c);

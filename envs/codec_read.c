@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { NUMBER_BYTES_MAX = 400 };
+enum { NUMBER_BYTES_MAX = 400, SHORT_INTEGER = 18 };
 
 struct reader {
     lua_State *L;
@@ -31,7 +31,8 @@ static int refuse(struct reader *r, const char *why)
 
 static int peek(struct reader *r)
 {
-    while (r->at < r->text.size && strchr(" \t\n\r", r->text.data[r->at]) && r->text.data[r->at])
+    while (r->at < r->text.size && (r->text.data[r->at] == ' ' || r->text.data[r->at] == '\t' ||
+                                    r->text.data[r->at] == '\n' || r->text.data[r->at] == '\r'))
         r->at++;
     return r->at < r->text.size ? (unsigned char)r->text.data[r->at] : -1;
 }
@@ -88,17 +89,34 @@ static int read_escape(struct reader *r)
     return 0;
 }
 
+/* Past the letters that stand for themselves. */
+static size_t skip_plain(const struct reader *r, size_t i)
+{
+    const char *t = r->text.data;
+    while (i < r->text.size && t[i] != '"' && t[i] != '\\' && (unsigned char)t[i] >= 0x20)
+        i++;
+    return i;
+}
+
+static int push_text(struct reader *r, size_t start, struct agon_str text)
+{
+    agon_script_charge(r->L, 1 + (int64_t)((r->at - start) / 32));
+    lua_pushlstring(r->L, text.data, text.size);
+    return 0;
+}
+
 /* At the opening quote. */
 static int read_string(struct reader *r)
 {
     struct agon_buf *b = &r->codec->text;
+    size_t start = ++r->at, plain = start;
+    r->at = skip_plain(r, start);
+    if (r->at < r->text.size && r->text.data[r->at] == '"') {
+        r->at++;
+        return push_text(r, start, (struct agon_str){r->text.data + start, r->at - 1 - start});
+    }
     agon_buf_reset(b);
-    size_t start = ++r->at;
     for (;;) {
-        size_t plain = r->at;
-        while (r->at < r->text.size && r->text.data[r->at] != '"' && r->text.data[r->at] != '\\' &&
-               (unsigned char)r->text.data[r->at] >= 0x20)
-            r->at++;
         agon_buf_add(b, r->text.data + plain, r->at - plain);
         if (r->at >= r->text.size)
             return refuse(r, "a string does not end");
@@ -111,12 +129,12 @@ static int read_string(struct reader *r)
         int e = read_escape(r);
         if (e)
             return e;
+        plain = r->at;
+        r->at = skip_plain(r, plain);
     }
     if (b->failed)
         agon_script_abort(r->L, "out of memory for a string");
-    agon_script_charge(r->L, 1 + (int64_t)((r->at - start) / 32));
-    lua_pushlstring(r->L, agon_buf_text(b), b->size);
-    return 0;
+    return push_text(r, start, agon_buf_str(b));
 }
 
 static size_t skip_digits(const struct reader *r, size_t i)
@@ -149,8 +167,16 @@ static int read_number(struct reader *r)
         if (i == power)
             return refuse(r, "digits are missing in the exponent");
     }
-    char text[NUMBER_BYTES_MAX + 1];
     size_t size = i - r->at;
+    if (!real && size <= SHORT_INTEGER) {
+        int64_t value = 0;
+        for (size_t k = digits; k < i; k++)
+            value = value * 10 + (t[k] - '0');
+        lua_pushinteger(r->L, digits > r->at ? -value : value);
+        r->at = i;
+        return 0;
+    }
+    char text[NUMBER_BYTES_MAX + 1];
     if (size > NUMBER_BYTES_MAX)
         return refuse(r, "a number of over 400 digits");
     memcpy(text, t + r->at, size);
