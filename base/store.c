@@ -1,6 +1,8 @@
 /* SQLite: see store.h. */
 #include "base/store.h"
 
+#include "base/memory.h"
+
 #include <errno.h>
 #include <sqlite3.h>
 #include <stdlib.h>
@@ -196,6 +198,8 @@ int agon_txn_begin(struct agon_txn *txn, struct sqlite3 *db, struct agon_err *er
 
 int agon_txn_commit(struct agon_txn *txn, struct agon_err *err)
 {
+    if (agon_memory_ran_out())
+        return agon_fail(err, AGON_ENOMEM, "out of memory");
     int r = agon_store_exec(txn->db, "COMMIT", err);
     if (!r)
         txn->db = NULL;

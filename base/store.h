@@ -48,7 +48,8 @@ const char *agon_query_get_text(struct agon_query *q, int column);
 struct agon_str agon_query_get_str(struct agon_query *q, int column);
 bool agon_query_is_null(struct agon_query *q, int column);
 
-/* A transaction that rolls back when it leaves scope without a commit. */
+/* A transaction that rolls back when it leaves scope without a commit. Nothing is committed once
+ * memory ran out unseen (memory.h): what is in it may not be whole. */
 struct agon_txn {
     struct sqlite3 *db; /* borrowed; NULL once ended */
 };

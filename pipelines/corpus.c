@@ -133,8 +133,8 @@ static int corpus_check_format(struct agon_corpus *c, struct agon_err *err)
         return agon_err_in(err, r, "corpus '%s'", c->dir);
     if (r == 0)
         return agon_fail(err, AGON_EINPUT,
-                         "corpus '%s': its corpus.db is a database of something else; name another "
-                         "--corpus",
+                         "corpus '%s': its corpus.db is empty, or of something else; give the "
+                         "command that began it again, or name another --corpus",
                          c->dir);
     r = agon_corpus_meta(c, "format", &format, err);
     if (!r && (!format || strcmp(format, AGON_CORPUS_FORMAT) != 0))

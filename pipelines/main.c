@@ -1,5 +1,6 @@
 /* agon: the command. One file a verb; see verb.h. */
 #include "base/log.h"
+#include "base/memory.h"
 #include "pipelines/verb.h"
 
 #include <signal.h>
@@ -23,8 +24,15 @@ int main(int argc, char **argv)
     agon_log_init(AGON_LOG_INFO);
     signal(SIGPIPE, SIG_IGN); /* a model's program that ends is an error, no end of ours */
     signal(SIGXFSZ, SIG_IGN); /* as is a file over its limit */
-    return agon_verb_run("agon", verbs,
-                         "Makes environments that agents can be trained in: a world of real data, "
-                         "tools over it,\nand tasks that are hard to solve and easy to verify.",
-                         argc, argv);
+    agon_memory_watch_json();
+    int status =
+        agon_verb_run("agon", verbs,
+                      "Makes environments that agents can be trained in: a world of real data, "
+                      "tools over it,\nand tasks that are hard to solve and easy to verify.",
+                      argc, argv);
+    if (status == AGON_EXIT_OK && agon_memory_ran_out()) {
+        agon_log(AGON_LOG_ERROR, "agon", "out of memory: what was printed may not be whole");
+        return AGON_EXIT_SYSTEM;
+    }
+    return status;
 }

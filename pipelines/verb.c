@@ -3,6 +3,7 @@
 
 #include "base/buf.h"
 #include "base/log.h"
+#include "base/memory.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -35,9 +36,11 @@ static int exit_of(int code)
 
 int agon_verb_fail(const char *verb, const struct agon_err *err)
 {
+    /* what else went wrong went wrong for that */
+    bool memory = agon_memory_ran_out() && err->code != AGON_ENOMEM;
     agon_progress_end();
-    agon_log(AGON_LOG_ERROR, verb, "%s", err->text);
-    return exit_of(err->code);
+    agon_log(AGON_LOG_ERROR, verb, "%s%s", memory ? "out of memory: " : "", err->text);
+    return memory ? AGON_EXIT_SYSTEM : exit_of(err->code);
 }
 
 static void verbs_help(const char *group, const struct agon_verb *verbs, const char *about,

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 /*
@@ -189,33 +190,50 @@ static int cell_rules(scmp_filter_ctx ctx)
                                 SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
 }
 
-/* seccomp_export_bpf() writes to a descriptor only. */
-static int filter_export(scmp_filter_ctx ctx, struct agon_buf *b, struct agon_err *err)
+/* 0, or a negative errno; what it writes goes to a descriptor only. */
+static int filter_write(int fd)
+{
+    scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_ALLOW);
+    int r = ctx ? box_rules(ctx) : -ENOMEM;
+    if (!r)
+        r = seccomp_export_bpf(ctx, fd);
+    seccomp_release(ctx);
+    return r;
+}
+
+/* In a process of its own: libseccomp 2.5.4 frees twice, or crashes, where memory runs out while it
+ * puts the filter together. */
+static int filter_make(int fd, struct agon_err *err)
+{
+    int status = 0;
+    pid_t pid = fork();
+    if (pid == 0)
+        _exit(-filter_write(fd) & 0xff);
+    if (pid < 0 || TEMP_FAILURE_RETRY(waitpid(pid, &status, 0)) != pid)
+        return agon_fail(err, AGON_ESYS, "seccomp filter: fork: %s", strerror(errno));
+    if (!WIFEXITED(status))
+        return agon_fail(err, AGON_ENOMEM, "seccomp filter: its maker was killed by signal %d",
+                         WTERMSIG(status));
+    return WEXITSTATUS(status) ? filter_fail(-WEXITSTATUS(status), err) : 0;
+}
+
+int agon_filter_box(struct agon_buf *b, struct agon_err *err)
 {
     int fd = memfd_create("filter", MFD_CLOEXEC);
     if (fd < 0)
         return agon_fail(err, AGON_ESYS, "seccomp filter: memfd_create: %s", strerror(errno));
-    int r = seccomp_export_bpf(ctx, fd);
-    if (r < 0) {
+    int r = filter_make(fd, err);
+    if (r) {
         (void)close(fd); /* nothing is kept in it */
-        return filter_fail(r, err);
+        return r;
     }
     off_t size = lseek(fd, 0, SEEK_END);
     char *at = agon_buf_extend(b, (size_t)size);
     bool whole = at && pread(fd, at, (size_t)size, 0) == size;
     (void)close(fd); /* nothing is kept in it */
-    return whole ? 0 : agon_fail(err, AGON_ESYS, "seccomp filter: reading it back failed");
-}
-
-int agon_filter_box(struct agon_buf *b, struct agon_err *err)
-{
-    scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_ALLOW);
-    if (!ctx)
-        return agon_fail(err, AGON_ENOMEM, "seccomp filter: out of memory");
-    int r = box_rules(ctx);
-    r = r ? filter_fail(r, err) : filter_export(ctx, b, err);
-    seccomp_release(ctx);
-    return r;
+    return whole ? 0
+                 : agon_fail(err, at ? AGON_ESYS : AGON_ENOMEM,
+                             "seccomp filter: reading it back failed");
 }
 
 int agon_filter_cell_load(struct agon_err *err)

@@ -1,6 +1,7 @@
 /* HTML pages: see html.h. */
 #include "synth/retrieval/html.h"
 
+#include "base/memory.h"
 #include <ctype.h>
 #include <libxml/HTMLparser.h>
 #include <libxml/uri.h>
@@ -298,6 +299,8 @@ int agon_html_parse(struct agon_html *ret, struct agon_str body, const char *url
     *ret = (struct agon_html){.text = AGON_BUF(HTML_TEXT_MAX)};
     if (body.size > INT32_MAX)
         return agon_fail(err, AGON_EINPUT, "html: page of %zu bytes", body.size);
+    /* what it has no memory for it leaves out of its tree */
+    xmlMemSetup(free, agon_memory_alloc, agon_memory_realloc, agon_memory_strdup);
     htmlDocPtr doc = htmlReadMemory(body.data, (int)body.size, url, NULL,
                                     HTML_PARSE_RECOVER | HTML_PARSE_NOERROR | HTML_PARSE_NOWARNING |
                                         HTML_PARSE_NONET | HTML_PARSE_COMPACT);
@@ -311,6 +314,8 @@ int agon_html_parse(struct agon_html *ret, struct agon_str body, const char *url
         walk(&p, root);
     end_line(&ret->text);
     xmlFreeDoc(doc);
+    if (!p.r && agon_memory_ran_out())
+        (void)out_of_memory(&p);
     if (p.r)
         agon_html_deinit(ret);
     return p.r;

@@ -80,7 +80,8 @@ int agon_index_begin(struct agon_index *ix, struct agon_err *err)
 
 int agon_index_commit(struct agon_index *ix, struct agon_err *err)
 {
-    return agon_store_exec(ix->db, "COMMIT", err);
+    struct agon_txn txn = {ix->db};
+    return agon_txn_commit(&txn, err);
 }
 
 /* ---- words */

@@ -1,0 +1,98 @@
+#!/usr/bin/env python3
+"""The power goes at a call (attacks I3): states that the disk may be in then, and the same command over them.
+
+Usage: test_power.py AGON TRACE [--calls N | --long] [--seed S] [--at N HOW SEED]; speaks TAP.
+One run's changes of the disk are followed with the bytes written (disk.py). After any of them the disk may hold
+what was synced, and of the rest nothing, some names, or anything, torn. Whatever the driver had said to be done by
+then is there, and the same command makes the corpus that an undisturbed run makes.
+"""
+import argparse
+import os
+import random
+import shutil
+import sqlite3
+
+from disk import Disk, write_state
+from faults import CHANGES, Job, check, finish, note, thin
+
+HOW = ("nothing", "names", "any")
+
+
+def record(job):
+    """One run: its calls that worked, in order, each with what the driver had said before it."""
+    calls, corpus, made = [], job.corpus(), []
+
+    def decide(call):
+        if isinstance(call, int): # the result of the last
+            if call >= 0:
+                calls.append(made.pop())
+            return None
+        made[:] = [(call, call.said())]
+        return "done"
+
+    end = job.trace(corpus, CHANGES, decide, below=job.tmp, data=True) # the folder above is synced, too
+    check(end.returncode == 0 and job.digest(corpus) == job.reference, "a followed run makes what an undisturbed one makes",
+          end.stderr)
+    return corpus, calls
+
+
+def state_at(corpus, calls, at, how, seed):
+    disk = Disk(corpus)
+    for call, _ in calls[:at]:
+        disk.happen(call)
+    return disk.after(random.Random(seed), how)
+
+
+def look(job, corpus, calls, at, how, seed):
+    """Go on from a state after the first `at` calls; what is wrong, or None."""
+    copy = job.corpus()
+    write_state(state_at(corpus, calls, at, how, seed), copy)
+    said = calls[at - 1][1]
+    wrong = None
+    if os.path.exists(os.path.join(copy, "corpus.db")):
+        wrong = job.acked_is_there(copy, said)
+    elif "done" in said:
+        wrong = "corpus.db is gone, after: %s" % said
+    wrong = wrong or job.resumes(copy)
+    if not wrong:
+        db = sqlite3.connect(os.path.join(copy, "corpus.db"))
+        found = db.execute("PRAGMA integrity_check").fetchone()[0]
+        wrong = None if found == "ok" else "integrity_check: %s" % found
+        db.close()
+    shutil.rmtree(copy, ignore_errors=True)
+    return wrong
+
+
+def main():
+    p = argparse.ArgumentParser()
+    p.add_argument("agon")
+    p.add_argument("trace")
+    p.add_argument("--calls", type=int, default=12)
+    p.add_argument("--long", action="store_true")
+    p.add_argument("--seed", type=int, default=1)
+    p.add_argument("--at", nargs=3)
+    o = p.parse_args()
+    job = Job(o.agon, o.trace)
+    corpus, calls = record(job)
+    rng = random.Random(o.seed)
+    if o.at:
+        print(look(job, corpus, calls, int(o.at[0]), o.at[1], int(o.at[2])))
+    bad, n = [], 0
+    places = {call.n: at for at, (call, _) in enumerate(calls, 1)}
+    for call in [] if o.at else thin([c for c, _ in calls], None if o.long else o.calls, rng, corpus):
+        at = places[call.n]
+        for how in HOW if o.long else (rng.choice(HOW),):
+            seed = rng.randrange(1 << 30)
+            wrong = look(job, corpus, calls, at, how, seed)
+            n += 1
+            if wrong:
+                bad.append("--at %d %s %d: after %s: %s" % (at, how, seed, call, wrong))
+                note(bad[-1])
+    if not o.at:
+        check(n > 0 and not bad, "I3 after %d power losses in a run of %d calls only what was not said to be done is missing"
+              % (n, len(calls)), "%d were bad" % len(bad))
+    job.close()
+    finish()
+
+
+main()
