@@ -17,7 +17,8 @@
  *              NaN and infinity never come in and are written as null.
  *   strings    no NUL, raw or as \u0000, so each is a C string; no half of a surrogate pair.
  *   objects    a key stands once; a second one is refused, also when it is spelled otherwise.
- *   limits     AGON_JSON_DEPTH_MAX deep, AGON_JSON_NUMBER_MAX digits (cells: 32 deep).
+ *   limits     AGON_JSON_DEPTH_MAX deep, AGON_JSON_NUMBER_MAX digits, AGON_JSON_VALUES_MAX values
+ *              (cells: 32 deep, 100,000 values).
  * What is refused is AGON_EINPUT with its place; a model's text is told to the model. The only
  * reader that bends the rule is agon_json_rewrite(), for texts that are passed on as they are.
  */
@@ -28,7 +29,13 @@
 
 #include <jansson.h>
 
-enum { AGON_JSON_DEPTH_MAX = 64, AGON_JSON_NUMBER_MAX = 400 };
+enum {
+    AGON_JSON_DEPTH_MAX = 64,
+    AGON_JSON_NUMBER_MAX = 400,
+    /* An empty list takes some 130 bytes of memory and 3 of text. The largest that is good, the
+     * index and tokenizer of V3.2, have under a million. */
+    AGON_JSON_VALUES_MAX = 1 << 21,
+};
 
 /* Parse one value and nothing after it. *ret is a new reference. AGON_EINPUT
  * with "line 3 column 7: ..." where the text is no JSON under the rule above; the place

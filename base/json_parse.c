@@ -16,7 +16,7 @@
 struct reader {
     struct agon_str text;
     size_t pos;
-    int depth;
+    int depth, n_values;
     struct agon_buf string; /* one with escapes, undone */
     struct agon_err *err;
 };
@@ -350,6 +350,8 @@ static int read_word(struct reader *r, const char *word, json_t *value, json_t *
 
 static int read_value(struct reader *r, json_t **ret)
 {
+    if (++r->n_values > AGON_JSON_VALUES_MAX)
+        return reader_fail(r, "over 2,097,152 values");
     switch (peek_token(r)) {
     case '{': return read_nested(r, false, ret);
     case '[': return read_nested(r, true, ret);

@@ -55,20 +55,35 @@ static int field_real(const json_t *root, const char *name, double min, double m
 /* A field that this engine knows one value of; absent is fine. */
 static int field_only(const json_t *root, const char *name, const char *only, struct agon_err *err)
 {
-    const char *value = agon_json_text(root, name, only);
-    if (strcmp(value, only) != 0)
-        return agon_fail(err, AGON_EINPUT, "%s: '%s' is not supported (only '%s')", name, value,
+    const json_t *value = json_object_get(root, name);
+    const char *text = json_string_value(value);
+    if (value && !json_is_null(value) && !text)
+        return agon_fail(err, AGON_EINPUT, "%s: not a string (only '%s' is supported)", name, only);
+    if (text && strcmp(text, only) != 0)
+        return agon_fail(err, AGON_EINPUT, "%s: '%s' is not supported (only '%s')", name, text,
                          only);
+    return 0;
+}
+
+/* Something else in the place of true and false would silently be another model. */
+static int field_bool(const json_t *root, const char *name, bool dflt, bool *ret,
+                      struct agon_err *err)
+{
+    const json_t *value = json_object_get(root, name);
+    if (value && !json_is_null(value) && !json_is_boolean(value))
+        return agon_fail(err, AGON_EINPUT, "%s: neither true nor false", name);
+    *ret = json_is_boolean(value) ? json_is_true(value) : dflt;
     return 0;
 }
 
 static int field_not(const json_t *root, const char *name, bool refused, struct agon_err *err)
 {
-    const json_t *value = json_object_get(root, name);
-    if (value && json_is_boolean(value) && json_boolean_value(value) == refused)
+    bool value = !refused;
+    int r = field_bool(root, name, !refused, &value, err);
+    if (!r && value == refused)
         return agon_fail(err, AGON_EINPUT, "%s: %s is not supported", name,
                          refused ? "true" : "false");
-    return 0;
+    return r;
 }
 
 /* ---- parts -------------------------------------------------------------------------- */
@@ -150,11 +165,10 @@ static int config_experts(struct agon_config *c, const json_t *root, struct agon
         (r = field_int_or(root, "topk_group", 1, router->n_group, 1, &router->topk_group, err)) ||
         (r = field_real(root, "routed_scaling_factor", -1e6, 1e6, 1, &scale, err)) ||
         (r = field_only(root, "scoring_func", "sigmoid", err)) ||
-        (r = field_only(root, "topk_method", "noaux_tc", err)))
+        (r = field_only(root, "topk_method", "noaux_tc", err)) ||
+        (r = field_bool(root, "norm_topk_prob", true, &router->normalise, err)))
         return r;
     router->scale = (float)scale;
-    const json_t *normalise = json_object_get(root, "norm_topk_prob");
-    router->normalise = !normalise || json_is_true(normalise);
     if (router->n_experts % router->n_group)
         return agon_fail(err, AGON_EINPUT, "n_group: %d does not divide n_routed_experts (%d)",
                          router->n_group, router->n_experts);
@@ -230,9 +244,11 @@ static int config_tokens(struct agon_config *c, const json_t *root, struct agon_
         if (json_array_size(eos) > AGON_EOS_MAX)
             return agon_fail(err, AGON_EINPUT, "eos_token_id: more than %d", AGON_EOS_MAX);
         for (size_t i = 0; i < json_array_size(eos); i++) {
-            int64_t id = json_integer_value(json_array_get(eos, i));
-            if (id < 0 || id >= c->n_vocab)
-                return agon_fail(err, AGON_EINPUT, "eos_token_id: %lld is no id", (long long)id);
+            const json_t *one = json_array_get(eos, i);
+            int64_t id = json_integer_value(one);
+            if (!json_is_integer(one) || id < 0 || id >= c->n_vocab)
+                return agon_fail(err, AGON_EINPUT, "eos_token_id[%zu]: not an id from 0 to %d", i,
+                                 c->n_vocab - 1);
             c->eos[c->n_eos++] = (int)id;
         }
         return 0;
@@ -285,16 +301,15 @@ static int config_type(struct agon_config *c, const json_t *root, struct agon_er
                          architecture ? architecture : "", type);
     (void)snprintf(c->model_type, sizeof(c->model_type), "%s", type); /* one of the known, fits */
     c->index_interleaved = strcmp(type, "glm_moe_dsa") == 0;
-    const json_t *interleave = json_object_get(root, "indexer_rope_interleave");
-    if (json_is_boolean(interleave))
-        c->index_interleaved = json_is_true(interleave);
     int r;
-    if ((r = field_only(root, "hidden_act", "silu", err)) ||
+    if ((r = field_bool(root, "indexer_rope_interleave", c->index_interleaved,
+                        &c->index_interleaved, err)) ||
+        (r = field_bool(root, "tie_word_embeddings", false, &c->tied, err)) ||
+        (r = field_only(root, "hidden_act", "silu", err)) ||
         (r = field_not(root, "attention_bias", true, err)) ||
         (r = field_not(root, "mlp_bias", true, err)) ||
         (r = field_not(root, "rope_interleave", false, err)))
         return r;
-    c->tied = json_is_true(json_object_get(root, "tie_word_embeddings"));
     return 0;
 }
 

@@ -96,8 +96,10 @@ static int tensor_parse(struct agon_tensor *tensor, const char *name, const json
             return agon_fail(err, AGON_EINPUT, "tensor '%.200s': bad shape", name);
         tensor->dims[d] = n;
     }
-    int64_t begin = json_integer_value(json_array_get(offsets, 0));
-    int64_t end = json_integer_value(json_array_get(offsets, 1));
+    const json_t *first = json_array_get(offsets, 0), *last = json_array_get(offsets, 1);
+    int64_t begin = json_integer_value(first), end = json_integer_value(last);
+    if (!json_is_integer(first) || !json_is_integer(last))
+        return agon_fail(err, AGON_EINPUT, "tensor '%.200s': data_offsets are no integers", name);
     if (begin < 0 || end < begin || (uint64_t)(end - begin) != count * item)
         return agon_fail(err, AGON_EINPUT,
                          "tensor '%.200s': data_offsets [%lld, %lld] do not fit its shape", name,
@@ -142,7 +144,8 @@ static int compare_at(const void *a, const void *b)
 static int file_check_layout(struct agon_tensors *t, size_t first, uint64_t data_at,
                              uint64_t file_size, struct agon_err *err)
 {
-    qsort(t->tensors + first, t->n_tensors - first, sizeof(*t->tensors), compare_at);
+    if (t->n_tensors > first)
+        qsort(t->tensors + first, t->n_tensors - first, sizeof(*t->tensors), compare_at);
     uint64_t at = data_at;
     for (size_t i = first; i < t->n_tensors; i++) {
         const struct agon_tensor *tensor = &t->tensors[i];
@@ -207,6 +210,8 @@ static int file_read_header(struct agon_tensors *t, int file, struct agon_err *e
     size_t first = t->n_tensors;
     const char *name;
     json_t *entry;
+    if (!json_is_object(header))
+        r = agon_fail(err, AGON_EINPUT, "header: not a JSON object");
     json_object_foreach(header, name, entry)
     {
         if (strcmp(name, "__metadata__") != 0 && r == 0)

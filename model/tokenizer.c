@@ -149,7 +149,7 @@ int agon_tokenizer_encode(const struct agon_tokenizer *t, struct agon_str text, 
     if (!agon_utf8_valid(text))
         return agon_fail(err, AGON_EINPUT, "tokenizer: the text is not UTF-8");
     struct encoding e = {.tokenizer = t, .ids = ids};
-    int r = split_work_init(&e.split, err);
+    int r = split_work_init(&e.split, text.size, err);
     if (r == 0)
         r = trusted ? encode_trusted(&e, text, err) : encode_plain(&e, text, err);
     split_work_deinit(&e.split);

@@ -31,8 +31,11 @@ struct split_work {
     pcre2_match_data *match;
     pcre2_match_context *context;
     pcre2_jit_stack *stack;
+    size_t text_size;
+    int64_t ns_max, wall_begin, cpu_begin; /* what the text may take, and since when */
+    int n_unwatched;                       /* searches since the clock was asked */
 };
-int split_work_init(struct split_work *w, struct agon_err *err) AGON_MUST_USE;
+int split_work_init(struct split_work *w, size_t text_size, struct agon_err *err) AGON_MUST_USE;
 void split_work_deinit(struct split_work *w);
 
 /* Pass text through splits[0 .. n), each cutting the pieces of the one before, and call fn

@@ -62,6 +62,17 @@ struct load {
     struct agon_err *err;
 };
 
+/* Absent and null are dflt; what is neither true nor false would silently be another tokenizer. */
+static int load_flag(const struct load *l, const json_t *object, const char *name, bool dflt,
+                     bool *ret)
+{
+    const json_t *value = json_object_get(object, name);
+    if (value && !json_is_null(value) && !json_is_boolean(value))
+        return agon_fail(l->err, AGON_EINPUT, "%s: neither true nor false", name);
+    *ret = json_is_boolean(value) ? json_is_true(value) : dflt;
+    return 0;
+}
+
 static int id_check(const struct load *l, const json_t *id, const char *token)
 {
     if (!json_is_integer(id) || json_integer_value(id) < 0 || json_integer_value(id) >= l->n_vocab)
@@ -195,12 +206,13 @@ static int load_one_added(struct load *l, const json_t *entry)
     const json_t *id = json_object_get(entry, "id");
     static const char *const refused[] = {"single_word", "lstrip", "rstrip"};
     int r = id_check(l, id, content), at = (int)json_integer_value(id);
+    bool set = false;
+    for (size_t i = 0; i < 3 && r == 0; i++)
+        if ((r = load_flag(l, entry, refused[i], false, &set)) == 0 && set)
+            r = agon_fail(l->err, AGON_EINPUT, "added token '%.80s': %s is not supported", content,
+                          refused[i]);
     if (r)
         return r;
-    for (size_t i = 0; i < 3; i++)
-        if (json_is_true(json_object_get(entry, refused[i])))
-            return agon_fail(l->err, AGON_EINPUT, "added token '%.80s': %s is not supported",
-                             content, refused[i]);
     struct token *token = &l->t->tokens[at];
     struct agon_str text = agon_str(content);
     if (text.size == 0 || text.size > TOKEN_BYTES_MAX)
@@ -312,8 +324,8 @@ static int load_model(struct load *l, const json_t *model)
         if (value && !json_is_null(value) && !(text && !text[0]))
             return agon_fail(l->err, AGON_EINPUT, "model.%s: not supported", only_empty[i]);
     }
-    l->t->ignore_merges = json_is_true(json_object_get(model, "ignore_merges"));
-    return load_vocab(l, json_object_get(model, "vocab"));
+    int r = load_flag(l, model, "ignore_merges", false, &l->t->ignore_merges);
+    return r ? r : load_vocab(l, json_object_get(model, "vocab"));
 }
 
 /* ---- pre-tokenizer ------------------------------------------------------------------ */
@@ -342,31 +354,42 @@ static int load_split(struct load *l, const json_t *stage)
     const json_t *pattern = json_object_get(stage, "pattern");
     const char *regex = agon_json_text(pattern, "Regex", NULL);
     const char *text = agon_json_text(pattern, "String", NULL);
+    bool invert;
+    int r = load_flag(l, stage, "invert", false, &invert);
+    if (r)
+        return r;
     for (int i = 0; i < 5; i++)
         if (strcmp(behaviour, names[i]) == 0 && (regex || text))
-            return add_split(l, regex ? regex : text, !regex, (enum split_behaviour)i,
-                             json_is_true(json_object_get(stage, "invert")));
+            return add_split(l, regex ? regex : text, !regex, (enum split_behaviour)i, invert);
     return agon_fail(l->err, AGON_EINPUT,
                      "pre_tokenizer: Split without pattern, or behavior '%.40s'", behaviour);
+}
+
+static int load_byte_level(struct load *l, const json_t *stage)
+{
+    bool prefix, regex;
+    int r = load_flag(l, stage, "add_prefix_space", false, &prefix);
+    if (r || (r = load_flag(l, stage, "use_regex", true, &regex)))
+        return r;
+    if (prefix)
+        return agon_fail(l->err, AGON_EINPUT, "pre_tokenizer: add_prefix_space is not supported");
+    return regex ? add_split(l, byte_level_pattern, false, SPLIT_ISOLATED, false) : 0;
 }
 
 static int load_stage(struct load *l, const json_t *stage, bool *has_bytes)
 {
     const char *type = agon_json_text(stage, "type", "");
+    bool digits;
     if (strcmp(type, "Split") == 0)
         return load_split(l, stage);
-    if (strcmp(type, "Digits") == 0)
-        return json_is_true(json_object_get(stage, "individual_digits"))
-                   ? add_split(l, "\\p{N}", false, SPLIT_ISOLATED, false)
-                   : add_split(l, "\\p{N}", false, SPLIT_CONTIGUOUS, false);
+    if (strcmp(type, "Digits") == 0) {
+        int r = load_flag(l, stage, "individual_digits", false, &digits);
+        return r ? r
+                 : add_split(l, "\\p{N}", false, digits ? SPLIT_ISOLATED : SPLIT_CONTIGUOUS, false);
+    }
     if (strcmp(type, "ByteLevel") == 0) {
         *has_bytes = true;
-        if (json_is_true(json_object_get(stage, "add_prefix_space")))
-            return agon_fail(l->err, AGON_EINPUT,
-                             "pre_tokenizer: add_prefix_space is not supported");
-        return json_is_false(json_object_get(stage, "use_regex"))
-                   ? 0
-                   : add_split(l, byte_level_pattern, false, SPLIT_ISOLATED, false);
+        return load_byte_level(l, stage);
     }
     return agon_fail(l->err, AGON_EINPUT, "pre_tokenizer: '%.40s' is not supported", type);
 }
