@@ -6,6 +6,7 @@
 
 #include "envs/schema_internal.h"
 
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -23,8 +24,9 @@ static void look_text(const struct agon_look *look, char *ret, size_t size)
     case AGON_KIND_BOOLEAN: snprintf(ret, size, "%s", look->boolean ? "true" : "false"); break;
     case AGON_KIND_INTEGER: snprintf(ret, size, "integer %lld", (long long)look->integer); break;
     case AGON_KIND_NUMBER:
+        /* From 1e14 on an exponent shows that it is no integer. */
         snprintf(ret, size, "number %.14g%s", look->number,
-                 look->number == (double)(int64_t)look->number ? ".0" : "");
+                 fabs(look->number) < 1e14 && look->number == trunc(look->number) ? ".0" : "");
         break;
     case AGON_KIND_STRING: {
         int n = 0; /* cut at the end of a character */
