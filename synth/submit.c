@@ -2,6 +2,7 @@
 #include "synth/submit.h"
 
 #include "base/json.h"
+#include "envs/codec.h"
 #include "envs/schema.h"
 #include "synth/call.h"
 #include "synth/cleantext.h"
@@ -10,6 +11,29 @@
 #include <stdlib.h>
 
 enum { ANSWER_BYTES_MAX = 256 << 10 };
+
+/* Deeper than a verifier's cell reads? (An open "object" in the schema may hold anything.) */
+static bool is_too_deep(const json_t *value, int depth)
+{
+    const char *key;
+    json_t *child;
+    size_t i;
+    if (!json_is_object(value) && !json_is_array(value))
+        return false;
+    if (depth == AGON_CODEC_DEPTH_MAX)
+        return true;
+    json_object_foreach((json_t *)(uintptr_t)value, key, child)
+    {
+        if (is_too_deep(child, depth + 1))
+            return true;
+    }
+    json_array_foreach(value, i, child)
+    {
+        if (is_too_deep(child, depth + 1))
+            return true;
+    }
+    return false;
+}
 
 int agon_submit(const json_t *answer_schema, const json_t *arguments, char **ret_answer,
                 struct agon_buf *result, struct agon_err *err)
@@ -31,6 +55,10 @@ int agon_submit(const json_t *answer_schema, const json_t *arguments, char **ret
     }
     if (agon_schema_fits(answer_schema, answer, "answer", &why)) {
         agon_buf_addf(result, "the answer does not fit its schema: %s", why.text);
+        return AGON_CALL_REFUSED;
+    }
+    if (is_too_deep(answer, 0)) {
+        agon_buf_addf(result, "the answer is nested over %d deep", AGON_CODEC_DEPTH_MAX);
         return AGON_CALL_REFUSED;
     }
     if (!(*ret_answer = strndup(text.data, text.size)))
