@@ -156,7 +156,7 @@ const struct agon_memo_rows *agon_memo_find(struct agon_world *w, struct agon_st
         return NULL;
     }
     /* Where the budget would end it, it has to run and be ended. */
-    w->statement_ops = 0;
+    w->statement_ops = w->bulk_bytes = 0;
     return e->rows.ops <= world_ops_left(w) ? &e->rows : NULL;
 }
 

@@ -1,8 +1,11 @@
 /* Statements of the world's principals (world.h): prepared once, checked, run on a budget. */
 #include "envs/world_internal.h"
+#include "envs/world_memory.h"
 
 #include <ctype.h>
 #include <stdlib.h>
+
+enum { PREPARE_BYTES_MAX = 16 << 20 };
 
 static void statement_free(struct agon_statement *st)
 {
@@ -126,9 +129,13 @@ static int statement_prepare(struct agon_statement **ret, struct agon_world *w,
     st->writes = writes;
     const char *tail = "";
     w->current = st;
-    w->statement_ops = 0;
+    w->statement_ops = w->bulk_bytes = 0;
+    /* Nobody is asked while SQLite prepares: twenty common tables that each use the one before
+     * twice kept it busy for seconds. What it may take of memory bounds its time, too. */
+    agon_world_memory_limit(PREPARE_BYTES_MAX);
     int rc = sqlite3_prepare_v3(w->db, st->sql, (int)sql.size + 1, SQLITE_PREPARE_PERSISTENT,
                                 &st->stmt, &tail);
+    agon_world_memory_limit(SIZE_MAX);
     w->current = NULL;
     int r = rc == SQLITE_OK ? statement_check(st, tail, err) : statement_refused(w, rc, err);
     if (!r)
@@ -160,9 +167,10 @@ static enum agon_step step_failed(struct agon_world *w, int rc, struct agon_err 
 {
     int code = rc & 0xff;
     if (code == SQLITE_INTERRUPT) {
-        bool run = w->statement_ops <= w->ops_max && w->current && w->current->by != AGON_BY_PEOPLE;
+        int64_t ops = w->statement_ops + w->bulk_bytes / BYTES_OP;
+        bool run = ops <= w->ops_max && w->current && w->current->by != AGON_BY_PEOPLE;
         agon_fail(err, AGON_STEP_LIMIT, "SQL ran over %lld operations in %s",
-                  (long long)(run ? AGON_WORLD_OPS_RUN * w->ops_max : w->statement_ops),
+                  (long long)(run ? AGON_WORLD_OPS_RUN * w->ops_max : ops),
                   run ? "all" : "one statement");
         return AGON_STEP_LIMIT;
     }
@@ -189,7 +197,7 @@ enum agon_step agon_statement_step(struct agon_statement *st, struct agon_err *e
         return AGON_STEP_ERROR;
     }
     if (!st->busy) {
-        w->statement_ops = 0;
+        w->statement_ops = w->bulk_bytes = 0;
         for (int i = 0; st->by == AGON_BY_TOOLS && i < w->n_columns; i++)
             w->reads[i] |= st->reads[i];
     }
@@ -216,7 +224,8 @@ int64_t agon_statement_end(struct agon_statement *st)
     (void)sqlite3_reset(st->stmt); /* repeats the error of the step, which was handled */
     (void)sqlite3_clear_bindings(st->stmt);
     /* Counted from zero each time: where the progress handler looks must not depend on history. */
-    int64_t ops = sqlite3_stmt_status(st->stmt, SQLITE_STMTSTATUS_VM_STEP, 1);
+    int64_t ops =
+        sqlite3_stmt_status(st->stmt, SQLITE_STMTSTATUS_VM_STEP, 1) + w->bulk_bytes / BYTES_OP;
     w->run_ops += ops;
     st->busy = false;
     w->current = NULL;

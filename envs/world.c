@@ -134,6 +134,7 @@ void agon_world_free(struct agon_world *w)
     for (int i = 0; i < N_CONTROLS; i++)
         sqlite3_finalize(w->control[i]);
     changes_free(&w->log);
+    world_unguard(w);
     sqlite3_close(w->db);
     agon_world_memory_trim();
     world_tables_free(w);

@@ -1,14 +1,21 @@
 /*
- * instr, replace and trim in the place of SQLite's own, whose time is the product of
- * both sizes: trim() with 10,000 characters to trim ran 10 s over 262 KB, and no
- * progress handler is asked within one function. Same results; work linear in the texts,
- * for which trim() takes at most TRIM_BYTES_MAX bytes of characters.
+ * instr, replace, trim and substr in the place of SQLite's own (like and glob:
+ * world_match.c). The time of some is the product of both sizes: trim() with 10,000
+ * characters to trim ran 10 s over 262 KB, and no progress handler is asked within one
+ * function. Others walk a long text that stays where it is and give a short one, so
+ * that no block of memory tells of it (world_guard.c). Same results; work linear in the
+ * texts and charged, for which trim() takes at most TRIM_BYTES_MAX bytes of characters.
  */
 #include "envs/world_internal.h"
 
 #include <stdlib.h>
 
 enum { TRIM_BYTES_MAX = 100, TRIM_LEFT = 1, TRIM_RIGHT = 2 };
+
+static struct agon_world *world_of(sqlite3_context *c)
+{
+    return sqlite3_user_data(c);
+}
 
 static struct agon_str text_of(sqlite3_value *v)
 {
@@ -38,6 +45,7 @@ static void fn_instr(sqlite3_context *c, int n, sqlite3_value **args)
     if (any_null(n, args))
         return;
     struct agon_str x = text_of(args[0]), y = text_of(args[1]);
+    world_charge(world_of(c), x.size + y.size);
     const char *at = y.size ? memmem(x.data, x.size, y.data, y.size) : x.data;
     sqlite3_result_int64(c, at ? 1 + count_chars(x.data, at) : 0);
 }
@@ -65,6 +73,7 @@ static void fn_replace(sqlite3_context *c, int n, sqlite3_value **args)
     if (any_null(n, args))
         return;
     struct agon_str x = text_of(args[0]), y = text_of(args[1]), z = text_of(args[2]);
+    world_charge(world_of(c), x.size + y.size);
     if (y.size == 0) {
         sqlite3_result_value(c, args[0]);
         return;
@@ -106,12 +115,12 @@ static size_t trim_one(struct agon_str text, struct agon_str chars, bool last)
     return 0;
 }
 
-static void fn_trim(sqlite3_context *c, int n, sqlite3_value **args)
+static void trim(sqlite3_context *c, int n, sqlite3_value **args, int sides)
 {
-    int sides = (int)(intptr_t)sqlite3_user_data(c);
     if (any_null(n, args))
         return;
     struct agon_str text = text_of(args[0]), chars = n > 1 ? text_of(args[1]) : agon_str(" ");
+    world_charge(world_of(c), text.size);
     if (chars.size > TRIM_BYTES_MAX) {
         sqlite3_result_error(c, "trim: over 100 bytes of characters to trim", -1);
         return;
@@ -126,24 +135,97 @@ static void fn_trim(sqlite3_context *c, int n, sqlite3_value **args)
     sqlite3_result_text64(c, text.data, text.size, SQLITE_TRANSIENT, SQLITE_UTF8);
 }
 
-int world_functions(sqlite3 *db, struct agon_err *err)
+static void fn_trim(sqlite3_context *c, int n, sqlite3_value **args)
+{
+    trim(c, n, args, TRIM_LEFT | TRIM_RIGHT);
+}
+
+static void fn_ltrim(sqlite3_context *c, int n, sqlite3_value **args)
+{
+    trim(c, n, args, TRIM_LEFT);
+}
+
+static void fn_rtrim(sqlite3_context *c, int n, sqlite3_value **args)
+{
+    trim(c, n, args, TRIM_RIGHT);
+}
+
+/* The range [from, from + count) of characters, or bytes, that substr(X, start, count) means among
+ * `size` of them; limited says whether there is a count. As SQLite: start 1 is the first, -1 the
+ * last, 0 lies before the first; a negative count takes those before start. */
+static void substr_range(int64_t size, int64_t start, bool limited, int64_t count,
+                         int64_t *ret_from, int64_t *ret_count)
+{
+    bool before = limited && count < 0;
+    if (before)
+        count = -count;
+    if (!limited)
+        count = INT32_MAX;
+    if (start < 0) {
+        start += size;
+        if (start < 0) {
+            count = count + start < 0 ? 0 : count + start;
+            start = 0;
+        }
+    } else if (start > 0) {
+        start--;
+    } else if (count > 0) {
+        count--;
+    }
+    if (before) {
+        start -= count;
+        if (start < 0) {
+            count = count + start < 0 ? 0 : count + start;
+            start = 0;
+        }
+    }
+    *ret_from = start;
+    *ret_count = count;
+}
+
+static void fn_substr(sqlite3_context *c, int n, sqlite3_value **args)
+{
+    if (any_null(n, args))
+        return;
+    bool blob = sqlite3_value_type(args[0]) == SQLITE_BLOB;
+    struct agon_str x = text_of(args[0]);
+    const char *nul = blob ? NULL : memchr(x.data, '\0', x.size);
+    x.size = nul ? (size_t)(nul - x.data) : x.size;
+    const char *end = x.data + x.size, *at = x.data;
+    int64_t start = sqlite3_value_int(args[1]), count = n > 2 ? sqlite3_value_int(args[2]) : 0,
+            from;
+    int64_t size = blob ? (int64_t)x.size : start < 0 ? count_chars(x.data, end) : 0;
+    substr_range(size, start, n > 2, count, &from, &count);
+    for (; at < end && from > 0; from--)
+        at += blob ? 1 : char_size(at, end);
+    const char *last = at;
+    for (; last < end && count > 0; count--)
+        last += blob ? 1 : char_size(last, end);
+    world_charge(world_of(c), start < 0 ? x.size : (size_t)(last - x.data));
+    if (blob)
+        sqlite3_result_blob64(c, at, (sqlite3_uint64)(last - at), SQLITE_TRANSIENT);
+    else
+        sqlite3_result_text64(c, at, (sqlite3_uint64)(last - at), SQLITE_TRANSIENT, SQLITE_UTF8);
+}
+
+int world_functions(struct agon_world *w, struct agon_err *err)
 {
     static const struct {
         const char *name;
-        int n_args, sides;
+        int n_args;
         void (*fn)(sqlite3_context *, int, sqlite3_value **);
     } functions[] = {
-        {"instr", 2, 0, fn_instr},         {"replace", 3, 0, fn_replace},
-        {"trim", 1, 3, fn_trim},           {"trim", 2, 3, fn_trim},
-        {"ltrim", 1, TRIM_LEFT, fn_trim},  {"ltrim", 2, TRIM_LEFT, fn_trim},
-        {"rtrim", 1, TRIM_RIGHT, fn_trim}, {"rtrim", 2, TRIM_RIGHT, fn_trim},
+        {"instr", 2, fn_instr},     {"replace", 3, fn_replace},  {"trim", 1, fn_trim},
+        {"trim", 2, fn_trim},       {"ltrim", 1, fn_ltrim},      {"ltrim", 2, fn_ltrim},
+        {"rtrim", 1, fn_rtrim},     {"rtrim", 2, fn_rtrim},      {"substr", 2, fn_substr},
+        {"substr", 3, fn_substr},   {"substring", 2, fn_substr}, {"substring", 3, fn_substr},
+        {"like", 2, world_fn_like}, {"like", 3, world_fn_like},  {"glob", 2, world_fn_glob},
     };
     for (size_t i = 0; i < sizeof(functions) / sizeof(*functions); i++)
-        if (sqlite3_create_function(db, functions[i].name, functions[i].n_args,
-                                    SQLITE_UTF8 | SQLITE_DETERMINISTIC | SQLITE_INNOCUOUS,
-                                    (void *)(intptr_t)functions[i].sides, functions[i].fn, NULL,
-                                    NULL) != SQLITE_OK)
+        if (sqlite3_create_function(w->db, functions[i].name, functions[i].n_args,
+                                    SQLITE_UTF8 | SQLITE_DETERMINISTIC | SQLITE_INNOCUOUS, w,
+                                    functions[i].fn, NULL, NULL) != SQLITE_OK)
             return agon_fail(err, AGON_ESTORE, "world: %s: %s", functions[i].name,
-                             sqlite3_errmsg(db));
+                             sqlite3_errmsg(w->db));
     return 0;
 }

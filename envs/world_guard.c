@@ -287,10 +287,39 @@ static int guard_progress(void *user)
 
 int64_t world_ops_left(const struct agon_world *w)
 {
+    int64_t used = w->statement_ops + w->bulk_bytes / BYTES_OP;
     if (w->current && w->current->by == AGON_BY_PEOPLE)
-        return AGON_WORLD_OPS_PEOPLE - w->statement_ops;
+        return AGON_WORLD_OPS_PEOPLE - used;
     int64_t run = agon_world_run_ops_max(w) - w->run_ops;
-    return (run < w->ops_max ? run : w->ops_max) - w->statement_ops;
+    return (run < w->ops_max ? run : w->ops_max) - used;
+}
+
+void world_charge(struct agon_world *w, size_t bytes)
+{
+    if (w->trusted > 0 || !w->current)
+        return;
+    w->bulk_bytes += (int64_t)bytes;
+    if (world_ops_left(w) < 0)
+        sqlite3_interrupt(w->db); /* at its next jump */
+}
+
+/*
+ * SQLite makes most long values in a block of memory, and then the block tells. Not
+ * counted: preparing, and the hash of the cache of pages, which grows when something is
+ * written, by powers of two, and then stays as it is.
+ */
+static void guard_large(void *user, size_t n)
+{
+    struct agon_world *w = user;
+    const struct agon_statement *st = w->current;
+    if (st && st->busy && !(st->writes && (n & (n - 1)) == 0))
+        world_charge(w, n);
+}
+
+void world_unguard(struct agon_world *w)
+{
+    if (w->guarded)
+        agon_world_memory_watch(NULL, NULL);
 }
 
 /* A number that one of our own queries gives; 0 where it fails. */
@@ -366,8 +395,10 @@ int world_guard(struct agon_world *w, struct agon_err *err)
     int r = world_exec(w, sql, err);
     if (r)
         return r;
-    if ((r = world_functions(w->db, err)))
+    if ((r = world_functions(w, err)))
         return r;
+    agon_world_memory_watch(guard_large, w);
+    w->guarded = true;
     guard_limits(w->db);
     changes_hook(w);
     sqlite3_progress_handler(w->db, PROGRESS_STEPS, guard_progress, w);

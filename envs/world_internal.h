@@ -8,7 +8,10 @@
 
 #include <sqlite3.h>
 
-enum { STATEMENTS_MAX = 128 }; /* cached for each principal */
+enum {
+    STATEMENTS_MAX = 128, /* cached for each principal */
+    BYTES_OP = 256,       /* bytes of a long value that are charged like an operation */
+};
 
 struct agon_statement {
     char *sql; /* owned, the key */
@@ -51,10 +54,11 @@ struct agon_world {
     struct agon_statement *current; /* being prepared or stepped: what the authorizer goes by */
     int trusted;                    /* > 0: our own statements */
     int64_t statement_ops;    /* of the statement that runs, in steps of the progress handler */
+    int64_t bulk_bytes;       /* of long values that the statement made or walked */
     int64_t run_ops;          /* of the run, up to now */
     int64_t statement_cpu_ns; /* when its first budget step came; 0: not yet */
     int64_t ops_max;          /* of one statement of a tool or a verifier */
-    bool query_only, reverse;
+    bool query_only, reverse, guarded;
     int64_t changes_before; /* rows changed in all when query_only was set */
     bool in_call; /* the savepoint of a call stands */
     bool clean;   /* nothing was written since the reset */
@@ -67,9 +71,15 @@ struct agon_world {
 
 /* world_guard.c: limits, authorizer, clock, budgets. */
 int world_guard(struct agon_world *w, struct agon_err *err);
+void world_unguard(struct agon_world *w);
 int world_open_memory(sqlite3 **ret, struct agon_err *err);
-/* world_functions.c: our own instr, replace and trim. */
-int world_functions(sqlite3 *db, struct agon_err *err);
+/* Charge the statement that runs for work on so many bytes; interrupts it where it has no more. */
+void world_charge(struct agon_world *w, size_t bytes);
+/* world_functions.c: our own instr, replace, trim, substr, like and glob. */
+int world_functions(struct agon_world *w, struct agon_err *err);
+/* world_match.c */
+void world_fn_like(sqlite3_context *c, int n, sqlite3_value **args);
+void world_fn_glob(sqlite3_context *c, int n, sqlite3_value **args);
 /* world_schema.c: fills tables; AGON_WORLD_REFUSED with a sentence. */
 int world_read_schema(struct agon_world *w, struct agon_err *err);
 void world_tables_free(struct agon_world *w);
@@ -82,7 +92,7 @@ void world_memo_free(struct agon_world *w);
 int world_apply_plan(struct agon_world *w, struct agon_err *err);
 /* Trusted SQL without results. */
 int world_exec(struct agon_world *w, const char *sql, struct agon_err *err);
-/* What the statement at hand may still take. */
+/* What the statement at hand may still take, its bytes counted as operations. */
 int64_t world_ops_left(const struct agon_world *w);
 /* AGON_ESTORE with SQLite's words. */
 int world_fail(struct agon_world *w, const char *what, struct agon_err *err);

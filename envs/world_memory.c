@@ -6,10 +6,10 @@
 #include "envs/world_memory.h"
 
 #include <sqlite3.h>
-#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 enum {
     HEAD = 8,
@@ -35,6 +35,9 @@ static struct {
     char *at, *end; /* where the next block is cut */
     size_t used;    /* bytes handed out, heads not counted */
 } heap;
+static size_t limit = AGON_WORLD_HEAP_MAX;
+static void (*large_fn)(void *user, size_t n);
+static void *large_user;
 
 /* The size that a request gets; all of it is the user's. */
 static size_t size_of(size_t size)
@@ -61,24 +64,33 @@ static size_t *head_of(void *p)
     return (size_t *)(void *)((char *)p - HEAD);
 }
 
+/*
+ * What may be handed out always fits into a fresh cell. If it does not fit into this one, free
+ * blocks of other sizes are in the way, and whether it does must not depend on them.
+ */
+static void *map(size_t size)
+{
+    static const char worn[] = "the memory of SQLite is worn\n";
+    void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p != MAP_FAILED)
+        return p;
+    (void)!write(STDERR_FILENO, worn, sizeof(worn) - 1); /* the driver shows it */
+    _exit(AGON_WORLD_WORN_STATUS);
+}
+
 /* A mapping of its own: 16 bytes before the user's, for the head. */
 static void *take_mapping(size_t size)
 {
-    char *p =
-        mmap(NULL, size + HEAD + 8, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    return p == MAP_FAILED ? NULL : p + HEAD + 8;
+    return (char *)map(size + HEAD + 8) + HEAD + 8;
 }
 
-static bool chunk_new(void)
+static void chunk_new(void)
 {
-    struct chunk *c = mmap(NULL, CHUNK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (c == MAP_FAILED)
-        return false;
+    struct chunk *c = map(CHUNK);
     c->next = heap.chunks;
     heap.chunks = c;
     heap.at = (char *)(c + 1) + HEAD; /* so that what follows a head is aligned to 16 */
     heap.end = (char *)c + CHUNK;
-    return true;
 }
 
 /* What is left of a chunk that is too short for the next block goes into the lists. */
@@ -104,8 +116,7 @@ static void *take_listed(size_t size)
     }
     if ((size_t)(heap.end - heap.at) < HEAD + size) {
         chunk_end();
-        if (!chunk_new())
-            return NULL;
+        chunk_new();
     }
     char *p = heap.at + HEAD;
     heap.at = p + size + 8;
@@ -117,13 +128,13 @@ static void *take_listed(size_t size)
 static void *heap_malloc(int n)
 {
     size_t size = size_of((size_t)n);
-    if (n <= 0 || size > AGON_WORLD_HEAP_MAX - heap.used)
+    if (n <= 0 || heap.used > limit || size > limit - heap.used)
         return NULL;
     void *p = size <= LISTED_MAX ? take_listed(size) : take_mapping(size);
-    if (p) {
-        *head_of(p) = size;
-        heap.used += size;
-    }
+    *head_of(p) = size;
+    heap.used += size;
+    if (size >= AGON_WORLD_LARGE && large_fn)
+        large_fn(large_user, (size_t)n);
     return p;
 }
 
@@ -183,6 +194,18 @@ void agon_world_memory_use(void)
         return;
     (void)sqlite3_config(SQLITE_CONFIG_SINGLETHREAD);
     (void)sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
+}
+
+void agon_world_memory_limit(size_t more)
+{
+    size_t left = AGON_WORLD_HEAP_MAX - heap.used;
+    limit = heap.used + (more < left ? more : left);
+}
+
+void agon_world_memory_watch(void (*fn)(void *user, size_t n), void *user)
+{
+    large_fn = fn;
+    large_user = user;
 }
 
 void agon_world_memory_trim(void)
