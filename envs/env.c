@@ -247,14 +247,15 @@ static int env_fields(struct agon_env *e, int dir_fd, struct agon_err *err)
     json_int_t version = 0;
     json_t *sources = NULL, *files = NULL;
     json_error_t at;
+    /* the version first: another one's fields are not ours to judge */
+    if (!json_unpack(owned, "{s:I}", "format_version", &version) && version != AGON_ENV_FORMAT)
+        return agon_fail(err, AGON_EINPUT,
+                         "env.json: format_version %lld is not %d, which this agon reads",
+                         (long long)version, AGON_ENV_FORMAT);
     if (json_unpack_ex(owned, &at, JSON_STRICT, "{s:s, s:s, s:s, s:I, s?o, s?O, s?o}", "id", &id,
                        "family", &family, "category", &category, "format_version", &version,
                        "sources", &sources, "limits", &e->limits, "files", &files))
         return agon_fail(err, AGON_EINPUT, "env.json: %s", at.text);
-    if (version != AGON_ENV_FORMAT)
-        return agon_fail(err, AGON_EINPUT,
-                         "env.json: format_version %lld is not %d, which this agon reads",
-                         (long long)version, AGON_ENV_FORMAT);
     e->format_version = (int)version;
     if (!e->limits && !(e->limits = json_object()))
         return out_of_memory(err);

@@ -16,7 +16,8 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { TEXT_BYTES_MAX = 256 << 20 };
+/* SQLite takes paths of up to 512 bytes; what stands in work/ID/ is the longest below a corpus. */
+enum { TEXT_BYTES_MAX = 256 << 20, DIR_BYTES_MAX = 360 };
 
 void agon_corpus_close(struct agon_corpus *c)
 {
@@ -54,6 +55,20 @@ static struct agon_corpus *corpus_alloc(const char *dir)
 }
 
 /* ---- opening ----------------------------------------------------------------- */
+
+/* Said before anything is made. */
+static int corpus_check_path(const struct agon_corpus *c, struct agon_err *err)
+{
+    char cwd[4096] = "";
+    if (c->dir[0] != '/' && !getcwd(cwd, sizeof(cwd)))
+        return agon_fail(err, AGON_ESYS, "the current folder: %s", strerror(errno));
+    size_t size = strlen(cwd) + strlen(c->dir);
+    if (size <= DIR_BYTES_MAX)
+        return 0;
+    return agon_fail(err, AGON_EINPUT,
+                     "corpus '%.60s...': a path of %zu bytes is too long, %d are possible", c->dir,
+                     size, DIR_BYTES_MAX);
+}
 
 static int corpus_open_dir(struct agon_corpus *c, struct agon_err *err)
 {
@@ -163,8 +178,10 @@ int agon_corpus_open(struct agon_corpus **ret, const char *dir, struct agon_err 
     struct agon_corpus *c AGON_AUTO(agon_corpus_closep) = corpus_alloc(dir);
     if (!c)
         return agon_fail(err, AGON_ENOMEM, "corpus: out of memory");
-    int r = agon_dir_make(c->dir, err);
+    int r = corpus_check_path(c, err);
     if (r)
+        return r;
+    if ((r = agon_dir_make(c->dir, err)))
         return agon_err_in(err, r, "corpus '%.200s'", c->dir);
     if ((r = corpus_open_dir(c, err)) || (r = corpus_lock(c, err)))
         return r;
@@ -181,8 +198,8 @@ int agon_corpus_open_read(struct agon_corpus **ret, const char *dir, struct agon
     struct agon_corpus *c AGON_AUTO(agon_corpus_closep) = corpus_alloc(dir);
     if (!c)
         return agon_fail(err, AGON_ENOMEM, "corpus: out of memory");
-    int r = agon_corpus_path(c, "corpus.db", NULL, NULL, path, err);
-    if (r)
+    int r = corpus_check_path(c, err);
+    if (r || (r = agon_corpus_path(c, "corpus.db", NULL, NULL, path, err)))
         return r;
     if (access(path, F_OK) && errno != ENOENT && errno != ENOTDIR)
         return agon_fail(err, AGON_ESYS, "corpus '%s': %s", c->dir, strerror(errno));

@@ -174,6 +174,18 @@ static bool argv_split(struct request *q, char **argv)
     return at >= end && n > 0;
 }
 
+/* Processes may be short for a moment: dead boxes count until they are reaped. */
+static pid_t fork_patiently(void)
+{
+    enum { TRIES = 20, WAIT_MS = 50 };
+    pid_t pid = fork();
+    for (int i = 0; i < TRIES && pid < 0 && errno == EAGAIN; i++) {
+        (void)poll(NULL, 0, WAIT_MS);
+        pid = fork();
+    }
+    return pid;
+}
+
 static void launch_box(struct request *q, const int *fds, struct answer *a)
 {
     char *argv[ARGS_MAX + 1];
@@ -188,7 +200,7 @@ static void launch_box(struct request *q, const int *fds, struct answer *a)
         return answer_fail(a, "pipe2");
     if (q->memory_bytes_max > 0)
         (void)agon_cgroup_make(&groups, slot, q->memory_bytes_max, (int)q->processes_max);
-    pid_t pid = fork();
+    pid_t pid = fork_patiently();
     if (pid == 0)
         child_run(q, argv, slot, fds, report[1]);
     (void)close(report[1]);

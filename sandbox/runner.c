@@ -329,13 +329,38 @@ static int op_write(void *state, struct agon_str request, struct agon_buf *reply
     return 0;
 }
 
+/* A command never runs under other limits than these, or its result would depend on the machine:
+ * where one can't be set, the box does not start. */
+static bool limits_can_be_set(void)
+{
+    const struct {
+        int resource;
+        rlim_t wanted;
+        const char *name;
+    } limits[] = {{RLIMIT_NPROC, AGON_RUNNER_PROCESSES_MAX, "processes (ulimit -u)"},
+                  {RLIMIT_AS, process_bytes_max, "memory (ulimit -v)"},
+                  {RLIMIT_NOFILE, FILES_MAX, "open files (ulimit -n)"},
+                  {RLIMIT_FSIZE, file_bytes_max, "file size (ulimit -f)"},
+                  {RLIMIT_SIGPENDING, SIGNALS_MAX, "signals (ulimit -i)"}};
+    for (size_t i = 0; i < sizeof(limits) / sizeof(*limits); i++) {
+        struct rlimit now;
+        if (getrlimit((__rlimit_resource_t)limits[i].resource, &now) == 0 &&
+            now.rlim_max >= limits[i].wanted)
+            continue;
+        dprintf(STDERR_FILENO, "limit of %s below %llu\n", limits[i].name,
+                (unsigned long long)limits[i].wanted);
+        return false;
+    }
+    return true;
+}
+
 int agon_runner_main(size_t bytes)
 {
     static const struct agon_worker_op ops[] = {
         {"run", op_run}, {"read", op_read}, {"write", op_write}, {0}};
     static const struct agon_worker_op *const tables[] = {ops, NULL};
     file_bytes_max = bytes;
-    if (fcntl(AGON_BOX_FD_CHANNEL, F_SETFD, FD_CLOEXEC) < 0)
+    if (!limits_can_be_set() || fcntl(AGON_BOX_FD_CHANNEL, F_SETFD, FD_CLOEXEC) < 0)
         return 2;
     return agon_worker_main(&(struct agon_worker_options){.tables = tables});
 }

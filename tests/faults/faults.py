@@ -14,7 +14,7 @@ import tempfile
 
 root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(root, "tests"))
-from tap import check, finish, note, run  # noqa: E402,F401
+from tap import check, finish, note, run, skip  # noqa: E402,F401
 
 # What changes a disk, and what reads one.
 CHANGES = ("write pwrite64 writev fsync fdatasync ftruncate fchmod chmod truncate open openat rename renameat renameat2"
