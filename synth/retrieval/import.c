@@ -185,6 +185,21 @@ static struct agon_str stored_text(struct agon_str s)
     return agon_utf8_cut(s, IMPORT_TEXT_MAX);
 }
 
+static int64_t integer_of(struct agon_str s)
+{
+    char text[64];
+    (void)snprintf(text, sizeof(text), "%.*s", AGON_STR_ARG(s)); /* cell_type() saw that it fits */
+    return strtoll(text, NULL, 10);
+}
+
+/* By value: "5" and "+5" may both come from a document that says that they are integers. */
+static int compare_integers(const void *a, const void *b)
+{
+    int64_t x = integer_of(*(const struct agon_str *)a),
+            y = integer_of(*(const struct agon_str *)b);
+    return (x > y) - (x < y);
+}
+
 static int compare_texts(const void *a, const void *b)
 {
     const struct agon_str *x = a, *y = b;
@@ -210,10 +225,12 @@ static int type_column(const struct agon_table *t, struct column *c, struct agon
     }
     c->type = n ? widest : COLUMN_TEXT;
     c->unique = n > 0 && n == t->n_rows && c->type != COLUMN_REAL;
+    int (*compare)(const void *, const void *) =
+        c->type == COLUMN_INTEGER ? compare_integers : compare_texts;
     if (c->unique)
-        qsort(values, (size_t)n, sizeof(*values), compare_texts);
+        qsort(values, (size_t)n, sizeof(*values), compare);
     for (int i = 1; c->unique && i < n; i++)
-        c->unique = compare_texts(&values[i - 1], &values[i]) != 0;
+        c->unique = compare(&values[i - 1], &values[i]) != 0;
     free(values);
     return 0;
 }
@@ -272,7 +289,7 @@ static void bind_cell(struct agon_query *q, int param, enum column_type type,
     snprintf(text, sizeof(text), "%.*s",
              AGON_STR_ARG(s)); /* numbers are short: cell_type() saw to it */
     if (type == COLUMN_INTEGER)
-        agon_query_int(q, param, strtoll(text, NULL, 10));
+        agon_query_int(q, param, integer_of(s));
     else
         agon_query_real(q, param, strtod(text, NULL));
 }

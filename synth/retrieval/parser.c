@@ -2,6 +2,7 @@
 #include "synth/retrieval/parser.h"
 
 #include "base/log.h"
+#include "base/text.h"
 #include "envs/wire.h"
 #include "sandbox/cell.h"
 #include "sandbox/frame.h"
@@ -109,11 +110,21 @@ static int parser_call(struct agon_parser *p, const char *op, const struct agon_
     return r;
 }
 
-/* A text in the reply, which ends with its NUL. */
+/* What a good parser sends is UTF-8 without NUL, so what is not comes from one that was taken over.
+ */
+static struct agon_str take_str(struct agon_wire *w)
+{
+    struct agon_str s = agon_wire_str(w);
+    w->bad = w->bad || !agon_utf8_valid(s) || (s.size > 0 && memchr(s.data, '\0', s.size));
+    return w->bad ? agon_str("") : s;
+}
+
+/* The same, ending with its NUL. */
 static const char *take_text(struct agon_wire *w)
 {
     struct agon_str s = agon_wire_str(w);
-    w->bad = w->bad || s.size == 0 || s.data[s.size - 1] != '\0';
+    w->bad = w->bad || s.size == 0 || memchr(s.data, '\0', s.size) != s.data + s.size - 1 ||
+             !agon_utf8_valid(s);
     return w->bad ? "" : s.data;
 }
 
@@ -124,7 +135,7 @@ static int decode_render(struct agon_parser *p, struct agon_wire *w, void *ret,
 {
     (void)p;
     struct agon_str *text = ret;
-    *text = agon_wire_str(w);
+    *text = take_str(w);
     return agon_wire_end(w, "doc.render", err);
 }
 
@@ -144,7 +155,7 @@ int agon_parser_render(struct agon_parser *p, const struct agon_document *d, str
 
 static int decode_words(struct agon_parser *p, struct agon_wire *w, void *ret, struct agon_err *err)
 {
-    struct agon_words words = {.title = take_text(w), .text = agon_wire_str(w)};
+    struct agon_words words = {.title = take_text(w), .text = take_str(w)};
     words.summary = take_text(w);
     words.n_links = agon_wire_count(w);
     if (words.n_links > LINKS_MAX)
@@ -196,7 +207,7 @@ static int decode_cells(struct agon_table *t, struct agon_wire *w, int n_rows, s
             if (kind < 0 || kind > AGON_CELL_STRING)
                 return agon_fail(err, AGON_EINPUT, "doc.table: a cell of kind %lld",
                                  (long long)kind);
-            cells[i] = (struct agon_cell_value){(enum agon_cell_kind)kind, agon_wire_str(w)};
+            cells[i] = (struct agon_cell_value){(enum agon_cell_kind)kind, take_str(w)};
             if (!w->bad && !cell_is_sound(&cells[i]))
                 return agon_fail(err, AGON_EINPUT, "doc.table: a number that is none");
         }
@@ -234,7 +245,7 @@ static int decode_table(struct agon_parser *p, struct agon_wire *w, void *ret, s
     if (!t->headers)
         return agon_fail(err, AGON_ENOMEM, "parser: out of memory");
     for (t->n_columns = 0; t->n_columns < (int)n_columns; t->n_columns++)
-        t->headers[t->n_columns] = agon_wire_str(w);
+        t->headers[t->n_columns] = take_str(w);
     if ((r = decode_cells(t, w, (int)n_rows, err)) || (r = agon_wire_end(w, "doc.table", err)))
         return r;
     *(struct agon_table **)ret = AGON_STEAL(t);

@@ -4,15 +4,15 @@
 # What a run finds interesting stays in build-fuzz/corpus/TARGET for the next one; findings go to
 # build-fuzz/findings. One line a target; the exit status is 1 when there were findings.
 #         tests/fuzz/long.sh --merge TARGET ...
-#   copies those inputs of build-fuzz/corpus that reach code which the saved ones do not, the
-#   smaller ones first, to tests/fuzz/corpus/TARGET, so that every build reruns them.
+#   packs those inputs of build-fuzz/corpus that reach code which the named ones do not into
+#   tests/fuzz/corpus/TARGET/found.pack, so that every build reruns them.
 set -eu
 cd "$(dirname "$0")/../.."
 saved=tests/fuzz/corpus
 
 case ${1:-} in
 -h | --help)
-    sed -n '2,9s/^# *//p' "$0"
+    sed -n '2,8s/^# *//p' "$0"
     exit 0
     ;;
 esac
@@ -34,18 +34,31 @@ dict() {
     chat | completion | encode) echo chat ;;
     document | robots | http) echo web ;;
     env | checkpoint | config | tokenizer | safetensors) echo model ;;
+    *) ;;
     esac
+}
+
+# The saved inputs of a target, one a file, in build-fuzz/seeds.
+seeds() {
+    rm -rf "build-fuzz/seeds/$1"
+    mkdir -p "build-fuzz/seeds/$1" "build-fuzz/corpus/$1" build-fuzz/findings
+    for input in "$saved/$1"/*; do
+        case $input in
+        */found.pack) "build-fuzz/tests/fuzz/replay_$1" --unpack "$input" "build-fuzz/seeds/$1" ;;
+        *) cp "$input" "build-fuzz/seeds/$1" ;;
+        esac
+    done
 }
 
 # run TARGET SECONDS
 run() {
-    mkdir -p "build-fuzz/corpus/$1" build-fuzz/findings
+    seeds "$1"
     words=$(dict "$1")
     log=build-fuzz/findings/$1.log
     nice "build-fuzz/tests/fuzz/fuzz_$1" -max_total_time="$2" -timeout=20 -rss_limit_mb=3000 \
         -max_len=20000 -len_control=20 -print_final_stats=1 \
         ${words:+-dict=tests/fuzz/dict/$words.dict} -artifact_prefix="build-fuzz/findings/$1-" \
-        "build-fuzz/corpus/$1" "$saved/$1" >"$log" 2>&1 && found=none ||
+        "build-fuzz/corpus/$1" "build-fuzz/seeds/$1" >"$log" 2>&1 && found=none ||
         found=$(grep -ao 'build-fuzz/findings/[^ ]*' "$log" | tail -1)
     awk -v name="$1" -v found="${found:-$log}" '
         / cov: / { for (i = 1; i < NF; i++) { if ($i == "cov:") cov = $(i+1)
@@ -57,35 +70,28 @@ run() {
     [ "$found" = none ]
 }
 
+# Edges alone, not how often each was taken: some hundred small inputs.
 merge() {
-    dir=build-fuzz/merged
-    rm -rf $dir
-    mkdir -p $dir
-    nice "build-fuzz/tests/fuzz/fuzz_$1" -merge=1 -max_len=4000 -timeout=20 $dir "$saved/$1" \
-        "build-fuzz/corpus/$1" >/dev/null 2>&1
-    for input in $dir/*; do
-        name=$(basename "$input")
-        cmp -s "$input" "$saved/$1/$name" || same "$input" "$saved/$1" ||
-            cp "$input" "$saved/$1/found_$(echo "$name" | cut -c1-10)"
+    seeds "$1"
+    rm -rf build-fuzz/merged
+    mkdir -p build-fuzz/merged
+    for input in "$saved/$1"/*; do
+        [ "${input##*/}" = found.pack ] || cp "$input" build-fuzz/merged
     done
-    rm -rf $dir
+    nice "build-fuzz/tests/fuzz/fuzz_$1" -merge=1 -use_counters=0 -use_cmp=0 -max_len=3000 \
+        -timeout=5 build-fuzz/merged "build-fuzz/seeds/$1" "build-fuzz/corpus/$1" >/dev/null 2>&1
+    for input in "$saved/$1"/*; do rm -f "build-fuzz/merged/${input##*/}"; done
+    "build-fuzz/tests/fuzz/replay_$1" --pack build-fuzz/merged "$saved/$1/found.pack"
+    rm -rf build-fuzz/merged
 }
 
-# same FILE FOLDER: does the folder hold it under another name?
-same() {
-    for other in "$2"/*; do
-        cmp -s "$1" "$other" && return 0
-    done
-    return 1
-}
-
-if [ "${1:-}" = --merge ]; then
-    shift
-    for target in "$@"; do merge "$target"; done
-    exit 0
-fi
+merging=no
 minutes=5
 case ${1:-} in
+--merge)
+    merging=yes
+    shift
+    ;;
 [0-9]*)
     minutes=$1
     shift
@@ -93,8 +99,14 @@ case ${1:-} in
 esac
 seconds=$(awk -v m="$minutes" 'BEGIN { printf "%d", m * 60 }')
 [ $# -gt 0 ] || set -- $all
-for target in "$@"; do wanted="${wanted:-} tests/fuzz/fuzz_$target"; done
+for target in "$@"; do
+    wanted="${wanted:-} tests/fuzz/fuzz_$target tests/fuzz/replay_$target"
+done
 ninja -C build-fuzz $wanted >build-fuzz/build.log 2>&1 || { tail -30 build-fuzz/build.log; exit 1; }
+if [ $merging = yes ]; then
+    for target in "$@"; do merge "$target"; done
+    exit 0
+fi
 status=0
 for target in "$@"; do run "$target" "$seconds" || status=1; done
 exit $status
