@@ -11,6 +11,7 @@
 #include <arpa/inet.h>
 #include <curl/curl.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -36,7 +37,9 @@ struct agon_http_transfer {
     struct agon_buf body;
     size_t header_bytes;
     bool done, refused, too_big;
-    CURLcode result; /* when done */
+    bool headers_ended; /* of the response that came last: 100 Continue is one, too */
+    CURLcode result;    /* when done */
+    const char *lie;    /* why a transfer that libcurl finds good is none, or NULL */
     char reason[CURL_ERROR_SIZE];
 };
 
@@ -111,7 +114,8 @@ static size_t on_body(char *data, size_t unit, size_t n, void *user)
 static size_t on_header(char *data, size_t unit, size_t n, void *user)
 {
     struct agon_http_transfer *t = user;
-    (void)data; /* read later by name, with curl_easy_header() */
+    /* What they say is read later by name, with curl_easy_header(). */
+    t->headers_ended = unit * n > 0 && (data[0] == '\r' || data[0] == '\n');
     t->header_bytes += unit * n;
     return t->header_bytes > HTTP_HEADER_BYTES_MAX ? CURL_WRITEFUNC_ERROR : unit * n;
 }
@@ -156,6 +160,19 @@ static int on_before_request(void *user, char *ip, char *local_ip, int port, int
 {
     (void)local_ip, (void)local_port;
     return transfer_allows(user, ip, port) ? CURL_PREREQFUNC_OK : CURL_PREREQFUNC_ABORT;
+}
+
+/* libcurl calls a header line over its limit (100 KiB) lack of memory, which would be our own
+ * failure; before the headers have ended it is taken for the server's. */
+static bool transfer_lacks_memory(const struct agon_http_transfer *t)
+{
+    curl_off_t answered_us = 0;
+    if (t->body.failed)
+        return true;
+    if (t->result != CURLE_OUT_OF_MEMORY)
+        return false;
+    (void)curl_easy_getinfo(t->easy, CURLINFO_STARTTRANSFER_TIME_T, &answered_us);
+    return answered_us == 0 || t->headers_ended;
 }
 
 /* A list that is not lost when one more string finds no memory. */
@@ -207,6 +224,8 @@ static CURLcode transfer_set_rules(struct agon_http_transfer *t)
         rc = curl_easy_setopt(e, CURLOPT_FOLLOWLOCATION, 0L);
     if (!rc)
         rc = curl_easy_setopt(e, CURLOPT_DISALLOW_USERNAME_IN_URL, 1L);
+    if (!rc) /* one parser of what servers send is enough */
+        rc = curl_easy_setopt(e, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
     if (!rc)
         rc = curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
     if (!rc && t->allow_address) /* behind a proxy the rule would see the proxy only */
@@ -341,10 +360,68 @@ static void transfer_get_headers(struct agon_http_transfer *t, struct agon_http_
         copy_text(r->retry_after, sizeof(r->retry_after), header->value);
 }
 
+/* Is the header's value a list of words out of `fine`? A header may come several times. */
+static bool header_is(struct agon_http_transfer *t, const char *name, const char *const *fine)
+{
+    struct curl_header *h;
+    for (size_t i = 0; curl_easy_header(t->easy, name, i, CURLH_HEADER, -1, &h) == CURLHE_OK; i++)
+        for (const char *at = h->value; *at;) {
+            size_t space = strspn(at, ", \t"), size = strcspn(at + space, ", \t");
+            bool known = size == 0;
+            for (const char *const *f = fine; !known && *f; f++)
+                known = strlen(*f) == size && strncasecmp(*f, at + space, size) == 0;
+            if (!known)
+                return false;
+            at += space + size;
+        }
+    return true;
+}
+
+static bool header_came(struct agon_http_transfer *t, const char *name)
+{
+    struct curl_header *h;
+    return curl_easy_header(t->easy, name, 0, CURLH_HEADER, -1, &h) == CURLHE_OK;
+}
+
+/* Do several Content-Length say the same? */
+static bool lengths_agree(struct agon_http_transfer *t)
+{
+    struct curl_header *h;
+    char first[32] = "";
+    for (size_t i = 0;
+         curl_easy_header(t->easy, "Content-Length", i, CURLH_HEADER, -1, &h) == CURLHE_OK; i++) {
+        if (i == 0)
+            snprintf(first, sizeof(first), "%.31s", h->value);
+        else if (strcmp(first, h->value) != 0)
+            return false;
+    }
+    return true;
+}
+
+/*
+ * What libcurl takes and we do not: a body whose end two headers tell differently (RFC 9112 section
+ * 6.3: it may be an attempt at smuggling), and one that is compressed although no compression
+ * was asked for, so that nothing has unpacked it. NULL when all is well.
+ */
+static const char *transfer_lie(struct agon_http_transfer *t)
+{
+    static const char *const plain[] = {"identity", NULL}, *const chunked[] = {"chunked",
+                                                                               "identity", NULL};
+    if (!t->headers_ended)
+        return "the headers broke off";
+    if (!header_is(t, "Content-Encoding", plain))
+        return "the body is compressed, which was not asked for";
+    if (!header_is(t, "Transfer-Encoding", chunked))
+        return "the body is encoded, which was not asked for";
+    if (header_came(t, "Transfer-Encoding") && header_came(t, "Content-Length"))
+        return "it has both a Content-Length and a Transfer-Encoding";
+    return lengths_agree(t) ? NULL : "it has more than one Content-Length";
+}
+
 static enum agon_http_end transfer_end(const struct agon_http_transfer *t)
 {
     if (t->result == CURLE_OK)
-        return AGON_HTTP_OK;
+        return t->lie ? AGON_HTTP_FAILED : AGON_HTTP_OK;
     if (t->too_big || t->result == CURLE_FILESIZE_EXCEEDED)
         return AGON_HTTP_TOO_BIG;
     /* Of a host's several addresses one may be refused and the next be tried. */
@@ -364,6 +441,10 @@ static const char *transfer_reason(const struct agon_http_transfer *t, enum agon
     }
     if (t->header_bytes > HTTP_HEADER_BYTES_MAX)
         return "the headers are over the limit";
+    if (t->lie)
+        return t->lie;
+    if (t->result == CURLE_OUT_OF_MEMORY)
+        return "a line of the headers is over the limit";
     return t->reason[0] ? t->reason : curl_easy_strerror(t->result);
 }
 
@@ -372,10 +453,11 @@ int agon_http_take(struct agon_http_transfer *t, struct agon_http_response *ret,
 {
     if (!t->done)
         return 0;
-    if (t->result == CURLE_OUT_OF_MEMORY || t->body.failed) {
+    if (transfer_lacks_memory(t)) {
         transfer_free(t);
         return agon_fail(err, AGON_ENOMEM, "HTTP: out of memory");
     }
+    t->lie = t->result == CURLE_OK ? transfer_lie(t) : NULL;
     struct agon_http_response r = {.end = transfer_end(t)};
     if (r.end == AGON_HTTP_OK)
         (void)curl_easy_getinfo(t->easy, CURLINFO_RESPONSE_CODE, &r.status); /* 0 at worst */

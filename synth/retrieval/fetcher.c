@@ -15,6 +15,8 @@ enum {
     FETCH_HOSTS_MAX = 256,
     FETCH_DELAY_MS = 1000,
     FETCH_ROBOTS_MAX = 512 << 10,
+    FETCH_WALL_MS = 180 * 1000,
+    FETCH_FAILURES_MAX = 3, /* in a row, then the host is left alone */
 };
 
 struct host {
@@ -23,7 +25,8 @@ struct host {
     bool known, closed;         /* closed: robots.txt could not be had, so nothing may be read */
     bool named;                 /* on the list of allowed hosts */
     int64_t last_ms;
-    char why[160]; /* closed: what went wrong */
+    int n_failures; /* in a row */
+    char why[160];  /* closed: what went wrong */
 };
 
 struct agon_fetcher {
@@ -32,6 +35,7 @@ struct agon_fetcher {
     char product[64];
     struct host hosts[FETCH_HOSTS_MAX];
     int n_hosts;
+    int64_t deadline_ms; /* of the fetch at work */
 };
 
 int agon_fetcher_new(struct agon_fetcher **ret, const struct agon_fetcher_options *options,
@@ -75,49 +79,78 @@ static bool ipv4_is_private(uint32_t a)
         uint32_t net;
         int bits;
     } blocks[] = {{0x00000000, 8},  {0x0A000000, 8},  {0x64400000, 10}, {0x7F000000, 8},
-                  {0xA9FE0000, 16}, {0xAC100000, 12}, {0xC0000000, 24}, {0xC0A80000, 16},
-                  {0xC6120000, 15}, {0xE0000000, 3}};
+                  {0xA9FE0000, 16}, {0xAC100000, 12}, {0xC0000000, 24}, {0xC0000200, 24},
+                  {0xC0586300, 24}, {0xC0A80000, 16}, {0xC6120000, 15}, {0xC6336400, 24},
+                  {0xCB007100, 24}, {0xE0000000, 3}};
     for (size_t i = 0; i < sizeof(blocks) / sizeof(blocks[0]); i++)
         if ((a & ~(UINT32_MAX >> blocks[i].bits)) == blocks[i].net)
             return true;
     return false;
 }
 
-static bool ip_is_private(const char *ip)
+static uint32_t ipv4_at(const uint8_t *b)
+{
+    return (uint32_t)b[0] << 24 | (uint32_t)b[1] << 16 | (uint32_t)b[2] << 8 | b[3];
+}
+
+/* Public is what is global unicast (2000::/3) but not set aside within that, and what leads to
+ * a public IPv4 address: mapped, by NAT64 (RFC 6052) or by 6to4 (RFC 3056). */
+static bool ipv6_is_private(const uint8_t *b)
+{
+    static const uint8_t mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF};
+    static const uint8_t nat64[12] = {0, 0x64, 0xFF, 0x9B};
+    if (memcmp(b, mapped, 12) == 0 || memcmp(b, nat64, 12) == 0)
+        return ipv4_is_private(ipv4_at(b + 12));
+    if ((b[0] & 0xE0) != 0x20)
+        return true;
+    if (b[0] == 0x20 && b[1] == 0x02)
+        return ipv4_is_private(ipv4_at(b + 2));
+    bool protocols = b[0] == 0x20 && b[1] == 0x01 && b[2] < 2; /* Teredo and others */
+    bool documents = (b[0] == 0x20 && b[1] == 0x01 && b[2] == 0x0D && b[3] == 0xB8) ||
+                     (b[0] == 0x3F && b[1] == 0xFF && b[2] < 16);
+    return protocols || documents;
+}
+
+bool agon_fetcher_address_is_private(const char *ip)
 {
     struct in_addr v4;
     struct in6_addr v6;
     if (inet_pton(AF_INET, ip, &v4) == 1)
         return ipv4_is_private(ntohl(v4.s_addr));
-    if (inet_pton(AF_INET6, ip, &v6) != 1)
-        return true;
-    const uint8_t *b = v6.s6_addr;
-    if (IN6_IS_ADDR_V4MAPPED(&v6) || (b[0] == 0 && b[1] == 0x64 && b[2] == 0xFF && b[3] == 0x9B))
-        return ipv4_is_private((uint32_t)b[12] << 24 | (uint32_t)b[13] << 16 |
-                               (uint32_t)b[14] << 8 | b[15]);
-    bool zero = true;
-    for (int i = 0; i < 15; i++)
-        zero = zero && b[i] == 0;
-    return zero || (b[0] & 0xFE) == 0xFC || (b[0] == 0xFE && (b[1] & 0xC0) == 0x80) || b[0] == 0xFF;
+    return inet_pton(AF_INET6, ip, &v6) != 1 || ipv6_is_private(v6.s6_addr);
 }
 
 static int allow_address(void *user, const char *ip, int port)
 {
     (void)port;
     const struct host *host = user;
-    return !host->named && ip_is_private(ip);
+    return !host->named && agon_fetcher_address_is_private(ip);
 }
 
 /* ---- hosts */
 
-static bool host_is_named(const struct agon_fetcher *f, const char *origin)
+static bool host_is_named(const struct agon_fetcher *f, const char *url)
 {
-    const char *host = strstr(origin, "://") + 3;
+    const char *at = strstr(url, "://") + 3;
+    char host[300];
+    if ((size_t)snprintf(host, sizeof(host), "%.*s", (int)strcspn(at, "/?#"), at) >= sizeof(host))
+        return false;
     size_t bare = host[0] == '[' ? strcspn(host, "]") + 1 : strcspn(host, ":");
     for (const char *const *h = f->options.allow_hosts; h && *h; h++)
         if (strcmp(*h, host) == 0 || (strlen(*h) == bare && strncmp(*h, host, bare) == 0))
             return true;
     return false;
+}
+
+/* Where there is no room for another host, the one that was asked longest ago is forgotten. */
+static struct host *host_oldest(struct agon_fetcher *f)
+{
+    struct host *oldest = &f->hosts[0];
+    for (int i = 1; i < f->n_hosts; i++)
+        if (f->hosts[i].last_ms < oldest->last_ms)
+            oldest = &f->hosts[i];
+    agon_robots_free(oldest->robots);
+    return oldest;
 }
 
 /* The host's entry; *ret_path is where its path begins. NULL: no address that can be fetched. */
@@ -132,16 +165,14 @@ static struct host *host_of(struct agon_fetcher *f, const char *url, const char 
     for (int i = 0; i < f->n_hosts; i++)
         if (strlen(f->hosts[i].origin) == size && strncmp(f->hosts[i].origin, url, size) == 0)
             return &f->hosts[i];
-    if (f->n_hosts == FETCH_HOSTS_MAX)
-        return NULL;
-    struct host *h = &f->hosts[f->n_hosts++];
+    struct host *h = f->n_hosts < FETCH_HOSTS_MAX ? &f->hosts[f->n_hosts++] : host_oldest(f);
     *h = (struct host){.last_ms = INT64_MIN / 2};
     memcpy(h->origin, url, size);
     h->named = host_is_named(f, h->origin);
     return h;
 }
 
-static void be_polite(const struct agon_fetcher *f, struct host *h)
+static void be_polite(struct agon_fetcher *f, struct host *h)
 {
     int delay = f->options.delay_ms >= 0 ? f->options.delay_ms : h->named ? 0 : FETCH_DELAY_MS;
     int asked = h->robots ? agon_robots_delay_ms(h->robots) : -1;
@@ -149,20 +180,9 @@ static void be_polite(const struct agon_fetcher *f, struct host *h)
     if (wait > 0) {
         struct timespec t = {wait / 1000, wait % 1000 * 1000000};
         nanosleep(&t, NULL);
+        f->deadline_ms += wait;
     }
     h->last_ms = agon_clock_ms();
-}
-
-static int get_once(struct agon_fetcher *f, struct host *h, const char *url, size_t bytes_max,
-                    struct agon_http_response *ret, struct agon_err *err)
-{
-    be_polite(f, h);
-    struct agon_http_request req = {.url = url,
-                                    .user_agent = f->options.user_agent,
-                                    .body_bytes_max = bytes_max,
-                                    .allow_address = allow_address,
-                                    .user = h};
-    return agon_http_run(f->http, &req, ret, err);
 }
 
 static void close_host(struct host *h, const struct agon_http_response *res)
@@ -178,20 +198,55 @@ static void close_host(struct host *h, const struct agon_http_response *res)
                  res->end == AGON_HTTP_TOO_BIG ? "its robots.txt is too big" : res->reason);
 }
 
+static int get_once(struct agon_fetcher *f, struct host *h, const char *url, size_t bytes_max,
+                    struct agon_http_response *ret, struct agon_err *err)
+{
+    be_polite(f, h);
+    int64_t left = f->deadline_ms - agon_clock_ms();
+    struct agon_http_request req = {.url = url,
+                                    .user_agent = f->options.user_agent,
+                                    .body_bytes_max = bytes_max,
+                                    .stall_ms = f->options.stall_ms,
+                                    .total_ms = left > 0 ? (int)left : 1,
+                                    .allow_address = allow_address,
+                                    .user = h};
+    int r = agon_http_run(f->http, &req, ret, err);
+    h->n_failures = !r && ret->end == AGON_HTTP_FAILED ? h->n_failures + 1 : 0;
+    if (h->n_failures >= FETCH_FAILURES_MAX)
+        close_host(h, ret);
+    return r;
+}
+
+/* From https to http is a step down that nobody asked for. */
+static bool steps_down(const char *from, const char *to)
+{
+    return strncmp(from, "https:", 6) == 0 && strncmp(to, "http:", 5) == 0;
+}
+
+static bool is_web(const char *url)
+{
+    return strncmp(url, "http://", 7) == 0 || strncmp(url, "https://", 8) == 0;
+}
+
 /* RFC 9309 section 2.3.1: 4xx means no rules, 5xx or no answer means keep out; redirects are
  * followed. */
 static int learn_robots(struct agon_fetcher *f, struct host *h, struct agon_err *err)
 {
     char url[2048];
     snprintf(url, sizeof(url), "%s/robots.txt", h->origin);
+    struct host at = *h; /* what rules hold where a redirect leads; forgotten afterwards */
+    at.robots = NULL;
     for (int hop = 0; hop <= FETCH_REDIRECTS_MAX; hop++) {
         struct agon_http_response res = {0};
-        int r = get_once(f, h, url, FETCH_ROBOTS_MAX, &res, err);
+        at.named = host_is_named(f, url);
+        int r = get_once(f, &at, url, FETCH_ROBOTS_MAX, &res, err);
         if (r)
             return r;
         bool moved =
             res.end == AGON_HTTP_OK && res.status >= 300 && res.status < 400 && *res.location;
-        if (moved)
+        if (moved && (!is_web(res.location) || steps_down(url, res.location)))
+            moved = false; /* as a missing one: there are no rules */
+        else if (moved)
             snprintf(url, sizeof(url), "%.2040s", res.location);
         else if (res.end == AGON_HTTP_OK && res.status == 200)
             r = agon_robots_parse(&h->robots, agon_buf_str(&res.body), f->product, err);
@@ -201,6 +256,7 @@ static int learn_robots(struct agon_fetcher *f, struct host *h, struct agon_err 
         if (r || !moved)
             break;
     }
+    h->last_ms = at.last_ms;
     h->known = true;
     return 0;
 }
@@ -240,6 +296,7 @@ int agon_fetcher_get(struct agon_fetcher *f, const char *address, struct agon_fe
     if (strlen(address) >= sizeof(url))
         return refuse(reason, "an address of %zu bytes is too long", strlen(address));
     snprintf(url, sizeof(url), "%.*s", (int)strcspn(address, "#"), address);
+    f->deadline_ms = agon_clock_ms() + (f->options.wall_ms ? f->options.wall_ms : FETCH_WALL_MS);
     for (int hop = 0; hop <= FETCH_REDIRECTS_MAX; hop++) {
         const char *path;
         struct host *h = host_of(f, url, &path);
@@ -257,8 +314,11 @@ int agon_fetcher_get(struct agon_fetcher *f, const char *address, struct agon_fe
         if ((r = get_once(f, h, url, f->options.bytes_max, &res, err)))
             return r;
         if (res.end == AGON_HTTP_OK && res.status >= 300 && res.status < 400 && *res.location) {
+            bool down = steps_down(url, res.location);
             snprintf(url, sizeof(url), "%.*s", (int)strcspn(res.location, "#"), res.location);
             agon_http_response_deinit(&res);
+            if (down)
+                return refuse(reason, "%.200s redirects from https to http", address);
             continue;
         }
         r = judge_response(f, h, url, &res, reason);

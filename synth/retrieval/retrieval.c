@@ -107,6 +107,17 @@ static int add_hit(void *user, const char *address, const char *title, const cha
     return 0;
 }
 
+/* An endpoint's words as one line of at most size bytes: a hit must not look like several. */
+static void plain_line(char *ret, size_t size, const char *text)
+{
+    size_t n = 0;
+    for (; *text && n + 1 < size; text++)
+        ret[n++] = (unsigned char)*text < ' ' || *text == 0x7F ? ' ' : *text;
+    while (*text && n > 0 && ((unsigned char)*text & 0xC0) == 0x80) /* cut between characters */
+        text--, n--;
+    ret[n] = '\0';
+}
+
 /* Ask a SearXNG-compatible endpoint (GET /search?q=...&format=json). */
 static int search_searxng(struct agon_retrieval *r, const char *query, struct hits *hits,
                           struct agon_err *err)
@@ -129,10 +140,14 @@ static int search_searxng(struct agon_retrieval *r, const char *query, struct hi
             const json_t *results = json_object_get(root, "results");
             for (size_t i = 0; i < json_array_size(results); i++) {
                 const json_t *hit = json_array_get(results, i);
-                const char *address = agon_json_text(hit, "url", NULL);
-                if (address)
-                    (void)add_hit(hits, address, agon_json_text(hit, "title", ""),
-                                  agon_json_text(hit, "content", ""));
+                char address[2048], title[256], content[1024];
+                const char *link = agon_json_text(hit, "url", "");
+                plain_line(address, sizeof(address), link);
+                plain_line(title, sizeof(title), agon_json_text(hit, "title", ""));
+                plain_line(content, sizeof(content), agon_json_text(hit, "content", ""));
+                if (strcmp(address, link) == 0 &&
+                    (strncmp(link, "http://", 7) == 0 || strncmp(link, "https://", 8) == 0))
+                    (void)add_hit(hits, address, title, content);
             }
         }
     }

@@ -5,7 +5,12 @@
 #include <stdlib.h>
 #include <strings.h>
 
-enum { ROBOTS_BYTES_MAX = 500 << 10, ROBOTS_RULES_MAX = 2000, ROBOTS_DELAY_MAX = 60000 };
+enum {
+    ROBOTS_BYTES_MAX = 500 << 10,
+    ROBOTS_RULES_MAX = 2000,
+    ROBOTS_DELAY_MAX = 60000,
+    ROBOTS_STEPS_MAX = 5000000 /* of one question: 20 ms */
+};
 
 struct rule {
     bool allow;
@@ -123,10 +128,11 @@ void agon_robots_free(struct agon_robots *r)
 
 /* Section 2.2.3: '*' is any run of characters, '$' at the end anchors. Greedy with one
  * point of return, so linear in practice and at worst quadratic. */
-static bool path_matches(const char *pattern, const char *path)
+static bool path_matches(const char *pattern, const char *path, int *steps)
 {
     const char *star = NULL, *from = NULL;
-    for (;;) {
+    while (*steps > 0) {
+        --*steps;
         if (*pattern == '$' && !pattern[1] && !*path)
             return true;
         if (!*pattern)
@@ -145,23 +151,25 @@ static bool path_matches(const char *pattern, const char *path)
         pattern = star;
         path = ++from;
     }
+    return false;
 }
 
 /* Section 2.2.2: the longest match wins; allow wins a tie. */
 bool agon_robots_allow(const struct agon_robots *r, const char *path)
 {
     size_t longest = 0;
+    int steps = ROBOTS_STEPS_MAX;
     bool allow = true;
     if (strcmp(path, "/robots.txt") == 0)
         return true;
     for (int i = 0; i < r->n_rules; i++) {
         size_t size = strlen(r->rules[i].path);
-        if (!path_matches(r->rules[i].path, path) || size < longest)
+        if (!path_matches(r->rules[i].path, path, &steps) || size < longest)
             continue;
         allow = size > longest ? r->rules[i].allow : allow || r->rules[i].allow;
         longest = size;
     }
-    return allow;
+    return allow && steps > 0; /* rules that cannot be followed forbid */
 }
 
 int agon_robots_delay_ms(const struct agon_robots *r)
