@@ -215,6 +215,9 @@ struct agon_router {
 enum { AGON_EXPERTS_MAX = 1024, AGON_EXPERT_TOPK_MAX = 64 };
 void agon_router_ref(int *ret_ids, float *ret_weights, const float *logits, const float *bias,
                      const struct agon_router *router);
+/* The weights of experts that were chosen elsewhere (a recorded routing), by the same formula. */
+void agon_router_weights_ref(float *ret_weights, const float *logits, const int *ids,
+                             const struct agon_router *router);
 
 /*
  * Rows grouped by expert: pair p stands for (row pair_row[p], its slot-th choice); pairs of

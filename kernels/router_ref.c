@@ -46,7 +46,6 @@ void agon_router_ref(int *ret_ids, float *ret_weights, const float *logits, cons
     if (router->n_group > 1)
         router_mask_groups(ranked, router);
 
-    double total = 0;
     for (int slot = 0; slot < router->top_k; slot++) {
         int best = -1;
         for (int e = 0; e < router->n_experts; e++)
@@ -54,12 +53,21 @@ void agon_router_ref(int *ret_ids, float *ret_weights, const float *logits, cons
                 best = e;
         taken[best] = true;
         ret_ids[slot] = best;
-        total += share[best];
     }
+    agon_router_weights_ref(ret_weights, logits, ret_ids, router);
+}
+
+void agon_router_weights_ref(float *ret_weights, const float *logits, const int *ids,
+                             const struct agon_router *router)
+{
+    double share[AGON_EXPERT_TOPK_MAX], total = 0;
     for (int slot = 0; slot < router->top_k; slot++) {
-        double weight = share[ret_ids[slot]];
-        ret_weights[slot] = (float)((router->normalise ? weight / total : weight) * router->scale);
+        share[slot] = 1 / (1 + exp(-(double)logits[ids[slot]]));
+        total += share[slot];
     }
+    for (int slot = 0; slot < router->top_k; slot++)
+        ret_weights[slot] =
+            (float)((router->normalise ? share[slot] / total : share[slot]) * router->scale);
 }
 
 void agon_moe_group(int *begin, int *pair_row, int *pair_of, const int *ids, int n_rows, int top_k,

@@ -35,6 +35,9 @@ struct agon_backend {
      * call ids, it passed agon_message_check(), and the backend counts it as part of
      * its past from here on. */
     int (*take)(struct agon_session *s, struct agon_turn *ret, struct agon_err *err);
+    /* agon_model_load() and agon_model_version(); NULL: weights never change. */
+    int (*load)(struct agon_model *m, const char *dir, struct agon_err *err);
+    uint64_t (*version)(const struct agon_model *m);
 };
 
 struct agon_model {

@@ -17,13 +17,30 @@ static int padded(int n)
     return (n + AGON_PANEL - 1) / AGON_PANEL * AGON_PANEL;
 }
 
-void agon_cache_init(struct agon_cache *c, const struct agon_config *config, size_t bytes_max)
+/* Room for n values of `size` bytes a position, behind the page's floats; its place. */
+static size_t page_extend(struct agon_cache *c, int n, size_t size)
+{
+    size_t at = c->page_floats, bytes = (size_t)AGON_PAGE * (size_t)n * size;
+    c->page_floats += (bytes + 63) / 64 * 16; /* pages stay multiples of 64 bytes */
+    return at;
+}
+
+void agon_cache_init(struct agon_cache *c, const struct agon_config *config, size_t bytes_max,
+                     bool record_routing, bool record_indexer)
 {
     *c = (struct agon_cache){.entry_dim = padded(config->kv_lora + config->rope_dim),
                              .value_dim = padded(config->kv_lora),
                              .index_dim = config->index_dim};
     c->layer_floats = (size_t)AGON_PAGE * (size_t)(c->entry_dim + c->index_dim);
     c->page_floats = c->layer_floats * (size_t)config->n_layers;
+    if (record_routing) {
+        c->n_experts = agon_config_sparse_layers(config) * config->router.top_k;
+        c->experts_at = page_extend(c, c->n_experts, sizeof(uint16_t));
+    }
+    if (record_indexer) {
+        c->n_selected = agon_config_indexers(config) * config->index_topk;
+        c->selected_at = page_extend(c, c->n_selected, sizeof(int32_t));
+    }
     c->n_pages_max = bytes_max / (c->page_floats * sizeof(float));
 }
 

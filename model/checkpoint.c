@@ -392,6 +392,22 @@ const struct agon_matrix *agon_checkpoint_head(const struct agon_checkpoint *c)
     return c->config.tied ? &c->embedding : &c->head;
 }
 
+int agon_checkpoint_replace(struct agon_checkpoint *c, const char *dir, struct agon_err *err)
+{
+    struct agon_checkpoint *fresh AGON_AUTO(agon_checkpoint_freep) = NULL;
+    int r = agon_checkpoint_load(&fresh, dir, err);
+    if (r)
+        return r;
+    const char *differs = agon_config_difference(&c->config, &fresh->config);
+    if (differs)
+        return agon_fail(err, AGON_EINPUT, "checkpoint: %s: another %s than the weights in use",
+                         dir, differs);
+    struct agon_checkpoint old = *c;
+    *c = *fresh;
+    *fresh = old; /* freed */
+    return 0;
+}
+
 static void mlp_deinit(struct agon_mlp *mlp)
 {
     agon_matrix_deinit(&mlp->gate_up);

@@ -52,6 +52,12 @@ struct agon_checkpoint {
  */
 int agon_checkpoint_load(struct agon_checkpoint **ret, const char *dir,
                          struct agon_err *err) AGON_MUST_USE;
+/*
+ * Put the weights of dir in the place of c's, which must have the same dimensions. The new ones
+ * are read and checked first: on failure c is as before.
+ */
+int agon_checkpoint_replace(struct agon_checkpoint *c, const char *dir,
+                            struct agon_err *err) AGON_MUST_USE;
 void agon_checkpoint_free(struct agon_checkpoint *c);
 AGON_DEFINE_FREEP(struct agon_checkpoint, agon_checkpoint_free)
 const struct agon_matrix *agon_checkpoint_head(const struct agon_checkpoint *c);

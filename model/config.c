@@ -313,6 +313,74 @@ static int config_type(struct agon_config *c, const json_t *root, struct agon_er
     return 0;
 }
 
+int agon_config_sparse_layers(const struct agon_config *c)
+{
+    int n = 0;
+    for (int i = 0; i < c->n_layers; i++)
+        n += c->sparse[i];
+    return n;
+}
+
+int agon_config_indexers(const struct agon_config *c)
+{
+    int n = 0;
+    for (int i = 0; i < c->n_layers; i++)
+        n += c->indexer[i];
+    return n;
+}
+
+const char *agon_config_difference(const struct agon_config *a, const struct agon_config *b)
+{
+    const struct agon_router *ra = &a->router, *rb = &b->router;
+    const struct agon_rope *pa = &a->rope, *pb = &b->rope;
+    const struct {
+        const char *name;
+        double a, b;
+    } fields[] = {
+        {"vocab_size", a->n_vocab, b->n_vocab},
+        {"hidden_size", a->hidden, b->hidden},
+        {"num_hidden_layers", a->n_layers, b->n_layers},
+        {"max_position_embeddings", a->window, b->window},
+        {"num_attention_heads", a->n_heads, b->n_heads},
+        {"q_lora_rank", a->q_lora, b->q_lora},
+        {"kv_lora_rank", a->kv_lora, b->kv_lora},
+        {"qk_nope_head_dim", a->nope_dim, b->nope_dim},
+        {"qk_rope_head_dim", a->rope_dim, b->rope_dim},
+        {"v_head_dim", a->v_dim, b->v_dim},
+        {"index_n_heads", a->index_heads, b->index_heads},
+        {"index_head_dim", a->index_dim, b->index_dim},
+        {"index_topk", a->index_topk, b->index_topk},
+        {"indexer_rope_interleave", a->index_interleaved, b->index_interleaved},
+        {"intermediate_size", a->dense_dim, b->dense_dim},
+        {"moe_intermediate_size", a->expert_dim, b->expert_dim},
+        {"n_shared_experts", a->n_shared, b->n_shared},
+        {"n_routed_experts", ra->n_experts, rb->n_experts},
+        {"num_experts_per_tok", ra->top_k, rb->top_k},
+        {"n_group", ra->n_group, rb->n_group},
+        {"topk_group", ra->topk_group, rb->topk_group},
+        {"norm_topk_prob", ra->normalise, rb->normalise},
+        {"routed_scaling_factor", (double)ra->scale, (double)rb->scale},
+        {"rms_norm_eps", (double)a->norm_eps, (double)b->norm_eps},
+        {"tie_word_embeddings", a->tied, b->tied},
+        {"rope_theta", pa->theta, pb->theta},
+        {"rope type", pa->yarn, pb->yarn},
+        {"rope factor", pa->factor, pb->factor},
+        {"rope beta_fast", pa->beta_fast, pb->beta_fast},
+        {"rope beta_slow", pa->beta_slow, pb->beta_slow},
+        {"rope mscale_all_dim", pa->mscale_all_dim, pb->mscale_all_dim},
+        {"original_max_position_embeddings", pa->original_positions, pb->original_positions},
+    };
+    if (strcmp(a->model_type, b->model_type) != 0)
+        return "model_type";
+    for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++)
+        if (fields[i].a != fields[i].b) /* read from the same text, so equal or not */
+            return fields[i].name;
+    for (int i = 0; i < a->n_layers; i++)
+        if (a->sparse[i] != b->sparse[i] || a->indexer[i] != b->indexer[i])
+            return "schedule of layers";
+    return NULL;
+}
+
 int agon_config_parse(struct agon_config *ret, const json_t *root, struct agon_err *err)
 {
     struct agon_config c = {0};

@@ -30,6 +30,13 @@ struct agon_config {
     int bos, n_eos, eos[AGON_EOS_MAX]; /* -1 where there is none */
 };
 
+int agon_config_sparse_layers(const struct agon_config *c); /* how many have routed experts */
+int agon_config_indexers(const struct agon_config *c);      /* how many have an indexer */
+
+/* What an engine made for a can't take from b: the name of the first such field, or NULL.
+ * (Which ids end a turn may differ, and how weights are stored.) */
+const char *agon_config_difference(const struct agon_config *a, const struct agon_config *b);
+
 /* AGON_EINPUT: "max_position_embeddings: 0 is not from 1 to ...". */
 int agon_config_parse(struct agon_config *ret, const json_t *root,
                       struct agon_err *err) AGON_MUST_USE;

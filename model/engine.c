@@ -7,6 +7,7 @@
 #include "model/engine.h"
 
 #include "base/rng.h"
+#include "model/engine_internal.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -14,44 +15,6 @@
 #include <unistd.h>
 
 enum { BATCH_DEFAULT = 64, CHUNK_DEFAULT = 256, BATCH_MAX = 4096 };
-
-struct agon_sequence {
-    struct agon_engine *engine;
-    struct agon_sequence *previous, *next; /* while generating, in the order of beginning */
-    int *ids;
-    int n, capacity, n_cached;
-    struct agon_page **pages; /* owned; each holds a reference */
-    int n_pages, page_capacity;
-    enum agon_sequence_state state;
-    struct agon_generation generation;
-    struct agon_drawn *drawn; /* owned; [n_drawn] */
-    int n_drawn, drawn_capacity;
-};
-
-/* A sequence's part of a step. */
-struct step_part {
-    struct agon_sequence *s;
-    int begin, end; /* positions */
-    int logits;     /* row of the logits, or -1 */
-    struct agon_sample sample;
-    bool good;
-};
-
-struct agon_engine {
-    const struct agon_checkpoint *checkpoint;
-    const struct agon_kernels *kernels;
-    struct agon_pool *pool;
-    struct agon_forward *forward;
-    struct agon_cache cache;
-    int n_batch_max, n_chunk_max;
-    struct agon_sequence *first, *last; /* those that generate */
-    int n_sequences;
-    struct agon_row *rows;   /* [n_chunk_max] */
-    struct step_part *parts; /* [n_chunk_max] */
-    int n_rows, n_parts, n_logits;
-    void *sample_scratch; /* [threads][AGON_SAMPLE_SCRATCH * n_vocab] */
-    uint64_t n_rows_total;
-};
 
 /* ---- engine ------------------------------------------------------------------------- */
 
@@ -86,8 +49,10 @@ int agon_engine_new(struct agon_engine **ret, const struct agon_checkpoint *chec
     if (!e)
         return agon_fail(err, AGON_ENOMEM, "engine: out of memory");
     e->checkpoint = checkpoint;
+    e->record = options->record;
     agon_cache_init(&e->cache, &checkpoint->config,
-                    options->cache_bytes_max ? options->cache_bytes_max : memory_half());
+                    options->cache_bytes_max ? options->cache_bytes_max : memory_half(),
+                    options->record & AGON_TRACE_ROUTING, options->record & AGON_TRACE_INDEXER);
     int r;
     if ((r = engine_options(e, options, err)) ||
         (r = agon_pool_new(&e->pool, options->n_threads, err)) ||
@@ -108,7 +73,7 @@ void agon_engine_free(struct agon_engine *e)
 {
     if (!e)
         return;
-    assert(e->n_sequences == 0);
+    assert(!e->all);
     agon_forward_free(e->forward);
     agon_pool_free(e->pool);
     agon_cache_deinit(&e->cache);
@@ -131,6 +96,24 @@ int agon_engine_generating(const struct agon_engine *e)
     return n;
 }
 
+size_t agon_engine_room(const struct agon_engine *e)
+{
+    return agon_cache_left(&e->cache) * AGON_PAGE;
+}
+
+void agon_engine_weights_changed(struct agon_engine *e)
+{
+    assert(!e->first);
+    for (struct agon_sequence *s = e->all; s; s = s->all_next)
+        agon_sequence_forget(s);
+    e->version++;
+}
+
+uint64_t agon_engine_version(const struct agon_engine *e)
+{
+    return e->version;
+}
+
 uint64_t agon_engine_rows(const struct agon_engine *e)
 {
     return e->n_rows_total;
@@ -144,7 +127,10 @@ int agon_sequence_new(struct agon_sequence **ret, struct agon_engine *e, struct 
     if (!s)
         return agon_fail(err, AGON_ENOMEM, "sequence: out of memory");
     s->engine = e;
-    e->n_sequences++;
+    s->all_next = e->all;
+    if (e->all)
+        e->all->all_previous = s;
+    e->all = s;
     *ret = s;
     return 0;
 }
@@ -165,19 +151,23 @@ void agon_sequence_free(struct agon_sequence *s)
     if (!s)
         return;
     sequence_unlink(s, AGON_SEQUENCE_IDLE);
-    for (int i = 0; i < s->n_pages; i++)
-        agon_page_unref(&s->engine->cache, s->pages[i]);
-    s->engine->n_sequences--;
+    agon_sequence_forget(s);
+    *(s->all_previous ? &s->all_previous->all_next : &s->engine->all) = s->all_next;
+    if (s->all_next)
+        s->all_next->all_previous = s->all_previous;
+    sequence_record_free(s);
     free(s->ids);
     free(s->pages);
     free(s->drawn);
     free(s);
 }
 
-static bool grow(void *array, int *capacity, int n, size_t item)
+bool engine_grow(void *array, int *capacity, int n, size_t item)
 {
-    if (n <= *capacity)
+    if (n >= 0 && n <= *capacity)
         return true;
+    if (n < 0 || n > 1 << 29) /* doubling would overflow */
+        return false;
     int wanted = *capacity ? *capacity : 64;
     while (wanted < n)
         wanted *= 2;
@@ -199,7 +189,7 @@ int agon_sequence_append(struct agon_sequence *s, const int *ids, int n, struct 
     if (n > c->window - s->n)
         return agon_fail(err, AGON_EINPUT, "%d tokens and %d more are over the window of %d", s->n,
                          n, c->window);
-    if (!grow(&s->ids, &s->capacity, s->n + n, sizeof(*s->ids)))
+    if (!engine_grow(&s->ids, &s->capacity, s->n + n, sizeof(*s->ids)))
         return agon_fail(err, AGON_ENOMEM, "sequence: out of memory");
     if (n > 0)
         memcpy(s->ids + s->n, ids, (size_t)n * sizeof(*ids));
@@ -219,6 +209,24 @@ void agon_sequence_truncate(struct agon_sequence *s, int n)
     s->n_cached = s->n_cached < n ? s->n_cached : n;
     while (s->n_pages > pages_for(s->n_cached))
         agon_page_unref(&s->engine->cache, s->pages[--s->n_pages]);
+}
+
+void agon_sequence_forget(struct agon_sequence *s)
+{
+    s->n_cached = 0;
+    while (s->n_pages > 0)
+        agon_page_unref(&s->engine->cache, s->pages[--s->n_pages]);
+}
+
+int agon_sequence_computed(const struct agon_sequence *s)
+{
+    return s->n_cached;
+}
+
+void agon_sequence_force(struct agon_sequence *s, const uint16_t *experts, int n_rows)
+{
+    s->forced = experts;
+    s->n_forced = n_rows;
 }
 
 int agon_sequence_length(const struct agon_sequence *s)
@@ -249,7 +257,7 @@ const struct agon_drawn *agon_sequence_drawn(const struct agon_sequence *s, int 
 static bool sequence_reserve(struct agon_sequence *s, int end)
 {
     struct agon_cache *cache = &s->engine->cache;
-    if (!grow(&s->pages, &s->page_capacity, pages_for(end), sizeof(struct agon_page *)))
+    if (!engine_grow(&s->pages, &s->page_capacity, pages_for(end), sizeof(struct agon_page *)))
         return false;
     int first = s->n_cached / AGON_PAGE;
     if (end > s->n_cached && first < s->n_pages && s->pages[first]->n_refs > 1) {
@@ -271,7 +279,7 @@ static bool sequence_reserve(struct agon_sequence *s, int end)
 
 /* ---- a step ------------------------------------------------------------------------- */
 
-static void step_begin(struct agon_engine *e)
+void engine_step_begin(struct agon_engine *e)
 {
     e->n_rows = e->n_parts = e->n_logits = 0;
 }
@@ -284,24 +292,28 @@ static int sequence_begin(const struct agon_sequence *s)
 }
 
 /* Add positions [begin, end) of s to the step; false where the cache has no room. */
-static bool step_add(struct agon_engine *e, struct agon_sequence *s, int end, bool logits)
+bool engine_step_add(struct agon_engine *e, struct agon_sequence *s, int end, bool logits)
 {
     if (!sequence_reserve(s, end))
         return false;
     struct step_part *part = &e->parts[e->n_parts++];
     *part = (struct step_part){.s = s, .begin = sequence_begin(s), .end = end, .logits = -1};
+    const struct agon_config *c = &e->checkpoint->config;
+    size_t width = s->forced ? (size_t)agon_config_sparse_layers(c) * (size_t)c->router.top_k : 0;
     for (int p = part->begin; p < end; p++)
-        e->rows[e->n_rows++] = (struct agon_row){.id = s->ids[p],
-                                                 .position = p,
-                                                 .store = p >= s->n_cached,
-                                                 .logits = -1,
-                                                 .pages = s->pages};
+        e->rows[e->n_rows++] =
+            (struct agon_row){.id = s->ids[p],
+                              .position = p,
+                              .store = p >= s->n_cached,
+                              .logits = -1,
+                              .pages = s->pages,
+                              .experts = p < s->n_forced ? s->forced + (size_t)p * width : NULL};
     if (logits)
         e->rows[e->n_rows - 1].logits = part->logits = e->n_logits++;
     return true;
 }
 
-static void step_run(struct agon_engine *e, const struct agon_forward_trace *trace)
+void engine_step_run(struct agon_engine *e, const struct agon_forward_trace *trace)
 {
     agon_forward_run(e->forward, e->rows, e->n_rows, trace);
     e->n_rows_total += (uint64_t)e->n_rows;
@@ -317,7 +329,7 @@ static void step_fill(struct agon_engine *e)
     for (struct agon_sequence *s = e->first; s && n_chosen < e->n_batch_max;
          s = s->next, n_chosen++)
         if (s->n - sequence_begin(s) == 1)
-            (void)step_add(e, s, s->n, true); /* no room: it waits */
+            (void)engine_step_add(e, s, s->n, true); /* no room: it waits */
     n_chosen = 0;
     for (struct agon_sequence *s = e->first; s && n_chosen < e->n_batch_max;
          s = s->next, n_chosen++) {
@@ -325,7 +337,7 @@ static void step_fill(struct agon_engine *e)
         if (n_wanted == 1 || n_room == 0)
             continue;
         int n = n_wanted < n_room ? n_wanted : n_room;
-        (void)step_add(e, s, sequence_begin(s) + n, n == n_wanted); /* no room: it waits */
+        (void)engine_step_add(e, s, sequence_begin(s) + n, n == n_wanted); /* no room: it waits */
     }
 }
 
@@ -337,14 +349,17 @@ static void sample_task(void *user, int task, int thread)
         return;
     const struct agon_generation *generation = &part->s->generation;
     size_t n_vocab = (size_t)e->checkpoint->config.n_vocab;
+    int n = generation->n_ids > 0 ? generation->n_ids : (int)n_vocab;
+    const float *logits = agon_forward_logits(e->forward, part->logits);
+    void *scratch = (char *)e->sample_scratch + (size_t)thread * n_vocab * AGON_SAMPLE_SCRATCH;
     struct agon_rng seed, at;
     agon_rng_init(&seed, generation->seed);
     at = agon_rng_split_int(&seed, (uint64_t)part->end); /* the position it will have */
-    part->good = e->kernels->sample(&part->sample, agon_forward_logits(e->forward, part->logits),
-                                    generation->n_ids > 0 ? generation->n_ids : (int)n_vocab,
-                                    &generation->sample, agon_rng_real(&at),
-                                    (char *)e->sample_scratch +
-                                        (size_t)thread * n_vocab * AGON_SAMPLE_SCRATCH);
+    part->good = e->kernels->sample(&part->sample, logits, n, &generation->sample,
+                                    agon_rng_real(&at), scratch);
+    part->memory = true;
+    if (part->good && (generation->record || generation->n_top > 0))
+        part->memory = sequence_record(part->s, &part->sample, logits, n, scratch);
 }
 
 static bool is_stop(const struct agon_generation *generation, int id)
@@ -359,8 +374,8 @@ static bool is_stop(const struct agon_generation *generation, int id)
 static void sequence_advance(struct agon_sequence *s, const struct step_part *part)
 {
     const struct agon_sample *sample = &part->sample;
-    if (!part->good) {
-        sequence_unlink(s, AGON_SEQUENCE_NAN);
+    if (!part->good || !part->memory) {
+        sequence_unlink(s, part->good ? AGON_SEQUENCE_MEMORY : AGON_SEQUENCE_NAN);
         return;
     }
     /* Room for both was made in agon_sequence_generate(). */
@@ -378,12 +393,12 @@ int agon_engine_step(struct agon_engine *e)
 {
     if (!e->first)
         return 0;
-    step_begin(e);
+    engine_step_begin(e);
     step_fill(e);
     if (e->n_parts == 0) {
         sequence_unlink(e->last, AGON_SEQUENCE_CACHE);
     } else {
-        step_run(e, NULL);
+        engine_step_run(e, NULL);
         agon_pool_run(e->pool, sample_task, e, e->n_parts);
         for (int i = 0; i < e->n_parts; i++)
             if (e->parts[i].logits >= 0)
@@ -393,6 +408,14 @@ int agon_engine_step(struct agon_engine *e)
 }
 
 /* ---- generation --------------------------------------------------------------------- */
+
+static void sequence_link(struct agon_sequence *s)
+{
+    s->state = AGON_SEQUENCE_GENERATING;
+    s->previous = s->engine->last;
+    *(s->previous ? &s->previous->next : &s->engine->first) = s;
+    s->engine->last = s;
+}
 
 int agon_sequence_generate(struct agon_sequence *s, const struct agon_generation *generation,
                            struct agon_err *err)
@@ -404,6 +427,7 @@ int agon_sequence_generate(struct agon_sequence *s, const struct agon_generation
     if (generation->n_ids < 0 || generation->n_ids > c->n_vocab)
         return agon_fail(err, AGON_EINPUT, "n_ids: %d is not from 0 to %d", generation->n_ids,
                          c->n_vocab);
+    assert(generation->n_top >= 0 && generation->n_top <= AGON_TOP_MAX);
     if (generation->tokens_max < 1)
         return agon_fail(err, AGON_EINPUT, "tokens_max: %d is below 1", generation->tokens_max);
     s->n_drawn = 0;
@@ -413,15 +437,20 @@ int agon_sequence_generate(struct agon_sequence *s, const struct agon_generation
         return 0;
     }
     int n = generation->tokens_max < c->window - s->n ? generation->tokens_max : c->window - s->n;
-    if (!grow(&s->ids, &s->capacity, s->n + n, sizeof(*s->ids)) ||
-        !grow(&s->drawn, &s->drawn_capacity, n, sizeof(*s->drawn)))
+    if (!engine_grow(&s->ids, &s->capacity, s->n + n, sizeof(*s->ids)) ||
+        !engine_grow(&s->drawn, &s->drawn_capacity, n, sizeof(*s->drawn)))
         return agon_fail(err, AGON_ENOMEM, "sequence: out of memory");
     s->generation = *generation;
-    s->state = AGON_SEQUENCE_GENERATING;
-    s->previous = s->engine->last;
-    *(s->previous ? &s->previous->next : &s->engine->first) = s;
-    s->engine->last = s;
+    if (!sequence_record_begin(s, n))
+        return agon_fail(err, AGON_ENOMEM, "sequence: out of memory");
+    sequence_link(s);
     return 0;
+}
+
+void agon_sequence_resume(struct agon_sequence *s)
+{
+    assert(s->state == AGON_SEQUENCE_CACHE);
+    sequence_link(s);
 }
 
 void agon_sequence_cancel(struct agon_sequence *s)
@@ -429,17 +458,16 @@ void agon_sequence_cancel(struct agon_sequence *s)
     sequence_unlink(s, AGON_SEQUENCE_IDLE);
 }
 
-/* Compute all ids of s, in chunks, without sampling. */
-static int sequence_prefill(struct agon_sequence *s, struct agon_err *err)
+int agon_sequence_compute(struct agon_sequence *s, struct agon_err *err)
 {
     struct agon_engine *e = s->engine;
     while (s->n_cached < s->n) {
         int n = s->n - s->n_cached;
-        step_begin(e);
-        if (!step_add(e, s, s->n_cached + (n < e->n_chunk_max ? n : e->n_chunk_max), false))
+        engine_step_begin(e);
+        if (!engine_step_add(e, s, s->n_cached + (n < e->n_chunk_max ? n : e->n_chunk_max), false))
             return agon_fail(err, AGON_ENOMEM, "the cache is full (%zu pages of %zu bytes)",
                              e->cache.n_pages_max, e->cache.page_floats * sizeof(float));
-        step_run(e, NULL);
+        engine_step_run(e, NULL);
     }
     return 0;
 }
@@ -450,11 +478,11 @@ int agon_sequence_share(struct agon_sequence *s, struct agon_sequence *other, in
     assert(s->n == 0 && n <= other->n);
     int r = 0;
     if (other->state != AGON_SEQUENCE_GENERATING && other->n_cached < n)
-        r = sequence_prefill(other, err);
+        r = agon_sequence_compute(other, err);
     n = n < other->n_cached ? n : other->n_cached;
     if (r || (r = agon_sequence_append(s, other->ids, n, err)))
         return r;
-    if (!grow(&s->pages, &s->page_capacity, pages_for(n), sizeof(struct agon_page *)))
+    if (!engine_grow(&s->pages, &s->page_capacity, pages_for(n), sizeof(struct agon_page *)))
         return agon_fail(err, AGON_ENOMEM, "sequence: out of memory");
     for (; s->n_pages < pages_for(n); s->n_pages++) {
         s->pages[s->n_pages] = other->pages[s->n_pages];
@@ -475,80 +503,4 @@ int agon_sequence_fork(struct agon_sequence **ret, struct agon_sequence *parent,
         return r;
     *ret = AGON_STEAL(s);
     return 0;
-}
-
-/* ---- evaluation --------------------------------------------------------------------- */
-
-static void trace_free(struct agon_forward_trace *trace)
-{
-    free(trace->n_selected);
-    free(trace->selected);
-    free(trace->experts);
-}
-
-static int trace_alloc(struct agon_forward_trace *trace, const struct agon_engine *e,
-                       struct agon_err *err)
-{
-    const struct agon_config *c = &e->checkpoint->config;
-    size_t n = (size_t)c->n_layers * (size_t)e->n_chunk_max;
-    trace->n_selected = calloc(n, sizeof(int));
-    trace->selected = calloc(n * (size_t)c->index_topk, sizeof(int));
-    trace->experts = calloc(n * (size_t)c->router.top_k + 1, sizeof(int));
-    if (trace->n_selected && trace->selected && trace->experts)
-        return 0;
-    trace_free(trace);
-    return agon_fail(err, AGON_ENOMEM, "trace: out of memory");
-}
-
-/* Hand out row r of the step, gathering its selections by layer. */
-static void evaluated_call(struct agon_engine *e, const struct agon_forward_trace *trace, int r,
-                           int *n_selected, int *selected,
-                           void (*fn)(void *user, const struct agon_evaluated *row), void *user)
-{
-    const struct agon_config *c = &e->checkpoint->config;
-    size_t topk = (size_t)c->index_topk;
-    for (int i = 0; i < c->n_layers; i++) {
-        size_t at = (size_t)i * (size_t)e->n_chunk_max + (size_t)r;
-        n_selected[i] = trace->n_selected[at];
-        memcpy(selected + (size_t)i * topk, trace->selected + at * topk, topk * sizeof(int));
-    }
-    struct agon_evaluated row = {.position = e->rows[r].position,
-                                 .logits = agon_forward_logits(e->forward, e->rows[r].logits),
-                                 .n_selected = n_selected,
-                                 .selected = selected};
-    fn(user, &row);
-}
-
-int agon_sequence_evaluate(struct agon_sequence *s, int n_rows_max,
-                           void (*fn)(void *user, const struct agon_evaluated *row), void *user,
-                           struct agon_err *err)
-{
-    struct agon_engine *e = s->engine;
-    const struct agon_config *c = &e->checkpoint->config;
-    struct agon_forward_trace trace;
-    int n_most = n_rows_max < e->n_batch_max ? n_rows_max : e->n_batch_max;
-    int r = trace_alloc(&trace, e, err);
-    if (r)
-        return r;
-    int *n_selected = calloc((size_t)c->n_layers, sizeof(int));
-    int *selected = calloc((size_t)c->n_layers * (size_t)c->index_topk, sizeof(int));
-    if (!n_selected || !selected)
-        r = agon_fail(err, AGON_ENOMEM, "trace: out of memory");
-    while (r == 0 && s->n_cached < s->n) {
-        int n = s->n - s->n_cached;
-        step_begin(e);
-        if (!step_add(e, s, s->n_cached + (n < n_most ? n : n_most), false)) {
-            r = agon_fail(err, AGON_ENOMEM, "the cache is full");
-            break;
-        }
-        for (int i = 0; i < e->n_rows; i++)
-            e->rows[i].logits = i;
-        step_run(e, &trace);
-        for (int i = 0; i < e->n_rows; i++)
-            evaluated_call(e, &trace, i, n_selected, selected, fn, user);
-    }
-    trace_free(&trace);
-    free(n_selected);
-    free(selected);
-    return r;
 }

@@ -13,6 +13,7 @@
 #include "base/mem.h"
 #include "model/checkpoint.h"
 #include "model/forward.h"
+#include "model/trace.h"
 
 #include <stdint.h>
 
@@ -25,6 +26,7 @@ struct agon_engine_options {
     int n_batch_max;        /* most sequences that generate in one step; 0: 64 */
     int n_chunk_max;        /* most rows in one step; 0: 256 (at least n_batch_max) */
     size_t cache_bytes_max; /* 0: half of the machine's memory */
+    unsigned record;        /* AGON_TRACE_ROUTING and _INDEXER, kept with every position */
 };
 #define AGON_ENGINE_OPTIONS  \
     {                        \
@@ -38,6 +40,14 @@ int agon_engine_new(struct agon_engine **ret, const struct agon_checkpoint *chec
 void agon_engine_free(struct agon_engine *e);
 AGON_DEFINE_FREEP(struct agon_engine, agon_engine_free)
 const struct agon_config *agon_engine_config(const struct agon_engine *e);
+/* Positions of new ids that the cache still has room for. */
+size_t agon_engine_room(const struct agon_engine *e);
+/*
+ * The checkpoint's weights have changed in place (agon_checkpoint_replace()): what is computed is
+ * forgotten, ids stay, and the version goes up. Nobody may be generating.
+ */
+void agon_engine_weights_changed(struct agon_engine *e);
+uint64_t agon_engine_version(const struct agon_engine *e); /* of the weights: 0, 1, ... */
 
 /* ---- sequences ---------------------------------------------------------------------- */
 
@@ -58,6 +68,14 @@ int agon_sequence_append(struct agon_sequence *s, const int *ids, int n,
                          struct agon_err *err) AGON_MUST_USE;
 /* Forget all but the first n ids. */
 void agon_sequence_truncate(struct agon_sequence *s, int n);
+/* Give the cache of s back; its ids stay and are computed again when they are needed. */
+void agon_sequence_forget(struct agon_sequence *s);
+/* Compute the ids not computed yet. */
+int agon_sequence_compute(struct agon_sequence *s, struct agon_err *err) AGON_MUST_USE;
+int agon_sequence_computed(const struct agon_sequence *s); /* how many are */
+/* Where positions below n_rows are computed, they take these experts ([n_rows][n_sparse][top_k],
+ * checked, borrowed) and not the router's. Nobody else should share them. */
+void agon_sequence_force(struct agon_sequence *s, const uint16_t *experts, int n_rows);
 int agon_sequence_length(const struct agon_sequence *s);
 const int *agon_sequence_ids(const struct agon_sequence *s); /* borrowed, until the next change */
 
@@ -70,7 +88,10 @@ struct agon_generation {
     int n_ids;       /* only ids below it are drawn (rows past the tokenizer's); 0: all */
     const int *stop; /* ids that end it (and stay in the sequence); borrowed until it ends */
     int n_stop;
+    unsigned record; /* AGON_TRACE_MASK: keep what the cuts leave over */
+    int n_top;       /* keep this many of the likeliest ids; at most AGON_TOP_MAX */
 };
+enum { AGON_TOP_MAX = 32 };
 enum agon_sequence_state {
     AGON_SEQUENCE_IDLE,
     AGON_SEQUENCE_GENERATING,
@@ -78,6 +99,7 @@ enum agon_sequence_state {
     AGON_SEQUENCE_LENGTH,  /* tokens_max or the window */
     AGON_SEQUENCE_CACHE,   /* the cache is full and nobody else will make room */
     AGON_SEQUENCE_NAN,     /* logits that are no numbers: a broken checkpoint */
+    AGON_SEQUENCE_MEMORY,  /* no memory for what is recorded */
 };
 /* For each generated id: log-probability under the distribution drawn from (temperature, top-k,
  * top-p, renormalised) and under softmax(logits), and how many ids the cut left over. */
@@ -90,9 +112,26 @@ struct agon_drawn {
 int agon_sequence_generate(struct agon_sequence *s, const struct agon_generation *generation,
                            struct agon_err *err) AGON_MUST_USE;
 void agon_sequence_cancel(struct agon_sequence *s); /* becomes idle; keeps what it generated */
+/* Go on with a generation that ended for want of room; it draws what it would have drawn. */
+void agon_sequence_resume(struct agon_sequence *s);
 enum agon_sequence_state agon_sequence_state(const struct agon_sequence *s);
 /* What the last generation drew, for its ids in order; borrowed. */
 const struct agon_drawn *agon_sequence_drawn(const struct agon_sequence *s, int *ret_n);
+/* What the cuts of the i-th left over, ascending; NULL where nothing was cut or recorded. */
+const int *agon_sequence_kept(const struct agon_sequence *s, int i, int *ret_n);
+/* The likeliest ids of the i-th, likeliest first, with logprob_raw; [generation.n_top]. */
+struct agon_top {
+    int id;
+    float logprob_raw;
+};
+const struct agon_top *agon_sequence_top(const struct agon_sequence *s, int i);
+/*
+ * What was recorded of computed positions [begin, end): experts [..][n_sparse][top_k], selected
+ * [..][n_indexers][index_topk]. False where the engine does not record that.
+ */
+bool agon_sequence_experts(const struct agon_sequence *s, int begin, int end, uint16_t *ret);
+bool agon_sequence_selected(const struct agon_sequence *s, int begin, int end, int32_t *ret);
+const struct agon_engine *agon_sequence_engine(const struct agon_sequence *s);
 
 /* One forward pass for those that generate; returns how many still do. */
 int agon_engine_step(struct agon_engine *e);
@@ -105,7 +144,7 @@ uint64_t agon_engine_rows(const struct agon_engine *e);
 struct agon_evaluated {
     int position;
     const float *logits; /* [n_vocab] */
-    /* By layer i: selected positions selected[i * index_topk ..], and experts. */
+    /* By layer i: selected positions selected[i * index_topk ..]. */
     const int *n_selected, *selected;
 };
 /* Compute the ids not computed yet, at most n_rows_max together, and call fn for each. */

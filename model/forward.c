@@ -135,6 +135,22 @@ static void row_take_up(struct agon_forward *f, int r)
     }
 }
 
+static void row_route(struct agon_forward *f, int r)
+{
+    const struct agon_router *router = &f->config->router;
+    const uint16_t *forced = f->rows[r].experts;
+    int *ids = f->route_ids + r * router->top_k;
+    float *weights = f->route_weights + r * router->top_k;
+    const float *logits = f->route_logits + r * router->n_experts;
+    if (!forced) {
+        agon_router_ref(ids, weights, logits, f->layer->router_bias, router);
+        return;
+    }
+    for (int s = 0; s < router->top_k; s++)
+        ids[s] = forced[f->i_sparse * router->top_k + s];
+    agon_router_weights_ref(weights, logits, ids, router);
+}
+
 /* x += pending; h = norm(x); where the stage ends in the router, the choice of experts. */
 static void norm_task(void *user, int task, int thread)
 {
@@ -154,8 +170,7 @@ static void norm_task(void *user, int task, int thread)
     f->kernels->matmul(logits, (size_t)n_experts, h, hidden, NULL, n, &f->layer->router, 0,
                        agon_matrix_panels(&f->layer->router));
     for (int r = begin; r < begin + n; r++)
-        agon_router_ref(f->route_ids + r * c->router.top_k, f->route_weights + r * c->router.top_k,
-                        f->route_logits + r * n_experts, f->layer->router_bias, &c->router);
+        row_route(f, r);
 }
 
 static void stage_norm(struct agon_forward *f, const float *norm, enum pending pending, bool route)
@@ -168,18 +183,43 @@ static void stage_norm(struct agon_forward *f, const float *norm, enum pending p
 
 /* ---- trace, logits, the pass -------------------------------------------------------- */
 
+/* What the cache records of the layer, in the pages of the rows that are stored. */
+static void record_layer(struct agon_forward *f)
+{
+    const struct agon_config *c = f->config;
+    const struct agon_cache *cache = f->cache;
+    bool experts = cache->n_experts > 0 && c->sparse[f->i_layer];
+    bool selected = cache->n_selected > 0 && c->indexer[f->i_layer];
+    for (int r = 0; (experts || selected) && r < f->n_rows; r++) {
+        const struct agon_row *row = &f->rows[r];
+        if (!row->store)
+            continue;
+        const struct agon_page *page = row->pages[row->position / AGON_PAGE];
+        int slot = row->position % AGON_PAGE, top_k = c->router.top_k, topk = c->index_topk;
+        if (experts) {
+            uint16_t *to = agon_page_experts(cache, page, slot) + f->i_sparse * top_k;
+            for (int s = 0; s < top_k; s++)
+                to[s] = (uint16_t)f->route_ids[r * top_k + s];
+        }
+        if (selected) {
+            int32_t *to =
+                agon_page_selected(cache, page, slot) + (size_t)f->i_indexer * (size_t)topk;
+            const int *from = f->selected + (size_t)r * (size_t)topk;
+            for (int s = 0; s < topk; s++)
+                to[s] = s < f->n_selected[r] ? from[s] : -1;
+        }
+    }
+}
+
 static void trace_layer(struct agon_forward *f)
 {
     const struct agon_forward_trace *t = f->trace;
-    size_t top_k = (size_t)f->config->router.top_k, topk = (size_t)f->config->index_topk;
+    size_t topk = (size_t)f->config->index_topk;
     for (int r = 0; t && r < f->n_rows; r++) {
         size_t at = (size_t)f->i_layer * (size_t)f->n_rows_max + (size_t)r;
         int n = f->n_selected[r];
         t->n_selected[at] = n;
         memcpy(t->selected + at * topk, f->selected + (size_t)r * topk, (size_t)n * sizeof(int));
-        for (size_t s = 0; s < top_k; s++)
-            t->experts[at * top_k + s] =
-                f->config->sparse[f->i_layer] ? f->route_ids[(size_t)r * top_k + s] : -1;
     }
 }
 
@@ -214,6 +254,7 @@ void agon_forward_run(struct agon_forward *f, const struct agon_row *rows, int n
                                                            : f->rows_per_task;
     forward_rows(f, embed_task);
     enum pending pending = PENDING_NONE;
+    f->i_sparse = f->i_indexer = 0;
     for (f->i_layer = 0; f->i_layer < f->config->n_layers; f->i_layer++) {
         bool sparse = f->config->sparse[f->i_layer];
         f->layer = &f->checkpoint->layers[f->i_layer];
@@ -222,6 +263,9 @@ void agon_forward_run(struct agon_forward *f, const struct agon_row *rows, int n
         stage_norm(f, f->layer->mlp_norm, PENDING_ATTENTION, sparse);
         forward_mlp(f);
         trace_layer(f);
+        record_layer(f);
+        f->i_sparse += sparse;
+        f->i_indexer += f->config->indexer[f->i_layer];
         pending = sparse ? PENDING_EXPERTS : PENDING_DENSE;
     }
     stage_norm(f, f->checkpoint->norm, pending, false);

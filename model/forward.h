@@ -17,13 +17,14 @@ struct agon_row {
     bool store;                     /* false: its cache entry is there already */
     int logits;                     /* which row of the logits it fills, or -1 */
     struct agon_page *const *pages; /* borrowed: of its sequence, up to and with position's */
+    const uint16_t *experts;        /* forced: [n_sparse][top_k], borrowed; NULL: the router's choice */
 };
 
-/* What a pass chose, for windows into the model and for training ("keep routing"). */
+/* What a pass selected, for windows into the model. (What training needs is recorded in the
+ * pages: cache.h.) */
 struct agon_forward_trace {
     int *n_selected; /* [n_layers][n_rows_max] */
     int *selected;   /* [n_layers][n_rows_max][index_topk], ascending positions */
-    int *experts;    /* [n_layers][n_rows_max][top_k]; -1 in dense layers */
 };
 
 struct agon_forward;

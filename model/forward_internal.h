@@ -42,7 +42,7 @@ struct agon_forward {
     const struct agon_row *rows;
     int n_rows, rows_per_task;
     const struct agon_forward_trace *trace;
-    int i_layer;
+    int i_layer, i_sparse, i_indexer; /* the layer, and those with experts, indexers before it */
     const struct agon_layer *layer;
     const float *norm; /* that of the stage under way */
     enum pending pending;

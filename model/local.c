@@ -1,41 +1,21 @@
 /*
- * local:DIR: see local.h. A session is an engine's sequence plus, for each turn that was
- * generated in it, the ids of that turn.
+ * Sessions of local:DIR: see local.h. A session is an engine's sequence plus, for each turn that
+ * was generated in it, the ids of that turn.
  */
 #include "model/local.h"
 
 #include "base/clock.h"
-#include "base/file.h"
 #include "base/json.h"
-#include "base/sha256.h"
 #include "base/text.h"
-#include "model/backend.h"
-#include "model/engine.h"
-#include "model/safetensors.h"
+#include "model/local_internal.h"
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
-#include <unistd.h>
-
-#define EMBEDDED "model/embedded"
 
 enum {
     IDS_MAX = 1 << 26,
     TURN_BYTES_MAX = 64 << 20,
     SHARE_TOKENS_MIN = 32, /* two pages: sharing less is not worth a search */
-};
-
-struct local_session;
-
-struct local_model {
-    struct agon_model base;
-    struct agon_checkpoint *checkpoint;
-    struct agon_tokenizer *tokenizer;
-    struct agon_engine *engine;
-    int tokens[AGON_N_TOKENS];
-    int stop[AGON_EOS_MAX + 1], n_stop;
-    struct local_session *sessions; /* all that live, for sharing */
 };
 
 /* A turn that was generated here. */
@@ -50,7 +30,8 @@ struct local_session {
     struct agon_sequence *sequence;
     struct turn_ids *turns; /* owned */
     size_t n_turns, turn_capacity;
-    int n_prompt; /* ids before the turn in flight */
+    int n_prompt;    /* ids before the turn in flight */
+    unsigned record; /* AGON_TRACE_*, of the turn in flight */
 };
 
 /* ---- messages to ids ---------------------------------------------------------------- */
@@ -80,22 +61,29 @@ static int prompt_ids(const struct local_model *m, const struct agon_prompt *pro
 }
 
 /* The ids of messages [begin, end), where begin is not after a message that ends amid text. */
-static int messages_ids(const struct agon_session *s, size_t begin, size_t end,
-                        struct agon_ids *ids, struct agon_err *err)
+static int messages_ids(const struct local_model *m, enum agon_thinking thinking,
+                        const json_t *messages, size_t begin, size_t end, struct agon_ids *ids,
+                        struct agon_err *err)
 {
-    const struct local_session *session = s->state;
     struct agon_prompt prompt AGON_AUTO(agon_prompt_deinit) = AGON_PROMPT;
-    struct agon_encode_options options = {.thinking = s->thinking, .n_context = begin};
-    int r = agon_encode(&prompt, s->messages, &options, err);
+    struct agon_encode_options options = {.thinking = thinking, .n_context = begin};
+    int r = agon_encode(&prompt, messages, &options, err);
     size_t at_max = prompt.text.size;
-    if (r == 0 && end < json_array_size(s->messages)) {
+    if (r == 0 && end < json_array_size(messages)) {
         /* What later messages render is the tail of this. */
         struct agon_prompt rest AGON_AUTO(agon_prompt_deinit) = AGON_PROMPT;
         options.n_context = end;
-        if ((r = agon_encode(&rest, s->messages, &options, err)) == 0)
+        if ((r = agon_encode(&rest, messages, &options, err)) == 0)
             at_max -= rest.text.size;
     }
-    return r ? r : prompt_ids(session->model, &prompt, at_max, ids, err);
+    return r ? r : prompt_ids(m, &prompt, at_max, ids, err);
+}
+
+int agon_local_encode(const struct agon_model *m, enum agon_thinking thinking,
+                      const json_t *messages, struct agon_ids *ids, struct agon_err *err)
+{
+    return messages_ids((const struct local_model *)m, thinking, messages, 0,
+                        json_array_size(messages), ids, err);
 }
 
 /* The ids of a generated turn without its thinking, as it stands before a later user message. */
@@ -128,7 +116,9 @@ static int rebuilt_ids(const struct agon_session *s, struct agon_ids *ids, struc
         const struct turn_ids *turn = NULL;
         for (end = begin; end < n && !(turn = turn_of_message(session, end)); end++)
             ;
-        int r = begin < end ? messages_ids(s, begin, end, ids, err) : 0;
+        int r = begin < end
+                    ? messages_ids(session->model, s->thinking, s->messages, begin, end, ids, err)
+                    : 0;
         if (r)
             return r;
         if (turn)
@@ -235,7 +225,8 @@ static int local_append(struct agon_session *s, size_t n_old, struct agon_err *e
         return r;
     if (drops_thinking(s, n_old))
         return (r = rebuilt_ids(s, &ids, err)) ? r : session_set_ids(session, &ids, err);
-    if ((r = messages_ids(s, n_old, json_array_size(s->messages), &ids, err)))
+    if ((r = messages_ids(session->model, s->thinking, s->messages, n_old,
+                          json_array_size(s->messages), &ids, err)))
         return r;
     if (n_old == 0)
         return session_set_ids(session, &ids, err);
@@ -298,7 +289,14 @@ static int local_sample(struct agon_session *s, const struct agon_sampling *samp
                                          .tokens_max = sampling->tokens_max,
                                          .n_ids = agon_tokenizer_size(m->tokenizer),
                                          .stop = m->stop,
-                                         .n_stop = m->n_stop};
+                                         .n_stop = m->n_stop,
+                                         .record = sampling->record};
+    unsigned pages = sampling->record & (AGON_TRACE_ROUTING | AGON_TRACE_INDEXER);
+    if (pages & ~m->record)
+        return agon_fail(err, AGON_EINPUT,
+                         "local: opened without recording %s, a turn can't ask for it",
+                         pages & ~m->record & AGON_TRACE_ROUTING ? "routing" : "the indexer");
+    session->record = sampling->record;
     session->n_prompt = agon_sequence_length(session->sequence);
     return agon_sequence_generate(session->sequence, &generation, err);
 }
@@ -335,15 +333,15 @@ static int completion_marks(const struct local_model *m, const int *ids, int n,
 }
 
 /* A completion that ended at a stop id. */
-static int turn_parse(const struct agon_session *s, struct agon_turn *turn, const int *ids, int n,
-                      struct agon_buf *text, struct agon_err *err)
+static int turn_parse(const struct local_model *m, enum agon_thinking thinking,
+                      struct agon_turn *turn, const int *ids, int n, struct agon_buf *text,
+                      struct agon_err *err)
 {
-    const struct local_session *session = s->state;
     struct agon_completion completion = {.marked = true};
     struct agon_mark *marks = calloc((size_t)n + 1, sizeof(*marks));
     if (!marks)
         return agon_fail(err, AGON_ENOMEM, "turn: out of memory");
-    int r = completion_marks(session->model, ids, n, text, marks, &completion.n_marks, err);
+    int r = completion_marks(m, ids, n, text, marks, &completion.n_marks, err);
     completion.text = agon_buf_str(text);
     completion.marks = marks;
     if (r == 0 && (!agon_utf8_valid(completion.text) || memchr(text->data, 0, text->size))) {
@@ -351,9 +349,19 @@ static int turn_parse(const struct agon_session *s, struct agon_turn *turn, cons
         (void)snprintf(turn->reason, sizeof(turn->reason),
                        "the completion is not UTF-8, or holds NUL");
     } else if (r == 0) {
-        r = agon_turn_fill(turn, &completion, s->thinking, err);
+        r = agon_turn_fill(turn, &completion, thinking, err);
     }
     free(marks);
+    return r;
+}
+
+int agon_local_parse(const struct agon_model *m, enum agon_thinking thinking, const int *ids, int n,
+                     struct agon_turn *turn, struct agon_err *err)
+{
+    struct agon_buf text AGON_AUTO(agon_buf_deinit) = AGON_BUF(TURN_BYTES_MAX);
+    int r = turn_parse((const struct local_model *)m, thinking, turn, ids, n, &text, err);
+    if (r == 0 && !turn->text && !(turn->text = strdup(agon_buf_text(&text))))
+        r = agon_fail(err, AGON_ENOMEM, "turn: out of memory");
     return r;
 }
 
@@ -364,7 +372,9 @@ static int turn_end(const struct agon_session *s, struct agon_turn *turn, const 
     struct agon_buf text AGON_AUTO(agon_buf_deinit) = AGON_BUF(TURN_BYTES_MAX);
     int r = 0;
     switch (agon_sequence_state(session->sequence)) {
-    case AGON_SEQUENCE_STOPPED: r = turn_parse(s, turn, ids, n, &text, err); break;
+    case AGON_SEQUENCE_STOPPED:
+        r = turn_parse(session->model, s->thinking, turn, ids, n, &text, err);
+        break;
     case AGON_SEQUENCE_LENGTH:
         turn->end = AGON_TURN_LENGTH;
         r = agon_tokenizer_decode(session->model->tokenizer, ids, (size_t)n, &text, err);
@@ -373,6 +383,9 @@ static int turn_end(const struct agon_session *s, struct agon_turn *turn, const 
     case AGON_SEQUENCE_CACHE: agon_turn_fail(turn, "local: the cache is full"); break;
     case AGON_SEQUENCE_NAN:
         agon_turn_fail(turn, "local: the model's logits are no numbers (a broken checkpoint?)");
+        break;
+    case AGON_SEQUENCE_MEMORY:
+        agon_turn_fail(turn, "local: no memory for what the turn records");
         break;
     case AGON_SEQUENCE_IDLE:
     case AGON_SEQUENCE_GENERATING: agon_turn_fail(turn, "local: cancelled"); break;
@@ -393,6 +406,8 @@ static int local_take(struct agon_session *s, struct agon_turn *ret, struct agon
     ret->n_prompt_tokens = session->n_prompt;
     ret->n_tokens = n;
     int r = turn_end(s, ret, ids, n, err);
+    if (r == 0 && session->record && n > 0)
+        r = agon_trace_new(&ret->trace, sequence, session->n_prompt, session->record, err);
     if (r == 0 && ret->end == AGON_TURN_OK)
         r = turns_add(session, json_array_size(s->messages), ids, n, err);
     if (r || ret->end != AGON_TURN_OK)
@@ -400,156 +415,13 @@ static int local_take(struct agon_session *s, struct agon_turn *ret, struct agon
     return r ? r : 1;
 }
 
-/* ---- the model ---------------------------------------------------------------------- */
-
-static void local_free(struct agon_model *base)
-{
-    struct local_model *m = (struct local_model *)base;
-    agon_engine_free(m->engine);
-    agon_tokenizer_free(m->tokenizer);
-    agon_checkpoint_free(m->checkpoint);
-    free(m);
-}
-
-static const struct agon_backend local_backend = {.free = local_free,
-                                                  .poll = local_poll,
-                                                  .append = local_append,
-                                                  .fork = local_fork,
-                                                  .close = local_close,
-                                                  .tokens = local_tokens,
-                                                  .sample = local_sample,
-                                                  .take = local_take};
-
-/* The chat's control tokens must be added tokens; a turn ends at EOS and the config's. */
-static int local_find_tokens(struct local_model *m, struct agon_err *err)
-{
-    for (int t = 0; t < AGON_N_TOKENS; t++) {
-        struct agon_str text = agon_token_text((enum agon_token)t);
-        m->tokens[t] = agon_tokenizer_added(m->tokenizer, text);
-        if (m->tokens[t] < 0)
-            return agon_fail(err, AGON_EINPUT,
-                             "tokenizer.json: no added token '%.*s', which the chat encoding needs",
-                             AGON_STR_ARG(text));
-    }
-    m->stop[m->n_stop++] = m->tokens[AGON_TOKEN_EOS];
-    const struct agon_config *c = &m->checkpoint->config;
-    for (int i = 0; i < c->n_eos; i++)
-        if (c->eos[i] != m->stop[0])
-            m->stop[m->n_stop++] = c->eos[i];
-    return 0;
-}
-
-static int local_load(struct local_model *m, const char *dir, const char *shown,
-                      const struct agon_model_options *options, struct agon_err *err)
-{
-    struct agon_engine_options engine = {
-        .cpu = AGON_CPU_BEST, .n_threads = options->n_threads, .n_batch_max = options->n_batch_max};
-    char digest[AGON_DIGEST_HEX];
-    int r;
-    if (options->device && strcmp(options->device, "cpu") != 0)
-        return agon_fail(err, AGON_EINPUT, "device '%.40s': this build runs on cpu only",
-                         options->device);
-    if ((r = agon_checkpoint_load(&m->checkpoint, dir, err)) ||
-        (r = agon_tokenizer_load(&m->tokenizer, dir, m->checkpoint->config.n_vocab, err)) ||
-        (r = local_find_tokens(m, err)) ||
-        (r = agon_engine_new(&m->engine, m->checkpoint, &engine, err)) ||
-        (r = agon_local_digest(dir, digest, err)))
-        return r;
-    m->base.window = m->checkpoint->config.window;
-    if (asprintf(&m->base.name, "local:%s sha256:%.16s %.1fM", shown, digest,
-                 (double)m->checkpoint->n_parameters * 1e-6) < 0) {
-        m->base.name = NULL; /* asprintf leaves it undefined */
-        return agon_fail(err, AGON_ENOMEM, "out of memory");
-    }
-    return 0;
-}
-
-/* The checkpoint that ships with the program: model/embedded in a folder above the program's
- * (build/agon stands in the source tree), or else in the working directory. */
-static void embedded_find(char path[4096])
-{
-    char config[4200];
-    ssize_t n = readlink("/proc/self/exe", path, 4000);
-    path[n > 0 ? n : 0] = '\0';
-    for (char *slash; (slash = strrchr(path, '/'));) {
-        *slash = '\0';
-        (void)snprintf(config, sizeof(config), "%s/" EMBEDDED "/config.json", path);
-        if (access(config, R_OK) == 0) {
-            memcpy(slash, "/" EMBEDDED, sizeof("/" EMBEDDED)); /* 4000 and 16 are below 4096 */
-            return;
-        }
-    }
-    (void)snprintf(path, 4096, EMBEDDED);
-}
-
-int agon_local_model_open(struct agon_model **ret, const char *dir,
-                          const struct agon_model_options *options, struct agon_err *err)
-{
-    char embedded[4096];
-    struct local_model *m = calloc(1, sizeof(*m));
-    if (!m)
-        return agon_fail(err, AGON_ENOMEM, "local: out of memory");
-    m->base.backend = &local_backend;
-    if (!dir)
-        embedded_find(embedded);
-    int r = local_load(m, dir ? dir : embedded, dir ? dir : EMBEDDED, options, err);
-    if (r) {
-        free(m->base.name);
-        local_free(&m->base);
-        return agon_err_in(err, r, "local");
-    }
-    *ret = &m->base;
-    return 0;
-}
-
-/* ---- digest ------------------------------------------------------------------------- */
-
-static int digest_file(struct agon_sha256 *h, const char *dir, const char *name,
-                       struct agon_err *err)
-{
-    char path[4096], hex[AGON_SHA256_HEX];
-    if ((size_t)snprintf(path, sizeof(path), "%s/%s", dir, name) >= sizeof(path))
-        return agon_fail(err, AGON_EINPUT, "path too long");
-    int r = agon_sha256_file(path, hex, err);
-    if (r == 0)
-        agon_sha256_add(h, hex, sizeof(hex));
-    return r;
-}
-
-static int digest_tensors(struct agon_sha256 *h, const struct agon_tensors *t, struct agon_err *err)
-{
-    bool bytes = agon_tensors_bytes(t) <= AGON_DIGEST_BYTES_MAX;
-    for (size_t i = 0; i < agon_tensors_count(t); i++) {
-        const struct agon_tensor *tensor = agon_tensors_at(t, i);
-        char shape[256] = "";
-        agon_tensor_shape(tensor, shape, sizeof(shape));
-        agon_sha256_add(h, tensor->name, strlen(tensor->name) + 1);
-        agon_sha256_add(h, shape, strlen(shape) + 1);
-        if (!bytes)
-            continue;
-        void *data = malloc(tensor->size + 1);
-        if (!data)
-            return agon_fail(err, AGON_ENOMEM, "digest: out of memory");
-        int r = agon_tensor_read(t, tensor, data, err);
-        if (r == 0)
-            agon_sha256_add(h, data, tensor->size);
-        free(data);
-        if (r)
-            return r;
-    }
-    return 0;
-}
-
-int agon_local_digest(const char *dir, char ret_hex[AGON_DIGEST_HEX], struct agon_err *err)
-{
-    struct agon_tensors *t AGON_AUTO(agon_tensors_freep) = NULL;
-    struct agon_sha256 h;
-    agon_sha256_init(&h);
-    int r;
-    if ((r = digest_file(&h, dir, "config.json", err)) ||
-        (r = digest_file(&h, dir, "tokenizer.json", err)) ||
-        (r = agon_tensors_open(&t, dir, err)) || (r = digest_tensors(&h, t, err)))
-        return r;
-    agon_sha256_hex(&h, ret_hex);
-    return 0;
-}
+const struct agon_backend local_backend = {.free = local_model_free,
+                                           .poll = local_poll,
+                                           .append = local_append,
+                                           .fork = local_fork,
+                                           .close = local_close,
+                                           .tokens = local_tokens,
+                                           .sample = local_sample,
+                                           .take = local_take,
+                                           .load = local_model_load,
+                                           .version = local_model_version};

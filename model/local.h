@@ -11,6 +11,7 @@
  */
 #include "base/mem.h"
 #include "model/checkpoint.h"
+#include "model/encoding.h"
 #include "model/model.h"
 #include "model/tokenizer.h"
 
@@ -18,6 +19,24 @@
 int agon_local_model_open(struct agon_model **ret, const char *dir,
                           const struct agon_model_options *options,
                           struct agon_err *err) AGON_MUST_USE;
+
+/*
+ * What sampling by ids needs of a local model (completions.h). m must be one:
+ * agon_model_is_local().
+ */
+bool agon_model_is_local(const struct agon_model *m);
+struct agon_engine *agon_local_engine(const struct agon_model *m);
+const struct agon_tokenizer *agon_local_tokenizer(const struct agon_model *m);
+/* The ids that end a turn; borrowed, until weights are replaced. */
+const int *agon_local_stop(const struct agon_model *m, int *ret_n);
+int agon_local_token(const struct agon_model *m, enum agon_token token);
+/* Append the ids of a whole conversation, up to where the assistant speaks. AGON_EINPUT. */
+int agon_local_encode(const struct agon_model *m, enum agon_thinking thinking,
+                      const json_t *messages, struct agon_ids *ids,
+                      struct agon_err *err) AGON_MUST_USE;
+/* A completion's ids to a turn: OK, or MALFORMED with the reason; text is set either way. */
+int agon_local_parse(const struct agon_model *m, enum agon_thinking thinking, const int *ids, int n,
+                     struct agon_turn *turn, struct agon_err *err) AGON_MUST_USE;
 
 /*
  * SHA-256 over config.json, tokenizer.json and every tensor's name, shape and bytes (bytes only

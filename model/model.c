@@ -79,6 +79,18 @@ int agon_model_window(const struct agon_model *m)
     return m->window;
 }
 
+int agon_model_load(struct agon_model *m, const char *dir, struct agon_err *err)
+{
+    if (!m->backend->load)
+        return agon_fail(err, AGON_EINPUT, "%s: its weights can't be replaced", m->name);
+    return m->backend->load(m, dir, err);
+}
+
+uint64_t agon_model_version(const struct agon_model *m)
+{
+    return m->backend->version ? m->backend->version(m) : 0;
+}
+
 /* ---- sessions ---- */
 
 static int session_alloc(struct agon_session **ret, struct agon_model *m,
@@ -243,6 +255,7 @@ void agon_turn_deinit(struct agon_turn *t)
 {
     json_decref(t->message);
     free(t->text);
+    agon_trace_free(t->trace);
     *t = (struct agon_turn){0};
 }
 

@@ -21,6 +21,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/mem.h"
+#include "model/trace.h"
 
 #include <jansson.h>
 #include <stdint.h>
@@ -40,6 +41,7 @@ struct agon_model_options {
     int n_tries_max;         /* http: tries of one turn; 0: 6 */
     int retry_ms;            /* http: the first pause between tries, doubled each time; 0: 500 */
     int turn_ms_max;         /* http, exec: time for one try of one turn; 0: 10 minutes */
+    unsigned record;         /* local: AGON_TRACE_ROUTING, _INDEXER, so that turns may ask for them */
 };
 
 /* spec: "local:DIR", "http://...", "https://...", "exec:COMMAND", "exec+lines:COMMAND",
@@ -52,6 +54,15 @@ AGON_DEFINE_FREEP(struct agon_model, agon_model_free)
 const char *agon_model_name(const struct agon_model *m);
 /* Tokens that fit in one session, or a default where the backend can't tell. */
 int agon_model_window(const struct agon_model *m);
+/*
+ * Replace the weights by those in dir: same architecture and dimensions, and the same tokenizer
+ * where dir has one. Sessions keep their text and ids; what was computed is forgotten, and the
+ * version goes up by one. On failure everything is as before. AGON_EINPUT where a turn is in
+ * flight, or the backend can't.
+ */
+int agon_model_load(struct agon_model *m, const char *dir, struct agon_err *err) AGON_MUST_USE;
+/* Of the weights: 0, then one more with each load. */
+uint64_t agon_model_version(const struct agon_model *m);
 
 /* Begin a conversation. messages: array, borrowed. */
 int agon_session_new(struct agon_session **ret, struct agon_model *m, enum agon_thinking thinking,
@@ -74,6 +85,7 @@ struct agon_sampling {
     int top_k;          /* 0: off */
     int tokens_max;     /* of this turn */
     uint64_t seed;      /* with the position, all that randomness depends on */
+    unsigned record;    /* AGON_TRACE_*: what agon_turn.trace is to hold */
     const char *key;    /* "category/stage/sample/turn.try": names the turn in recordings; copied */
 };
 /* Begin to sample the next assistant turn. */
@@ -94,6 +106,7 @@ struct agon_turn {
     char *text;       /* owned: the completion as generated, for the record */
     char reason[256];
     int n_prompt_tokens, n_tokens;
+    struct agon_trace *trace; /* owned; NULL unless asked for, and where the backend has none */
 };
 void agon_turn_deinit(struct agon_turn *t);
 /* 1 with *ret filled when the turn is over, 0 when it is still in flight. */

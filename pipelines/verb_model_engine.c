@@ -313,7 +313,7 @@ static void info_print(const struct agon_checkpoint *checkpoint, const struct ag
     const struct agon_config *c = &checkpoint->config;
     struct agon_cache cache;
     int n_sparse = 0;
-    agon_cache_init(&cache, c, 0);
+    agon_cache_init(&cache, c, 0, false, false);
     for (int i = 0; i < c->n_layers; i++)
         n_sparse += c->sparse[i];
     printf("architecture  %s\n", c->model_type);

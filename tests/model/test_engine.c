@@ -535,7 +535,7 @@ TEST(a_full_cache_ends_the_youngest_and_the_others_go_on)
     agon_engine_free(e);
     /* 5 + 40 ids are 3 pages; so 4 pages do for one and not for two. */
     struct agon_cache cache;
-    agon_cache_init(&cache, &odd_checkpoint()->config, 0);
+    agon_cache_init(&cache, &odd_checkpoint()->config, 0, false, false);
     e = engine_of(
         (struct agon_engine_options){.cpu = AGON_CPU_BEST,
                                      .n_threads = 1,
