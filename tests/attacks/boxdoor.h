@@ -30,7 +30,8 @@ void door_hostile(struct agon_bashbox *box, const char *name);
     ATTACK(id)                                                                  \
     {                                                                           \
         struct agon_bashbox *box AGON_AUTO(agon_bashbox_closep) = door_open(0); \
-        b->rss_mib_max = 1200; /* a process of a box may have 1 GiB */          \
+        b->rss_mib_max = 1200; /* a process of a box may have 1 GiB, */         \
+        b->seconds_max = 60;   /* and filling that takes a while */             \
         if (box)                                                                \
             box_attack_##id(b, box);                                            \
     }                                                                           \
