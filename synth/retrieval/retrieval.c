@@ -135,8 +135,10 @@ static int search_searxng(struct agon_retrieval *r, const char *query, struct hi
     if (!bad && !(bad = agon_http_new(&http, err)) &&
         !(bad = agon_http_run(http, &req, &res, err))) {
         json_auto_t *root = NULL;
-        if (res.end == AGON_HTTP_OK && res.status == 200 &&
-            !agon_json_parse(&root, agon_buf_str(&res.body), NULL)) {
+        if (res.end != AGON_HTTP_OK || res.status != 200)
+            agon_log(AGON_LOG_WARN, "search", "%.200s: status %ld %.200s",
+                     r->lib->options.searxng_url, res.status, res.reason);
+        else if (!agon_json_parse(&root, agon_buf_str(&res.body), NULL)) {
             const json_t *results = json_object_get(root, "results");
             for (size_t i = 0; i < json_array_size(results); i++) {
                 const json_t *hit = json_array_get(results, i);

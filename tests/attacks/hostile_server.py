@@ -63,6 +63,13 @@ FIXED = {
     "redirect_gopher": moved(b"gopher://127.0.0.1:25/"),
     "redirect_long": moved(b"/" + b"x" * 5000),
     "redirect_data": moved(b"data:text/html,hello"),
+    "hits": whole(b'{"results": [{"url": "javascript:alert(1)", "title": "t"}, {"url": "file:///etc/passwd"}, {"url": 7}, 5, '
+                  b'{"url": "http://a/\\n9. http://forged/", "title": "x"}, {"title": "no address"}, '
+                  b'{"url": "http://good/", "title": "a\\n2. http://forged/\\n   t\\u001b[2J", "content": "' + b"c" * 100000 + b'"}]}',
+                  b"application/json"),
+    "deep": whole(b"[" * 100000, b"application/json"),
+    "not_utf8": whole(b'{"results": [{"url": "http://x/\xff\xfe"}]}', b"application/json"),
+    "duplicate": whole(b'{"results": [], "results": [{"url": "http://x/"}]}', b"application/json"),
     "plain": whole(b"<p>plain text here</p>"),
 }
 

@@ -1,6 +1,9 @@
 /* Row H of the threat model: servers that lie, hang and flood, as a page's host. */
 #include "tests/attacks/webdoor.h"
 
+#include "base/file.h"
+#include "synth/retrieval.h"
+
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -310,4 +313,39 @@ ATTACK(X_many_hosts_push_nobody_out)
         EXPECT(agon_fetcher_get(f, at, &got, &reason, &err) == (i == 300 ? 0 : AGON_FETCH_REFUSED));
         agon_fetched_deinit(&got);
     }
+}
+
+/* What a search says whose endpoint is http://.../MODE. */
+static void search(const char *mode)
+{
+    struct agon_err err = {0};
+    char dir[300], url[200];
+    snprintf(dir, sizeof(dir), "%s/library", test_folder());
+    snprintf(url, sizeof(url), "%s", web_url(WEB_PLAIN, mode));
+    struct agon_library_options o = {.dir = dir, .searxng_url = url, .delay_ms = -1};
+    struct agon_library *lib AGON_AUTO(agon_library_closep) = NULL;
+    struct agon_retrieval *r AGON_AUTO(agon_retrieval_freep) = NULL;
+    struct agon_buf result AGON_AUTO(agon_buf_deinit) = AGON_BUF(1 << 20);
+    if (!EXPECT(agon_library_open(&lib, &o, &err) == 0 && agon_retrieval_new(&r, lib, &err) == 0 &&
+                agon_retrieval_search(r, "anything", &result, &err) == 0))
+        printf("# %s: %s\n", mode, err.text);
+    snprintf(web_said, sizeof(web_said), "%s", agon_buf_text(&result));
+    EXPECT(result.size < sizeof(web_said));
+}
+
+/* A search that gets nothing from its endpoint goes on without it; hits are lines of ours. */
+ATTACK(X_a_search_endpoint_that_lies)
+{
+    static const char *const none[] = {"short",   "chunk_garbage", "gzip",     "plain",
+                                       "nothing", "garbage",       "endless",  "headers",
+                                       "deep",    "not_utf8",      "both",     "redirect_other",
+                                       "auth",    "header_long",   "duplicate"};
+    for (size_t i = 0; i < sizeof(none) / sizeof(*none); i++) {
+        search(none[i]);
+        if (!EXPECT_TEXT(web_said, "no hits\n"))
+            printf("# %s\n", none[i]);
+    }
+    search("hits");
+    EXPECT_HAS(web_said, "1. http://good/\n   a 2. http://forged/    t [2J\n   ccc");
+    EXPECT(!strstr(web_said, "\n2. ") && !strstr(web_said, "javascript") && !strchr(web_said, 27));
 }
