@@ -103,6 +103,23 @@ static int box_run(struct agon_stage_run *run, struct agon_str command,
     return r ? r : agon_bashbox_run(run->box, command, COMMAND_MS_MAX, done, err);
 }
 
+/*
+ * A command that was killed within a transaction leaves SQLite's journal. In a box it cannot be
+ * rolled back (sandbox/filter.c: nobody may ask for a lock), so the next command could not open the
+ * world; and it does not belong to the world that the driver puts there. The world's file is judged
+ * as it is.
+ */
+static int journal_drop(struct agon_stage_run *run, struct agon_err *err)
+{
+    struct agon_buf content AGON_AUTO(agon_buf_deinit) = AGON_BUF(AGON_WORLD_BYTES_MAX);
+    struct agon_bash_result done AGON_AUTO(agon_bash_result_deinit) = {0};
+    int r = agon_bashbox_read(run->box, "world.db-journal", AGON_WORLD_BYTES_MAX, &content, NULL);
+    if (r)
+        return r < 0 ? agon_fail(err, r, "bash: the journal of the world") : 0;
+    r = agon_bashbox_run(run->box, agon_str("rm -f world.db-journal"), COMMAND_MS_MAX, &done, err);
+    return r == AGON_BASHBOX_LOST ? 0 : r; /* the next command finds out */
+}
+
 int agon_author_bash(void *user, const char *name, const json_t *arguments, struct agon_buf *result,
                      struct agon_err *err)
 {
@@ -131,6 +148,8 @@ int agon_author_bash(void *user, const char *name, const json_t *arguments, stru
         agon_buf_addf(result, "exit %d\n", done.exit_status);
     json_t *detail = json_pack("{s:i}", "exit", done.exit_status);
     if ((r = agon_stage_note(run, "bash", detail, err)))
+        return r;
+    if ((r = journal_drop(run, err)))
         return r;
     return run->place.stage->world ? world_back(run, result, err) : 0;
 }

@@ -17,6 +17,10 @@ turn, answer = author["turn"], author["answer"]
 folder, port = sys.argv[2], sys.argv[3]
 
 HUNT = [
+    # A writer killed in the middle of a transaction, whose pages have spilled into the world's file.
+    "(echo 'pragma cache_size=1; begin; create table j(a); with recursive c(n) as (select 1 union all select n + 1 from c "
+    "where n < 20000) insert into j select n from c;'; sleep 9) | sqlite3 world.db & sleep 1; pkill -9 sqlite3; ls",
+    "echo after the journal: $(sqlite3 world.db 'select count(*) > 0 from sqlite_schema' 2>&1)",
     "env; export -p; cat /proc/*/environ /proc/*/cmdline 2>/dev/null | tr '\\0' '\\n'; echo $HOME $AGON_API_KEY",
     "for i in $(seq 3 255); do cat <&$i; done 2>/dev/null; ls -l /proc/*/fd /proc/*/root /proc/*/cwd 2>/dev/null; "
     "timeout 1 cat /proc/*/fd/[3-9] 2>/dev/null </dev/null | head -c 10000; cat /proc/self/mountinfo /proc/mounts",

@@ -91,6 +91,9 @@ with open(os.path.join(tmp, "record.jsonl"), "rb") as f:
     record = f.read()
 check(record.count(b"look_around") > 3 and b"I look around" in record and b"I try another way" in record,
       "its bash, its Lua and its fetches did look", len(record))
+transcripts = "\n".join(t for (t,) in sqlite3.connect(os.path.join(corpus, "corpus.db")).execute("SELECT transcript FROM stages"))
+check("world.db-journal" in transcripts and "after the journal: 1" in transcripts,
+      "the journal that a killed command left keeps nobody from the world", transcripts.count("after the journal"))
 found = [p for p in places(corpus)] + [p for p in places(tmp) if "/plants/" not in p]
 check(not found, "the secret is in no file that the run left", found)
 said = [name for name, text in outputs.items() if any(s in text.encode(errors="replace") for s in shapes(secret))]
@@ -102,7 +105,7 @@ hunt = {}
 with open(os.path.join(root, "tests/attacks/canary_program.py")) as f:
     exec(f.read().split("LOOK = ")[0].split("turn, answer")[1].split("\n", 1)[1].replace("sys.argv[2], sys.argv[3]",
          repr((plants, str(server.server_port)))), hunt)
-bare = subprocess.run(["bash", "-c", hunt["HUNT"][0] + "; " + hunt["HUNT"][3].split("; ln")[0]], env=environment,
+bare = subprocess.run(["bash", "-c", hunt["HUNT"][2] + "; " + hunt["HUNT"][5].split("; ln")[0]], env=environment,
                       capture_output=True, cwd=plants, timeout=60)
 check(bare.stdout.count(secret.encode()) >= 2, "without a box the same commands find it", bare.stderr[-300:])
 os.close(held)
