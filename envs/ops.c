@@ -105,14 +105,12 @@ static int op_solve(void *state, struct agon_str request, struct agon_buf *reply
     struct agon_env_cell *cell = state;
     struct agon_wire wire = agon_wire_of(request);
     struct agon_str solution = agon_wire_str(&wire), schema_text = agon_wire_str(&wire);
-    int r = need_open(cell, err);
+    json_auto_t *schema = NULL;
+    int r = begin_instance(cell, &wire, err);
     if (!r)
         r = agon_wire_end(&wire, "env.solve", err);
-    json_auto_t *schema = NULL;
     if (!r && schema_text.size)
         r = agon_json_parse(&schema, schema_text, err);
-    if (!r)
-        r = agon_session_reset(cell, err);
     if (r)
         return r;
     agon_world_forget_reads(cell->world);

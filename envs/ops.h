@@ -5,7 +5,7 @@
  *
  *   env.open   world, tools                       -> status [reason | tools as JSON]
  *   env.call   writes, tool, arguments            -> status, result, wrote [arguments]
- *   env.solve  solution, has schema, schema       -> status, reason, answer, calls, writes, reads,
+ *   env.solve  solution, schema, writes           -> status, reason, answer, calls, writes, reads,
  *                                                    usage
  *   env.sql    writes, sql                        -> status, reason | rows as JSON
  *   state.diff writes, writes                     -> status, reason | changes as JSON (state.h)

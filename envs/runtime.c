@@ -5,6 +5,7 @@
 #include "base/json.h"
 #include "envs/runtime_wire.h"
 #include "sandbox/cell.h"
+#include "sandbox/interrupt.h"
 
 #include <stdlib.h>
 
@@ -70,6 +71,8 @@ int agon_runtime_request(struct agon_runtime *rt, const char *op, struct agon_st
         if (r <= 0)
             return r;
         runtime_drop_cell(rt);
+        if (agon_interrupted())
+            return agon_fail(err, AGON_ESYS, "interrupted");
     }
     rt->gave_up = true;
     return agon_fail(err, AGON_ESYS, "refused: %s ended %d cells, the last: %s", op, CELLS_MAX,
@@ -422,9 +425,10 @@ void agon_solved_deinit(struct agon_solved *s)
     *s = (struct agon_solved){0};
 }
 
-int agon_runtime_solve(struct agon_runtime *rt, struct agon_str solution,
-                       const json_t *answer_schema, struct agon_solved *ret,
-                       struct agon_buf *reason, struct agon_err *err)
+/* A run that begins with these writes (NULL: none). */
+static int runtime_solve(struct agon_runtime *rt, struct agon_str solution,
+                         const json_t *answer_schema, const json_t *writes, struct agon_solved *ret,
+                         struct agon_buf *reason, struct agon_err *err)
 {
     struct agon_buf schema AGON_AUTO(agon_buf_deinit) = AGON_BUF(1 << 20);
     if (answer_schema)
@@ -432,7 +436,9 @@ int agon_runtime_solve(struct agon_runtime *rt, struct agon_str solution,
     agon_buf_reset(&rt->request);
     agon_wire_add_str(&rt->request, solution);
     agon_wire_add_str(&rt->request, agon_buf_str(&schema));
-    int r = agon_buf_check(&rt->request, "solution", err);
+    int r = agon_wire_add_writes(&rt->request, writes, err);
+    if (!r)
+        r = agon_buf_check(&rt->request, "solution", err);
     if (!r)
         r = agon_runtime_request(rt, "env.solve", agon_buf_str(&rt->request), &rt->reply, err);
     if (r)
@@ -454,4 +460,26 @@ int agon_runtime_solve(struct agon_runtime *rt, struct agon_str solution,
         solved = (struct agon_solved){0};
     }
     return r;
+}
+
+int agon_runtime_solve(struct agon_runtime *rt, struct agon_str solution,
+                       const json_t *answer_schema, struct agon_solved *ret,
+                       struct agon_buf *reason, struct agon_err *err)
+{
+    return runtime_solve(rt, solution, answer_schema, NULL, ret, reason, err);
+}
+
+int agon_instance_solve(struct agon_instance *in, struct agon_str solution,
+                        const json_t *answer_schema, struct agon_solved *ret,
+                        struct agon_buf *reason, struct agon_err *err)
+{
+    int r = runtime_solve(in->rt, solution, answer_schema, in->writes, ret, reason, err);
+    if (r)
+        return r;
+    json_t *writes = json_copy(ret->writes);
+    if (!writes)
+        return agon_fail(err, AGON_ENOMEM, "instance: out of memory");
+    json_decref(in->writes);
+    in->writes = writes;
+    return 0;
 }

@@ -88,3 +88,8 @@ void agon_solved_deinit(struct agon_solved *s);
 int agon_runtime_solve(struct agon_runtime *rt, struct agon_str solution,
                        const json_t *answer_schema, struct agon_solved *ret,
                        struct agon_buf *reason, struct agon_err *err) AGON_MUST_USE;
+/* The same from the state of an instance, which goes on to the one that the run leaves; where it
+ * fails, the instance stays. writes in ret: all since the world was new. */
+int agon_instance_solve(struct agon_instance *in, struct agon_str solution,
+                        const json_t *answer_schema, struct agon_solved *ret,
+                        struct agon_buf *reason, struct agon_err *err) AGON_MUST_USE;

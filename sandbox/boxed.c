@@ -2,6 +2,7 @@
 #include "sandbox/boxed.h"
 
 #include "base/file.h"
+#include "sandbox/interrupt.h"
 #include "sandbox/runner.h"
 
 #include <errno.h>
@@ -234,6 +235,10 @@ static void watch_begin(struct agon_boxed *b)
 /* Has it made no progress for too long? Then it is lost. */
 static void watch_look(struct agon_boxed *b)
 {
+    if (agon_interrupted()) {
+        boxed_lose(b, "interrupted");
+        return;
+    }
     int64_t now = now_ms(CLOCK_MONOTONIC), stall = now - b->beat_ms;
     if (now > b->deadline_ms) {
         boxed_lose(b, "no reply in time");

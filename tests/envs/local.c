@@ -108,6 +108,7 @@ int local_solve(struct local *l, const char *solution, const char *schema, const
 {
     agon_wire_add_text(&l->request, solution);
     agon_wire_add_text(&l->request, schema);
+    agon_wire_add_int(&l->request, 0); /* no writes before it */
     int status = status_and_text(l, local_op(l, "env.solve"), ret_text);
     if (status == 0) {
         struct agon_wire w = agon_wire_of(agon_buf_str(&l->reply));

@@ -192,10 +192,10 @@ done = run([agon, "solve", os.path.join(tmp, "whole"), "--model", program + " --
             "--task", "t1_l2", "--out", rollouts])
 check(done.returncode == 0 and "3/3" in done.stdout and len(open(rollouts).readlines()) == 3 and digest("whole") == reference,
       "agon solve measures another model and changes nothing", done.stdout + done.stderr)
-shell = run([agon, "shell", os.path.join(tmp, "whole"), "cars"],
-            input="tools\nsql SELECT count(*) AS n FROM mtcars\ntask t1_l1\nsolve\ncheck {\"first\": \"x\"}\nbad\n")
-check(shell.returncode == 1 and '{"n": 32}' in shell.stdout and "answer: " in shell.stdout and "FAIL" in shell.stdout
-      and "no such command" in shell.stdout, "the shell works through a pipe", shell.stdout + shell.stderr)
+shell = run([agon, "shell", os.path.join(tmp, "whole"), "cars/t1_l1"],
+            input=".tools\nSELECT count(*) AS n FROM mtcars\n.gold\n.transcript 0\n.step all\n")
+check(shell.returncode == 0 and " n\n--\n32\n" in shell.stdout and "\nverdict\npass" in shell.stdout and "end: " in shell.stdout,
+      "the shell shows a corpus from inside", shell.stdout + shell.stderr)
 victim = os.path.join(tmp, "whole/environments/cars/tasks/t1_l1/verifier.lua")
 with open(victim, "a") as f:
     f.write("\n")
