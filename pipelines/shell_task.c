@@ -82,6 +82,8 @@ static struct agon_str sentence_of(const char *prompt, const char *words)
     while (from > prompt && from[-1] != '\n' &&
            !(from[-1] == ' ' && from - 1 > prompt && strchr(".!?", from[-2])))
         from--;
+    from += strspn(from, "-* "); /* of a list */
+    from = from < at ? from : at;
     while (*end && *end != '\n' && !(strchr(".!?", end[-1]) && *end == ' '))
         end++;
     return (struct agon_str){from, (size_t)(end - from)};
