@@ -6,6 +6,7 @@
  */
 #include "base/file.h"
 #include "base/json.h"
+#define HASH_NONFATAL_OOM 1 /* an entry that could not be added has no table; the default exits */
 #include "base/uthash.h"
 #include "model/backend.h"
 #include "model/jsontext.h"
@@ -98,7 +99,8 @@ static int replay_add_count(struct replay *replay, const char *sha, const json_t
             return AGON_ENOMEM;
         }
     }
-    count->n_tokens = (int)json_integer_value(json_object_get(record, "n_prompt_tokens"));
+    json_int_t n = json_integer_value(json_object_get(record, "n_prompt_tokens"));
+    count->n_tokens = n > 0 && n <= INT32_MAX ? (int)n : 0;
     return 0;
 }
 
@@ -110,7 +112,10 @@ static int replay_add_line(struct replay *replay, struct agon_str text, struct a
         return r;
     const json_t *window = json_object_get(record, "window");
     if (json_is_integer(window)) { /* the head of a recording */
-        replay->base.window = (int)json_integer_value(window);
+        json_int_t n = json_integer_value(window);
+        if (n < 1 || n > INT32_MAX)
+            return agon_fail(err, AGON_EINPUT, "window: %lld is no number of tokens", (long long)n);
+        replay->base.window = (int)n;
         replay->counts_tokens = json_is_true(json_object_get(record, "counts_tokens"));
         return 0;
     }

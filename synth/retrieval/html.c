@@ -2,6 +2,8 @@
 #include "synth/retrieval/html.h"
 
 #include "base/memory.h"
+#include "base/text.h"
+
 #include <ctype.h>
 #include <libxml/HTMLparser.h>
 #include <libxml/uri.h>
@@ -65,6 +67,16 @@ static void node_text(struct agon_buf *b, const xmlNode *n, size_t size_max)
         add_collapsed(b, " ", size_max);
 }
 
+/* libxml2 guesses at bytes that are no UTF-8, and some come through. */
+static void clean(char *data, size_t size)
+{
+    for (size_t at = 0; at < size;) {
+        size_t from = at;
+        if (agon_utf8_next((struct agon_str){data, size}, &at) < 0)
+            memset(data + from, '?', at - from);
+    }
+}
+
 static char *text_of(const xmlNode *n, size_t size_max)
 {
     struct agon_buf b = AGON_BUF(HTML_TEXT_MAX);
@@ -78,6 +90,8 @@ static char *text_of(const xmlNode *n, size_t size_max)
         b.data[b.size] = '\0';
     }
     char *text = agon_buf_steal(&b);
+    if (text)
+        clean(text, strlen(text));
     agon_buf_deinit(&b);
     return text;
 }
@@ -95,8 +109,9 @@ static char *absolute_url(const char *href, const char *base)
     if (!url)
         return NULL;
     char *copy = NULL;
-    if (strncmp((char *)url, "http://", 7) == 0 || strncmp((char *)url, "https://", 8) == 0 ||
-        strncmp((char *)url, "doc:", 4) == 0)
+    bool known = strncmp((char *)url, "http://", 7) == 0 ||
+                 strncmp((char *)url, "https://", 8) == 0 || strncmp((char *)url, "doc:", 4) == 0;
+    if (known && agon_utf8_valid(agon_str((char *)url)))
         copy = strndup((char *)url, strcspn((char *)url, "#"));
     xmlFree(url);
     return copy;
@@ -313,6 +328,8 @@ int agon_html_parse(struct agon_html *ret, struct agon_str body, const char *url
     if (root && !p.r)
         walk(&p, root);
     end_line(&ret->text);
+    if (ret->text.size)
+        clean(ret->text.data, ret->text.size);
     xmlFreeDoc(doc);
     if (!p.r && agon_memory_ran_out())
         (void)out_of_memory(&p);

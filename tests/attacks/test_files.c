@@ -16,6 +16,7 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 static struct agon_err err;
@@ -310,6 +311,63 @@ ATTACK(G3_patterns_that_never_end)
         int r = agon_tokenizer_encode(t, agon_buf_str(&text), false, &ids, &err);
         if (r != 0) /* PCRE2 may see that nothing can match */
             expect_line(r, "tokenizer: a pattern");
+    }
+}
+
+/* Processor seconds to encode so many bytes of `unit` and an end that does not fit it. */
+static double encode_seconds(const struct agon_tokenizer *t, const char *unit, size_t size)
+{
+    struct agon_buf text AGON_AUTO(agon_buf_deinit) = AGON_BUF(4 << 20);
+    struct agon_ids ids AGON_AUTO(agon_ids_deinit) = AGON_IDS(4 << 20);
+    struct timespec begin, end;
+    while (text.size < size)
+        agon_buf_adds(&text, unit);
+    agon_buf_adds(&text, "x");
+    (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &begin); /* there is one */
+    if (!EXPECT(agon_tokenizer_encode(t, agon_buf_str(&text), false, &ids, &err) == 0))
+        printf("# '%s': %s\n", unit, err.text);
+    (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &end);
+    return (double)(end.tv_sec - begin.tv_sec) + (double)(end.tv_nsec - begin.tv_nsec) * 1e-9;
+}
+
+/* Sixteen times the text takes far less than 256 times the time; with V3.2's pattern and with one
+ * that cuts nothing, so that BPE meets the megabyte in one piece. */
+ATTACK(G3_tokenizing_is_near_linear)
+{
+    static const char *const units[] = {" ",
+                                        "a",
+                                        "ab",
+                                        "aab",
+                                        "\n",
+                                        " \n",
+                                        "1",
+                                        "<",
+                                        "é",
+                                        "中",
+                                        "\xcc\x81",
+                                        "a1 ",
+                                        "\t ",
+                                        "'s",
+                                        "<｜",
+                                        "\xf0\x9f\x98\x80",
+                                        "aaaaaaaaaaaaaaab"};
+    const char *dir = checkpoint();
+    struct agon_tokenizer *t[2] = {NULL, NULL};
+    struct agon_buf json AGON_AUTO(agon_buf_deinit) = AGON_BUF(1 << 24);
+    b->seconds_max = 120;
+    tokenizer_json_add(&json, 1500, false, 7);
+    REQUIRE(agon_tokenizer_parse(&t[0], agon_buf_str(&json), 1 << 16, &err) == 0);
+    tokenizer_put(dir, ", \"aa\": 256, \"ab\": 257, \"aaaa\": 258, \"aaab\": 259, \"ba\": 260",
+                  "\"a b\", \"b a\", \"a a\", \"aa aa\", \"aa ab\"", "", "(?s).+");
+    REQUIRE(agon_tokenizer_load(&t[1], dir, 300, &err) == 0);
+    for (int k = 0; k < 2; k++) {
+        for (size_t i = 0; i < sizeof(units) / sizeof(*units); i++) {
+            double few = encode_seconds(t[k], units[i], 1 << 16);
+            double many = encode_seconds(t[k], units[i], 1 << 20);
+            if (!EXPECT(many < 64 * few + 0.1))
+                printf("# '%s': %.4f s, then %.4f s\n", units[i], few, many);
+        }
+        agon_tokenizer_free(t[k]);
     }
 }
 

@@ -148,6 +148,20 @@ TEST(options)
     }
 }
 
+/* A stored configuration: read, taken over, written again. */
+TEST(options_from_json)
+{
+    static const char text[] = "{\"n\": 12}";
+    for (long n = 1; alloc_fail_at(n); n++) {
+        json_auto_t *read = NULL;
+        int64_t options = 0;
+        int r = agon_json_parse(&read, agon_str(text), NULL);
+        if (!r)
+            r = agon_opt_load(table, &options, read, NULL);
+        EXPECT(alloc_failed() ? r == AGON_ENOMEM && options == 0 : r == 0 && options == 12);
+    }
+}
+
 TEST(http_requests)
 {
     static const char *const headers[] = {"X-A: b", NULL};

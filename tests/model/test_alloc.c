@@ -15,12 +15,6 @@
     "<｜DSML｜parameter name=\"a\" string=\"true\">x</｜DSML｜parameter>\n</｜DSML｜invoke>\n" \
     "</｜DSML｜function_calls>" EOS
 
-/* jansson's lexer calls a string for which it has no memory an invalid token. */
-static bool is_shortage(int r)
-{
-    return r == AGON_ENOMEM || r == AGON_EINPUT;
-}
-
 TEST(encoding)
 {
     static const char text[] =
@@ -34,7 +28,7 @@ TEST(encoding)
     for (; alloc_fail_at(n); n++) {
         struct agon_prompt p AGON_AUTO(agon_prompt_deinit) = AGON_PROMPT;
         int r = agon_encode_case(&p, agon_str(text), NULL);
-        EXPECT(alloc_failed() ? is_shortage(r) : r == 0);
+        EXPECT(alloc_failed() ? r == AGON_ENOMEM : r == 0);
     }
     EXPECT(n > 20);
 }
@@ -50,6 +44,25 @@ TEST(parsing)
         EXPECT(alloc_failed() ? r == AGON_ENOMEM && !message : r == 0);
     }
     EXPECT(n > 10);
+}
+
+/* A turn as servers, programs and recordings give it; memory fails once, or for good. */
+TEST(turns_as_json)
+{
+    static const char text[] =
+        "{\"role\": \"assistant\", \"content\": \"some text with \\\"quotes\\\" and \\u00e9\", "
+        "\"tool_calls\": [{\"function\": {\"name\": \"f\", \"arguments\": {\"a\\n\": [1, 2.5, "
+        "null]}}}, {\"function\": {\"name\": \"g\", \"arguments\": \"{}\"}}]}";
+    bool (*const fails[])(long) = {alloc_fail_at, alloc_fail_from};
+    for (int i = 0; i < 2; i++)
+        for (long n = 1; fails[i](n); n++) {
+            json_t *message AGON_AUTO(agon_json_decrefp) = NULL;
+            char reason[AGON_REASON_SIZE];
+            int r = agon_turn_text_parse(&message, agon_str(text), AGON_THINKING_OFF, reason, NULL);
+            if (r == 0)
+                r = agon_message_check(message, reason);
+            EXPECT(alloc_failed() ? r == AGON_ENOMEM : r == 0);
+        }
 }
 
 /* A whole recorded conversation. Shortage may end it anywhere with an error or a failed turn. */
@@ -80,7 +93,6 @@ static int converse(const char *spec, const char *record)
     return agon_session_tokens(fork) > 0 ? 0 : AGON_ENOMEM;
 }
 
-/* replay: is not here: jansson's parser itself writes out of bounds when memory runs out. */
 TEST(sessions_programs_and_recordings)
 {
     char path[] = "/tmp/agon-test-XXXXXX";
@@ -90,6 +102,13 @@ TEST(sessions_programs_and_recordings)
     long n = 1;
     for (; alloc_fail_at(n); n++) {
         int r = converse("exec:printf '%s' '" CALL "'", path);
+        EXPECT(alloc_failed() ? r < 0 : r == 0);
+    }
+    EXPECT(n > 50);
+    char replay[64];
+    snprintf(replay, sizeof(replay), "replay:%s", path);
+    for (n = 1; alloc_fail_at(n); n++) {
+        int r = converse(replay, NULL);
         EXPECT(alloc_failed() ? r < 0 : r == 0);
     }
     EXPECT(n > 50);
