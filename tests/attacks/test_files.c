@@ -542,5 +542,5 @@ ATTACK(X_robots_txt_of_nothing_but_stars)
     path[0] = '/';
     path[sizeof(path) - 1] = '\0';
     REQUIRE(agon_robots_parse(&r, agon_buf_str(&text), "agon", &err) == 0);
-    EXPECT(agon_robots_allow(r, path));
+    EXPECT(!agon_robots_allow(r, path)); /* rules that cannot be followed forbid */
 }
