@@ -59,6 +59,12 @@ int agon_store_open(struct sqlite3 **ret, const char *path, enum agon_store_mode
     return 0;
 }
 
+bool agon_store_refused(struct sqlite3 *db)
+{
+    int code = sqlite3_errcode(db) & 0xff;
+    return code == SQLITE_CONSTRAINT || code == SQLITE_MISMATCH || code == SQLITE_TOOBIG;
+}
+
 void agon_store_close(struct sqlite3 *db)
 {
     (void)sqlite3_close_v2(db); /* always SQLITE_OK; waits for queries that outlive db */

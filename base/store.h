@@ -20,6 +20,8 @@ enum agon_store_mode { AGON_STORE_READ, AGON_STORE_WRITE, AGON_STORE_CREATE };
  * trusted, "text" in double quotes always a name, and a busy timeout of 10 s. */
 int agon_store_open(struct sqlite3 **ret, const char *path, enum agon_store_mode mode,
                     struct agon_err *err) AGON_MUST_USE;
+/* Was the last failure the data's own: a constraint, a wrong type, a value too big? Not a disk's. */
+bool agon_store_refused(struct sqlite3 *db);
 void agon_store_close(struct sqlite3 *db); /* NULL is fine */
 AGON_DEFINE_FREEP(struct sqlite3, agon_store_close)
 /* Trusted SQL of our own, one or several statements without results. */

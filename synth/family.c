@@ -8,18 +8,21 @@
 
 enum { TOOLS_MIN = 3 };
 
-static const char *world_missing(const struct agon_draft *draft)
+static int world_missing(const struct agon_draft *draft, const char **ret, struct agon_err *err)
 {
     int n = 0;
-    struct agon_err err;
-    if (!draft->world_path || agon_worldfile_count(draft->world_path, &n, &err) || n < 1)
-        return "the stage ended and the world has no table";
-    return NULL;
+    int r = draft->world_path ? agon_worldfile_count(draft->world_path, &n, err) : 0;
+    if (r)
+        return r; /* a disk that fails is not the author's failure */
+    *ret = n < 1 ? "the stage ended and the world has no table" : NULL;
+    return 0;
 }
 
-static const char *tools_missing(const struct agon_draft *draft)
+static int tools_missing(const struct agon_draft *draft, const char **ret, struct agon_err *err)
 {
-    return draft->tools.n < TOOLS_MIN ? "the stage ended with fewer than 3 tools" : NULL;
+    (void)err;
+    *ret = draft->tools.n < TOOLS_MIN ? "the stage ended with fewer than 3 tools" : NULL;
+    return 0;
 }
 
 static const char *const retrieve_tools[] = {"search", "fetch", "bash", "import_table", NULL};

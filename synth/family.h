@@ -6,6 +6,7 @@
 #include <stdbool.h>
 
 struct agon_draft;
+struct agon_err;
 struct agon_stage_run;
 
 /* A stage of the author: one goal, some tools, a budget and an end. */
@@ -16,8 +17,9 @@ struct agon_stage {
     int turns_max;
     int proposals_max; /* of propose_task; 0: none */
     bool world;        /* may this stage change the world? */
-    /* A turn without calls: is the goal reached? If not, why not (one sentence). NULL: never. */
-    const char *(*missing)(const struct agon_draft *draft);
+    /* A turn without calls: is the goal reached? If not, *ret is why not (one sentence), else NULL.
+     * Where there is no such function: never. */
+    int (*missing)(const struct agon_draft *draft, const char **ret, struct agon_err *err);
 };
 
 struct agon_family {

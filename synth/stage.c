@@ -230,15 +230,16 @@ int agon_stage_begin(struct agon_stage_run **ret, const struct agon_workshop *sh
 
 /* ---- going on and ending ----------------------------------------------------- */
 
-static void stage_judge(struct agon_stage_run *run)
+static int stage_judge(struct agon_stage_run *run, struct agon_err *err)
 {
     const struct agon_episode_report *report = agon_episode_report(run->episode);
     const struct agon_stage *stage = run->place.stage;
     const char *missing = NULL;
+    int r = 0;
     if (run->accepted || run->failure[0])
-        return;
+        return 0;
     if (report->end == AGON_EPISODE_SILENT && stage->missing)
-        missing = stage->missing(run->draft);
+        r = stage->missing(run->draft, &missing, err);
     else if (report->end == AGON_EPISODE_SILENT)
         missing = "the stage ended without an accepted task";
     else if (report->end == AGON_EPISODE_TURNS)
@@ -248,15 +249,15 @@ static void stage_judge(struct agon_stage_run *run)
                  report->reason[0] ? ": " : "", report->reason);
     if (missing)
         snprintf(run->failure, sizeof(run->failure), "%s", missing);
+    return r;
 }
 
 int agon_stage_step(struct agon_stage_run *run, struct agon_err *err)
 {
     int r = agon_episode_step(run->episode, err);
-    if (r != AGON_EPISODE_ENDED)
-        return r < 0 ? agon_err_in(err, r, "%s, stage %s", run->draft->id, run->name) : r;
-    stage_judge(run);
-    return AGON_STAGE_ENDED;
+    if (r == AGON_EPISODE_ENDED)
+        r = (r = stage_judge(run, err)) ? r : AGON_STAGE_ENDED;
+    return r < 0 ? agon_err_in(err, r, "%s, stage %s", run->draft->id, run->name) : r;
 }
 
 const char *agon_stage_failure(const struct agon_stage_run *run)

@@ -165,7 +165,7 @@ static int adopt_insert(struct adoption *a, struct agon_query *insert, const cha
             bind_value(insert, (int)k + 1,
                        json_object_get(json_array_get(rows, i), field(columns, k, "name")));
         int r = agon_query_run(insert, &why);
-        if (r == AGON_ESTORE) /* a wrong type, or a key twice */
+        if (r == AGON_ESTORE && agon_store_refused(a->out)) /* a wrong type, or a key twice */
             return refuse(a, "table '%s', row %zu: %.200s", table, i + 1, why.text);
         if (r)
             return agon_fail(err, r, "%s", why.text);

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 enum { RETRIEVAL_HITS = 6, RETRIEVAL_SEARXNG_MAX = 1 << 20 };
 
@@ -245,8 +246,11 @@ static int read_kept(struct agon_retrieval *r, const char *address,
     char sha256[65];
     struct agon_buf body = AGON_BUF(r->lib->options.document_bytes_max);
     struct agon_err why;
-    if (agon_file_read(&body, facts->path, r->lib->options.document_bytes_max, &why)) {
+    int bad = agon_file_read(&body, facts->path, r->lib->options.document_bytes_max, &why);
+    if (bad) { /* the author is told what became of the file, not what became of the disk */
         agon_buf_deinit(&body);
+        if (bad != AGON_EINPUT && access(facts->path, R_OK) == 0)
+            return agon_fail(err, bad, "%s", why.text);
         return refuse(result, "%.200s can't be read: %s", address, why.text);
     }
     agon_sha256_of(agon_buf_str(&body), sha256);
@@ -254,7 +258,7 @@ static int read_kept(struct agon_retrieval *r, const char *address,
         agon_buf_deinit(&body);
         return refuse(result, "%.200s has changed since it was indexed", address);
     }
-    int bad = hold(r, address, "", facts->title, &body, ret, err);
+    bad = hold(r, address, "", facts->title, &body, ret, err);
     agon_buf_deinit(&body);
     return bad;
 }

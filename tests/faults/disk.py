@@ -60,13 +60,29 @@ def resize(data, size):
 
 
 class Disk:
-    """Follows the calls that change what is below `top`; ask after() for a state to come back to."""
+    """Follows the calls that change what is below `top`, from what is there; after() is a state to come back to."""
 
     def __init__(self, top):
         self.top = top
         self.root = Folder()
+        self.add(self.root, top)
         self.renames = [] # changes of names that no sync covers, in order: lists of (folder, name, node or None)
         self.offsets = {}
+
+    def add(self, folder, path):
+        """What is there already is safe."""
+        if os.path.isdir(path):
+            node = Folder()
+            for name in sorted(os.listdir(path)):
+                self.add(node, os.path.join(path, name))
+        elif os.path.isfile(path):
+            node = File()
+            with open(path, "rb") as f:
+                node.live = bytearray(f.read())
+            node.safe = bytes(node.live)
+        else:
+            return
+        folder.live[os.path.basename(path)] = folder.safe[os.path.basename(path)] = node
 
     def walk(self, path):
         """The folder and the name that path is, or (None, None) outside."""

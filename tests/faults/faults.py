@@ -19,7 +19,6 @@ from tap import check, finish, note, run, skip  # noqa: E402,F401
 # What changes a disk, and what reads one.
 CHANGES = ("write pwrite64 writev fsync fdatasync ftruncate fchmod chmod truncate open openat rename renameat renameat2"
            " mkdir mkdirat unlink unlinkat rmdir link symlink").split()
-READS = "read pread64 openat2 getdents64 fstat newfstatat stat lstat access faccessat2 readlink fcntl flock".split()
 # What a signal may interrupt where files are on a local disk.
 INTERRUPTED = "read pread64 write pwrite64 poll ppoll recvmsg recvfrom sendmsg sendto wait4 sendfile connect".split()
 O_CREAT, O_TRUNC, O_ACCMODE = os.O_CREAT, os.O_TRUNC, os.O_ACCMODE
@@ -95,48 +94,32 @@ def trace(tracer, command, calls, decide, below=None, data=False, env=None, seco
         return Ended(code, texts[0], texts[1], n)
 
 
-class Job:
-    """The small job and its undisturbed digest. Each attempt has a corpus of its own."""
+class Case:
+    """A folder for corpora, and what every run in it is held to. A subclass says command(corpus) and reference."""
 
-    def __init__(self, agon, tracer, levels=1, rollouts=2, mistakes="0.25"):
+    def __init__(self, agon, tracer):
         self.agon, self.tracer = agon, tracer
         self.tmp = tempfile.mkdtemp(prefix="agon-faults-")
-        self.levels, self.rollouts = levels, rollouts
         self.n_corpora = 0
-        self.program = "exec+lines:python3 %s --mistakes %s" % (os.path.join(root, "tests/synth/author_program.py"), mistakes)
-        self.recording = os.path.join(self.tmp, "recording.jsonl")
-        first = run(self.command(self.corpus(), self.program, "--record", self.recording))
-        self.program_digest = self.digest(os.path.join(self.tmp, "corpus1"))
-        self.reference_corpus = self.corpus()
-        whole = run(self.command(self.reference_corpus))
-        self.reference = self.digest(self.reference_corpus)
-        check(first.returncode == 0 and whole.returncode == 0 and len(self.reference) == 64, "the small job runs undisturbed",
-              first.stderr + whole.stderr)
 
     def corpus(self):
         self.n_corpora += 1
         return os.path.join(self.tmp, "corpus%d" % self.n_corpora)
 
-    def command(self, corpus, model=None, *more):
-        return [self.agon, "synth", "general", "--corpus", corpus, "--category", "cars: road tests of cars", "--source",
-                os.path.join(root, "tests/synth/docs"), "--model", model or "replay:" + self.recording, "--levels",
-                str(self.levels), "--lines", "1", "--rollouts", str(self.rollouts), "--rollouts-max", str(self.rollouts), *more]
-
     def digest(self, corpus):
         done = run([self.agon, "hash", corpus])
         return done.stdout.strip() if done.returncode == 0 else done.stderr.strip()
 
-    def trace(self, corpus, calls, decide, model=None, **more):
-        return trace(self.tracer, self.command(corpus, model), calls, decide, **more)
-
     def acked_is_there(self, corpus, stderr):
         """What is missing of that which the driver said to be done, or None."""
-        said = re.findall(r"^info cars: (\w+): done$", stderr, re.M)
-        if not said:
+        stages = re.findall(r"^info (\w+): (\w+): done$", stderr, re.M)
+        kept = re.findall(r"^info (\w+): (\d+) of \d+ tasks kept$", stderr, re.M)
+        if not stages + kept:
             return None
-        shown = run([self.agon, "log", corpus, "--kind", "stage_done"])
-        lost = [stage for stage in said if not re.search(r"\b%s\b" % stage, shown.stdout)]
-        return "%s said to be done, but: %s" % (lost, shown.stdout + shown.stderr) if lost else None
+        log = run([self.agon, "log", corpus])
+        lost = [s for s in stages if not re.search(r"^%s \d+ %s stage_done" % s, log.stdout, re.M)]
+        lost += [k for k in kept if len(re.findall(r"^%s \d+ publish kept" % k[0], log.stdout, re.M)) != int(k[1])]
+        return "%s said to be done, but: %s" % (lost, log.stdout + log.stderr) if lost else None
 
     def fault_is_told(self, end, codes=(3,)):
         """What is wrong with how a disturbed run ended, or None: well, or by a code of `codes` and one line."""
@@ -162,6 +145,56 @@ class Job:
 
     def close(self):
         shutil.rmtree(self.tmp, ignore_errors=True)
+
+
+class Job(Case):
+    """The small job: one category, one level, two rollouts, the answers recorded first."""
+
+    def __init__(self, agon, tracer):
+        super().__init__(agon, tracer)
+        self.program = "exec+lines:python3 %s --mistakes 0.25" % os.path.join(root, "tests/synth/author_program.py")
+        self.recording = os.path.join(self.tmp, "recording.jsonl")
+        told = self.corpus()
+        first = run(self.command(told, self.program, "--record", self.recording))
+        self.program_digest = self.digest(told)
+        self.reference_corpus = self.corpus()
+        whole = run(self.command(self.reference_corpus))
+        self.reference = self.digest(self.reference_corpus)
+        check(first.returncode == 0 and whole.returncode == 0 and len(self.reference) == 64, "the small job runs undisturbed",
+              first.stderr + whole.stderr)
+
+    def command(self, corpus, model=None, *more):
+        return [self.agon, "synth", "general", "--corpus", corpus, "--category", "cars: road tests of cars", "--source",
+                os.path.join(root, "tests/synth/docs"), "--model", model or "replay:" + self.recording, "--levels", "1",
+                "--lines", "1", "--rollouts", "2", "--rollouts-max", "2", *more]
+
+    def trace(self, corpus, calls, decide, model=None, **more):
+        return trace(self.tracer, self.command(corpus, model), calls, decide, **more)
+
+
+def processes_below(pid):
+    """Processes that came from pid, as {pid: command line}."""
+    parents, names = {}, {}
+    for p in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open("/proc/%s/stat" % p) as f:
+                parents[int(p)] = int(f.read().rsplit(")", 1)[1].split()[1])
+            with open("/proc/%s/cmdline" % p, "rb") as f:
+                names[int(p)] = f.read().replace(b"\0", b" ").decode("utf-8", "replace")
+        except (FileNotFoundError, ProcessLookupError):
+            pass
+
+    def comes(p):
+        while p in parents and p != pid:
+            p = parents[p]
+        return p == pid
+
+    return {p: n for p, n in names.items() if p != pid and comes(p)}
+
+
+def cells_of(processes):
+    """Those of the processes that are cells, not the bubblewrap around them."""
+    return [p for p, n in processes.items() if "--cell=" in n and "bwrap" not in n]
 
 
 def number(name):

@@ -1,7 +1,7 @@
 /*
  * What cannot be done at a system call: the n-th allocation of a program fails, and its
  * wall clock jumps. Loaded by LD_PRELOAD; all libraries of the program are meant, and only the
- * process that was started, not those that it forks.
+ * process that was started, not those that it forks or executes.
  *
  *   AGON_FAULT_ALLOC=N    the N-th call of malloc, calloc or realloc returns NULL
  *   AGON_FAULT_ALLOC=N+   that one and all after it
@@ -38,6 +38,7 @@ __attribute__((constructor)) static void begin(void)
     the_process = getpid();
     if (seed)
         clock_state = strtoul(seed, NULL, 10) | 1;
+    (void)unsetenv("LD_PRELOAD"); /* what the program starts is not meant */
     if (alloc) {
         fail_on = strchr(alloc, '+') != NULL;
         n_calls = 0;

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 
-from faults import Ended, Job, check, finish, number, root, run, skip
+from faults import Ended, Job, cells_of, check, finish, number, processes_below, root, run, skip
 
 agon, tracer, preload = sys.argv[1:4]
 job = Job(agon, tracer)
@@ -32,34 +32,14 @@ def why(done):
 
 # ---- I2, I7: processes of the run are killed
 
-def below(pid):
-    """Processes that came from pid, as {pid: command line}."""
-    parents, names = {}, {}
-    for p in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open("/proc/%s/stat" % p) as f:
-                parents[int(p)] = int(f.read().rsplit(")", 1)[1].split()[1])
-            with open("/proc/%s/cmdline" % p, "rb") as f:
-                names[int(p)] = f.read().replace(b"\0", b" ").decode("utf-8", "replace")
-        except (FileNotFoundError, ProcessLookupError):
-            pass
-
-    def comes(p):
-        while p in parents and p != pid:
-            p = parents[p]
-        return p == pid
-
-    return {p: n for p, n in names.items() if p != pid and comes(p)}
-
-
 def killing(chosen, moments, job=job):
     """A run in which chosen(processes) are killed -9 while the driver stands at each of the moments (numbers of its polls)."""
     corpus, struck = job.corpus(), []
 
     def decide(call):
         if call.n in moments:
-            drivers = [p for p, n in below(os.getpid()).items() if n.startswith(agon) and corpus in n]
-            for p in chosen(below(min(drivers))):
+            drivers = [p for p, n in processes_below(os.getpid()).items() if n.startswith(agon) and corpus in n]
+            for p in chosen(processes_below(min(drivers))):
                 try:
                     os.kill(p, signal.SIGKILL)
                     struck.append(p)
@@ -71,10 +51,6 @@ def killing(chosen, moments, job=job):
     return corpus, end, struck
 
 
-def cells(processes):
-    return [p for p, n in processes.items() if "--cell=" in n and "bwrap" not in n]
-
-
 def boxes(processes):
     return [p for p, n in processes.items() if "bwrap" in n]
 
@@ -82,7 +58,7 @@ def boxes(processes):
 corpus = job.corpus()
 polls = job.trace(corpus, ["poll"], lambda call: None).n
 rng = random.Random(1)
-for name, chosen, n in (("worker", cells, 4), ("box", boxes, 3)):
+for name, chosen, n in (("worker", cells_of, 4), ("box", boxes, 3)):
     bad, n_struck = [], 0
     for at in sorted(rng.sample(range(1, polls), n)):
         corpus, end, struck = killing(chosen, [at])
@@ -104,7 +80,7 @@ wrong = job.resumes(corpus)
 check(not wrong, "I2 and the same command goes on", wrong)
 deadline, left = time.time() + 5, True
 while left and time.time() < deadline:
-    left = [n for n in below(1).values() if "--cell=" in n and corpus in n]
+    left = [n for n in processes_below(1).values() if "--cell=" in n and corpus in n]
     time.sleep(0.1)
 check(not left, "I2 no process of its boxes is left", left)
 

@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
 """The n-th change of the disk fails, once or from then on (attacks I5), or is short or interrupted (I6).
 
-Usage: test_io.py AGON TRACE [--calls N | --long] [--seed S] [--at N ERRNO once|on]; speaks TAP.
+Usage: test_io.py AGON TRACE [--calls N | --long] [--only PART] [--seed S] [--at N ERRNO once|on]; TAP.
 Every run ends well or with exit code 3 and one line, nothing that it said to be done is missing, and the
 same command without the fault makes the corpus that an undisturbed run makes.
 """
 import argparse
 import random
 
-from faults import CHANGES, INTERRUPTED, Job, check, finish, note, number, thin
+from faults import CHANGES, INTERRUPTED, Job, check, finish, note, number, root, thin, trace
 
 # What each kind of call may say of a disk that is full, broken or read-only.
 SAYS = {
@@ -70,6 +70,61 @@ def sweep(job, wanted, rng):
           % (n, len(seen)), "%d were bad" % len(bad))
 
 
+READS = {"read": ("EIO",), "pread64": ("EIO",), "openat": ("EIO", "EMFILE", "EACCES"), "openat2": ("EIO", "EMFILE"),
+         "getdents64": ("EIO",), "newfstatat": ("EIO",), "access": ("EIO",), "fcntl": ("EIO", "ENOLCK"), "mmap": ("ENOMEM",),
+         "memfd_create": ("EMFILE",), "socketpair": ("EMFILE",), "pipe2": ("EMFILE",)}
+
+
+def looks(job, wanted, rng):
+    """Each chosen look at a file fails, wherever the file is: nothing is taken for empty or absent that is not."""
+    begun, seen, bad = [], [], []
+
+    def ours(call, corpus):
+        begun.extend([True] if call.path == corpus + "/lock" else [])
+        return begun and not call.path.startswith(("/proc", "/dev", "/sys")) and (
+            call.name not in ("openat", "newfstatat") or call.path.startswith((job.tmp, root)))
+
+    corpus = job.corpus()
+    job.trace(corpus, READS, lambda call: seen.append(call) if ours(call, corpus) else None)
+    chosen = thin(seen, wanted, rng, corpus)
+    for call in chosen:
+        error = rng.choice(READS[call.name])
+        corpus, came = job.corpus(), []
+
+        def decide(now):
+            if now.n == call.n:
+                came.append(str(now))
+                return "fail %d" % number(error)
+            return "alone" if came else None
+
+        end = job.trace(corpus, READS, decide)
+        wrong = job.fault_is_told(end, (3, 5)) or job.acked_is_there(corpus, end.stderr)
+        if not wrong and end.returncode == 0 and job.digest(corpus) != job.reference:
+            wrong = "it ended well, with another digest: %s" % end.stderr
+        wrong = wrong or job.resumes(corpus)
+        if wrong:
+            bad.append("%s %s: %s" % (came, error, wrong))
+            note(bad[-1])
+    check(chosen and not bad, "I5 each of %d failing reads and looks of %d ends in one line and alters nothing"
+          % (len(chosen), len(seen)), "%d were bad" % len(bad))
+
+
+def verbs(job, rng, n):
+    """agon hash and the like over a disk that fails: the same words, or one line and no 0."""
+    bad = []
+    for verb in (["hash"], ["ls"], ["log"], ["verify"], ["show", "cars/t1_l1"]):
+        command = [job.agon, verb[0], job.reference_corpus] + verb[1:]
+        whole = trace(job.tracer, command, READS, lambda call: None, below=job.tmp)
+        for at in sorted(rng.sample(range(1, whole.n + 1), min(n, whole.n))):
+            end = trace(job.tracer, command, READS, lambda call: "fail %d" % number("EIO") if call.n == at else None,
+                        below=job.tmp)
+            if not (end.returncode == 0 and end.stdout == whole.stdout) and (
+                    end.returncode not in (2, 3) or len(end.errors()) != 1):
+                bad.append("agon %s, call %d: exit code %d: %s%s" % (verb, at, end.returncode, end.stdout[-300:], end.stderr))
+                note(bad[-1])
+    check(not bad, "I5 a verb over a disk that fails says what it would have said, or one line", "%d were bad" % len(bad))
+
+
 def short(job):
     corpus = job.corpus()
     end = job.trace(corpus, ["write", "pwrite64", "read", "pread64"],
@@ -103,17 +158,24 @@ def main():
     p.add_argument("--calls", type=int, default=14)
     p.add_argument("--long", action="store_true")
     p.add_argument("--seed", type=int, default=1)
+    p.add_argument("--only", help="interrupted, changes, looks or verbs")
     p.add_argument("--at", nargs=3)
     o = p.parse_args()
     job = Job(o.agon, o.trace)
+    rng, n = random.Random(o.seed), None if o.long else o.calls
+    parts = {
+        "interrupted": lambda: (
+            short(job), each_once(job, INTERRUPTED, "EINTR", "what a signal may interrupt is done again"),
+            each_once(job, INTERRUPTED, "EINTR", "and so is what talks to a model's program", job.program),
+            each_once(job, ["openat2"], "EAGAIN", "a path lookup that raced with a rename is done again")),
+        "changes": lambda: sweep(job, n, rng),
+        "looks": lambda: looks(job, n, rng),
+        "verbs": lambda: verbs(job, rng, 40 if o.long else 3),
+    }
     if o.at:
         print(fault(job, int(o.at[0]), o.at[1], o.at[2] == "on"))
-    else:
-        short(job)
-        each_once(job, INTERRUPTED, "EINTR", "what a signal may interrupt is done again")
-        each_once(job, INTERRUPTED, "EINTR", "and so is what talks to a model's program", job.program)
-        each_once(job, ["openat2"], "EAGAIN", "a path lookup that raced with a rename is done again")
-        sweep(job, None if o.long else o.calls, random.Random(o.seed))
+    for name in [] if o.at else [o.only] if o.only else parts:
+        parts[name]()
     job.close()
     finish()
 

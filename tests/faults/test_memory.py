@@ -28,6 +28,23 @@ def fault(job, preload, at):
     return wrong or job.resumes(corpus)
 
 
+def verbs(job, preload, n, rng):
+    """agon hash and the like without memory: the same words, or one line and no 0."""
+    bad, count = [], os.path.join(job.tmp, "verb_count")
+    for verb in (["hash"], ["ls"], ["log"], ["verify"], ["show", "cars/t1_l1"]):
+        command = [job.agon, verb[0], job.reference_corpus] + verb[1:]
+        whole = run(command, env={**os.environ, "LD_PRELOAD": preload, "AGON_FAULT_COUNT": count})
+        total = int(open(count).read())
+        for _ in range(n):
+            at = "%d%s" % (rng.randint(1, total), "+" if rng.random() < 0.3 else "")
+            done = run(command, env={**os.environ, "LD_PRELOAD": preload, "AGON_FAULT_ALLOC": at})
+            end = Ended(done.returncode, done.stdout, done.stderr, 0)
+            if not (end.returncode == 0 and end.stdout == whole.stdout) and (end.returncode != 3 or len(end.errors()) != 1):
+                bad.append("agon %s, allocation %s: exit code %d: %s%s" % (verb, at, end.returncode, end.stdout[-300:], end.stderr))
+                note(bad[-1])
+    check(not bad, "I7 a verb without memory says what it would have said, or one line", "%d were bad" % len(bad))
+
+
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("agon")
@@ -57,6 +74,7 @@ def main():
                 note(bad[-1])
         check(not bad, "I7 each of %d failing allocations of %d ends in one line that says memory, and loses nothing" % (n, total),
               "%d were bad" % len(bad))
+        verbs(job, o.preload, 60 if o.long else 4, rng)
     job.close()
     finish()
 
