@@ -44,11 +44,32 @@ static bool forbid_mount(void)
     return refuse_calls(SCMP_SYS(mount), false);
 }
 
+static bool put(const char *path, const char *text)
+{
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    bool ok = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
+    if (fd >= 0)
+        (void)close(fd); /* the write took effect, or not */
+    return ok;
+}
+
+/* Mounts of one's own: root may as it is, others in a user namespace where they are who they were.
+ */
+static bool own_mounts(void)
+{
+    char uids[64], gids[64];
+    snprintf(uids, sizeof(uids), "%u %u 1", geteuid(), geteuid());
+    snprintf(gids, sizeof(gids), "%u %u 1", getegid(), getegid());
+    if (unshare(CLONE_NEWNS) == 0)
+        return true;
+    return unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0 && put("/proc/self/uid_map", uids) &&
+           put("/proc/self/setgroups", "deny") && put("/proc/self/gid_map", gids);
+}
+
 /* As an outer container covers parts of /proc: then nobody below may mount a whole one. */
 static bool cover_proc(void)
 {
-    return (unshare(CLONE_NEWNS) == 0 || unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0) &&
-           mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
+    return own_mounts() && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
            mount("tmpfs", "/proc/bus", "tmpfs", MS_RDONLY, NULL) == 0;
 }
 
