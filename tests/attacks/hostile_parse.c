@@ -22,6 +22,8 @@ static int op_any(void *state, struct agon_str request, struct agon_buf *reply,
     memset(noise, 0xff, sizeof(noise));
     if (about(request, "crash"))
         abort();
+    while (about(request, "hang"))
+        ;
     if (about(request, "quit"))
         _exit(0);
     if (about(request, "fail"))

@@ -29,6 +29,7 @@ static struct agon_parser *parser_of(const char *program, struct agon_sandbox **
     return p;
 }
 
+#ifndef LONG
 ATTACK(X_a_parser_that_was_taken_over_only_loses_its_document)
 {
     static const char *const what[] = {"crash",    "quit", "fail", "noise", "huge",
@@ -106,3 +107,18 @@ ATTACK(X_documents_that_are_bombs)
         EXPECT(agon_parser_table(p, &d, &(struct agon_table_options){0}, &table, &err) >= 0);
     }
 }
+#else
+/* A program of its own, since each try may use 20 s of the processor. */
+ATTACK(X_a_parser_that_hangs)
+{
+    struct agon_sandbox *sb AGON_AUTO(agon_sandbox_closep) = NULL;
+    struct agon_parser *p AGON_AUTO(agon_parser_freep) =
+        parser_of(getenv("AGON_HOSTILE_PARSE"), &sb);
+    struct agon_buf text AGON_AUTO(agon_buf_deinit) = AGON_BUF(1 << 20);
+    struct agon_document d = {"http://h/hang", AGON_DOC_HTML, agon_str("<p>x")};
+    b->seconds_max = 100;
+    REQUIRE(p);
+    EXPECT(agon_parser_render(p, &d, &text, &err) == AGON_PARSER_LOST);
+    EXPECT_TEXT(err.text, "http://h/hang can't be read: its parser was lost 2 times");
+}
+#endif
