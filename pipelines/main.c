@@ -10,6 +10,7 @@ static const struct agon_verb verbs[] = {
     {"solve", agon_verb_solve, "run a solver on the tasks of an environment or a corpus"},
     {"verify", agon_verb_verify, "check a corpus or an environment, for people and for CI"},
     {"replay", agon_verb_replay, "make the calls of stored rollouts again and compare results"},
+    {"audit", agon_verb_audit, "every gate and more over a corpus: a score card for each task"},
     {"ls", agon_verb_ls, "list environments and tasks with their rates"},
     {"show", agon_verb_show, "show an environment, a task, a stage or a rollout"},
     {"log", agon_verb_log, "print what happened in a run"},

@@ -29,7 +29,6 @@ int gate_writes_found(void *user, const struct agon_gate_judged *judged, struct 
     if (!judged->brief->pass || (!dropped && !judged->differs))
         return 0;
     json_t **kept = dropped ? &f->dropped : n > n_golden ? &f->doubled : &f->replaced;
-    f->n_replaced += kept == &f->replaced;
     if (!*kept)
         *kept = json_incref((json_t *)(uintptr_t)judged->writes);
     return 0;
@@ -97,7 +96,8 @@ static int refuse_replaced(struct gate_run *g, const json_t *other)
 
 struct foreign_found {
     struct gate_run *g;
-    int n_calls, n_writes;
+    int n_calls, n_writes, n_accepted;
+    bool refused; /* with the first that was accepted; the others are counted */
 };
 
 static int foreign_done(void *user, const struct agon_gate_judged *judged, struct agon_err *err)
@@ -110,12 +110,15 @@ static int foreign_done(void *user, const struct agon_gate_judged *judged, struc
     if (judged->brief->replay || judged->brief->changes == f->g->golden.own.changes)
         return 0;
     f->n_writes++;
-    if (!judged->brief->pass)
+    f->n_accepted += judged->brief->pass && besides;
+    if (!judged->brief->pass || f->refused)
         return 0;
+    f->refused = besides || f->g->in->task->answers == AGON_ANSWERS_ONE;
     if (besides)
-        return refuse_besides(f->g, judged->writes, json_array_size(judged->writes) - 1);
-    f->g->writes_found.n_replaced++;
-    return f->g->in->task->answers == AGON_ANSWERS_ONE ? refuse_replaced(f->g, judged->writes) : 0;
+        (void)refuse_besides(f->g, judged->writes, json_array_size(judged->writes) - 1);
+    else if (f->refused)
+        (void)refuse_replaced(f->g, judged->writes);
+    return 0;
 }
 
 /* The golden writes with the call behind them or, at >= 0, in the place of one. */
@@ -154,7 +157,8 @@ static int writes_foreign(struct gate_run *g, struct agon_err *err)
         r = gate_batch_flush(batch, err);
     json_object_set_new(g->report->evidence, "foreign_calls", json_integer(found.n_calls));
     json_object_set_new(g->report->evidence, "foreign_writes", json_integer(found.n_writes));
-    return r;
+    json_object_set_new(g->report->evidence, "foreign_accepted", json_integer(found.n_accepted));
+    return !r && found.refused ? AGON_REJECTED : r;
 }
 
 int gate_writes(struct gate_run *g, struct agon_err *err)

@@ -421,6 +421,28 @@ static int run_ended(struct gate_run *g, int r, struct agon_err *err)
     return r < 0 ? agon_err_in(err, r, "gate %d (%s)", g->gate->number, g->gate->name) : r;
 }
 
+/* Note a refusal and go on, where what follows can do without it: 0, else AGON_REJECTED. */
+static int run_note(struct gate_run *g, int number)
+{
+    json_t *refusals = json_object_get(g->report->evidence, "refusals");
+    if (!refusals)
+        json_object_set_new(g->report->evidence, "refusals", refusals = json_array());
+    json_array_append_new(refusals, json_pack("{s:i, s:s}", "gate", number, "reason",
+                                              agon_buf_text(&g->report->reason)));
+    agon_buf_reset(&g->report->reason);
+    return number <= 2 || g->lost ? AGON_REJECTED : 0;
+}
+
+/* The report of the first refusal that was noted. */
+static int run_first(struct agon_gate_report *report)
+{
+    const json_t *first = json_array_get(json_object_get(report->evidence, "refusals"), 0);
+    report->gate = (int)json_integer_value(json_object_get(first, "gate"));
+    agon_buf_reset(&report->reason);
+    agon_buf_adds(&report->reason, agon_json_text(first, "reason", ""));
+    return AGON_REJECTED;
+}
+
 /* Write what was proved into the task. */
 static int run_accept(struct gate_run *g, struct agon_err *err)
 {
@@ -472,10 +494,16 @@ int agon_gates(struct agon_gate_input *in, struct agon_gate_report *ret, struct 
             continue;
         g.gate = &gates[i];
         r = run_ended(&g, gates[i].run(&g, err), err);
+        if (r == AGON_REJECTED && in->go_on)
+            r = run_note(&g, gates[i].number);
     }
     if (r >= 0 && !g.lost) {
         int again = run_ended(&g, run_again(&g, err), err);
+        if (again == AGON_REJECTED && in->go_on)
+            (void)run_note(&g, g.gate->number);
         r = again ? again : r;
     }
+    if (r >= 0 && in->go_on && json_object_get(ret->evidence, "refusals"))
+        r = run_first(ret);
     return r ? r : run_accept(&g, err);
 }

@@ -28,6 +28,9 @@ struct agon_gate_input {
     int n_others;
     const json_t *wrong; /* the author's wrong answers: [{"answer","writes"?}], or NULL */
     struct agon_rng rng;
+    /* Go on after a refusal, from gate 3 on, and note each in the evidence: "refusals",
+     * [{"gate","reason"}]. The report is that of the first. */
+    bool go_on;
     agon_gate_observer observe; /* sees every answer that is judged; NULL: nobody */
     void *observer;
 };
@@ -39,8 +42,8 @@ struct agon_gate_report {
      * judged), "survivors" (mutants that passed and differ: [{"answer","mutation","checks"}], 20
      * at most, each check with its "name" and what it took, "fuel" and "ops") and "n_survivors"
      * (under answers="many" they count as unproven), "dropped_writes", "foreign_calls" and
-     * "foreign_writes" (calls that were tried beside the golden writes, and those of them that
-     * changed something), "worlds" and "draws" (perturbed worlds that counted, and tried),
+     * "foreign_writes" (calls that were tried beside the golden writes or in the place of one, and
+     * those of them that changed something), "foreign_accepted" (of those beside), "worlds" and "draws" (perturbed worlds that counted, and tried),
      * "guesses", "guesses_passed", "guess_rate", "guesses_false" (passed and differ), "calls" and
      * "necessary_calls" (distinct calls of the solution). Where a second cell judged otherwise,
      * "disagreement" holds both traces (tape.h).

@@ -4,9 +4,14 @@
  * author's proposals are counted.
  *
  * In:  {"tables": [{"name","key","columns":[[name,type]...],"rows":[[...]...]}], "tools": LUA,
- *       "task": {"prompt","answer_schema","solution","verifier","level"}, "below": task or null}
+ *       "task": {"prompt","answer_schema","solution","verifier","level","answers"?,"effects"?},
+ *       "below": task or null}
  * Out: {"gate": 0, "reason": "", "evidence": {...}}; gate -1: the tools do not load.
+ *
+ * gatecheck DIR: what was accepted becomes environments in DIR, one for each line without "below"
+ * and the levels that follow it; for agon audit and agon verify.
  */
+#include "base/file.h"
 #include "base/json.h"
 #include "base/store.h"
 #include "sandbox/cell.h"
@@ -44,7 +49,8 @@ static int make_table(struct sqlite3 *db, const json_t *t, struct agon_err *err)
     json_t *column, *row, *value;
     agon_buf_addf(&sql, "CREATE TABLE %s (", agon_json_text(t, "name", ""));
     agon_buf_addf(&insert, "INSERT INTO %s VALUES (", agon_json_text(t, "name", ""));
-    json_array_foreach(json_object_get(t, "columns"), i, column) {
+    json_array_foreach(json_object_get(t, "columns"), i, column)
+    {
         const char *name = json_string_value(json_array_get(column, 0));
         agon_buf_addf(&sql, "%s%s %s%s", i ? ", " : "", name,
                       json_string_value(json_array_get(column, 1)),
@@ -57,7 +63,8 @@ static int make_table(struct sqlite3 *db, const json_t *t, struct agon_err *err)
     struct agon_query *q AGON_AUTO(agon_query_freep) = NULL;
     if (r || (r = agon_query_new(&q, db, agon_buf_text(&insert), err)))
         return r;
-    json_array_foreach(json_object_get(t, "rows"), i, row) {
+    json_array_foreach(json_object_get(t, "rows"), i, row)
+    {
         json_array_foreach(row, k, value) bind_value(q, (int)k + 1, value);
         if ((r = agon_query_run(q, err)))
             return r;
@@ -89,22 +96,84 @@ static struct agon_task task_of(json_t *t)
         .level = (int)json_integer_value(json_object_get(t, "level")),
         .prompt = strdup(agon_json_text(t, "prompt", "")),
         .answer_schema = json_incref(json_object_get(t, "answer_schema")),
-        .effects = json_array(),
+        .answers = strcmp(agon_json_text(t, "answers", "one"), "many") ? AGON_ANSWERS_ONE
+                                                                       : AGON_ANSWERS_MANY,
+        .effects = json_is_array(json_object_get(t, "effects"))
+                       ? json_incref(json_object_get(t, "effects"))
+                       : json_array(),
         .solution = strdup(agon_json_text(t, "solution", "")),
         .verifier = strdup(agon_json_text(t, "verifier", "")),
     };
 }
 
-static int check_line(struct agon_sandbox *sb, const char *path, const json_t *in, uint64_t seed,
+/* ---- what was accepted, as environments ---- */
+
+enum { LEVELS_MAX = 16 };
+struct store {
+    const char *dir; /* NULL: nothing is stored */
+    char *world_path;
+    int n_envs;
+    char *tools;
+    struct agon_task tasks[LEVELS_MAX];
+    int n_tasks;
+};
+
+/* The environment whose ladder has ended, if it has a task. */
+static int store_flush(struct store *s, struct agon_err *err)
+{
+    char id[32], dir[4096];
+    snprintf(id, sizeof(id), "e%04d", s->n_envs + 1);
+    snprintf(dir, sizeof(dir), "%s/%s", s->dir ? s->dir : "", id);
+    struct agon_env env = {.id = id,
+                           .family = (char[]){"general"},
+                           .category = (char[]){"a teacher's world"},
+                           .format_version = 1,
+                           .tools = s->tools,
+                           .world_path = s->world_path,
+                           .tasks = s->tasks,
+                           .n_tasks = s->n_tasks};
+    int r = s->n_tasks ? agon_env_store(&env, dir, err) : 0;
+    s->n_envs += s->n_tasks > 0;
+    for (int i = 0; i < s->n_tasks; i++)
+        agon_task_deinit(&s->tasks[i]);
+    free(s->tools);
+    s->tools = NULL;
+    s->n_tasks = 0;
+    return r;
+}
+
+/* Takes what the task owns. */
+static void store_add(struct store *s, struct agon_task *task, const char *tools)
+{
+    if (!s->dir || s->n_tasks == LEVELS_MAX)
+        return;
+    if (!s->tools)
+        s->tools = strdup(tools);
+    struct agon_task *kept = &s->tasks[s->n_tasks];
+    *kept = *task;
+    *task = (struct agon_task){0};
+    free(kept->id);
+    if (asprintf(&kept->id, "t1_l%d", kept->level) < 0)
+        kept->id = NULL;
+    if (s->n_tasks && s->tasks[s->n_tasks - 1].level == kept->level - 1)
+        kept->parent = strdup(s->tasks[s->n_tasks - 1].id);
+    s->n_tasks++;
+}
+
+static int check_line(struct agon_sandbox *sb, struct store *s, const json_t *in, uint64_t seed,
                       json_t **ret, struct agon_err *err)
 {
+    const char *path = s->world_path;
     struct agon_runtime *rt AGON_AUTO(agon_runtime_freep) = NULL;
     struct agon_buf reason AGON_AUTO(agon_buf_deinit) = AGON_BUF(8192);
     struct agon_task task AGON_AUTO(agon_task_deinit) = task_of(json_object_get(in, "task"));
     json_t *lower = json_object_get(in, "below");
     bool has_below = json_is_object(lower);
-    struct agon_task below AGON_AUTO(agon_task_deinit) = has_below ? task_of(lower) : (struct agon_task){0};
-    int r = make_world(path, json_object_get(in, "tables"), err);
+    struct agon_task below AGON_AUTO(agon_task_deinit) =
+        has_below ? task_of(lower) : (struct agon_task){0};
+    int r = has_below ? 0 : store_flush(s, err);
+    if (!r)
+        r = make_world(path, json_object_get(in, "tables"), err);
     if (r)
         return r;
     r = agon_runtime_open(&rt, sb, path, agon_str(agon_json_text(in, "tools", "")), &reason, err);
@@ -122,10 +191,12 @@ static int check_line(struct agon_sandbox *sb, const char *path, const json_t *i
         return r;
     *ret = json_pack("{s:i, s:s, s:O*}", "gate", report.gate, "reason",
                      r ? agon_buf_text(&report.reason) : "", "evidence", report.evidence);
+    if (!r)
+        store_add(s, &task, agon_json_text(in, "tools", ""));
     return 0;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     struct agon_err err = {0};
     struct agon_sandbox *sb AGON_AUTO(agon_sandbox_closep) = NULL;
@@ -133,11 +204,14 @@ int main(void)
     char path[64], *line = NULL;
     size_t capacity = 0;
     snprintf(path, sizeof(path), "/tmp/gatecheck.%d.db", (int)getpid());
+    struct store s = {.dir = argc > 1 ? argv[1] : NULL, .world_path = path};
+    if (s.dir && agon_dir_make(s.dir, &err))
+        return die(&err);
     if (agon_sandbox_open(&sb, &options, &err))
         return die(&err);
     for (uint64_t n = 0; getline(&line, &capacity, stdin) > 0; n++) {
         json_auto_t *in = json_loads(line, 0, NULL), *out = NULL;
-        if (!in || check_line(sb, path, in, n, &out, &err)) {
+        if (!in || check_line(sb, &s, in, n, &out, &err)) {
             free(line);
             return die(&err);
         }
@@ -147,6 +221,8 @@ int main(void)
         free(text);
     }
     free(line);
+    if (store_flush(&s, &err))
+        return die(&err);
     (void)unlink(path);
     return 0;
 }
