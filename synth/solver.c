@@ -252,11 +252,16 @@ static int attempt_finish(struct agon_solver *s, struct attempt *a, struct agon_
 static int confirm(struct agon_solver *s, struct attempt *a, struct agon_err *err)
 {
     bool pass = false;
+    json_auto_t *first = json_incref(a->rollout.checks);
     agon_runtime_renew(s->o.rt);
     a->answer = a->rollout.answer;
     int r = judge(s, a, &a->rollout.checks, &pass, err);
     a->answer = NULL;
-    if (!r && !pass) {
+    if (!r && !pass) { /* both are kept: the first, then the second */
+        if (json_array_extend(first, a->rollout.checks))
+            return agon_fail(err, AGON_ENOMEM, "rollout: out of memory");
+        json_decref(a->rollout.checks);
+        a->rollout.checks = json_incref(first);
         a->rollout.pass = false;
         a->rollout.verdict = "none";
         a->rollout.end = AGON_ROLLOUT_DISPUTED;
