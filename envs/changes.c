@@ -19,6 +19,7 @@ void changes_cut(struct change_log *log, int n)
     /* The arrays end with a NULL, so that the log need not know its tables. */
     while (log->n > n) {
         struct change_row *row = &log->rows[--log->n];
+        log->by_table[row->table]--;
         for (int side = 0; side < 2; side++) {
             sqlite3_value **values = side ? row->after : row->before;
             int count = 0;
@@ -34,6 +35,7 @@ void changes_free(struct change_log *log)
 {
     changes_cut(log, 0);
     free(log->rows);
+    free(log->by_table);
     *log = (struct change_log){0};
 }
 
@@ -81,11 +83,26 @@ static void log_row(void *user, sqlite3 *db, int op, const char *schema, const c
     if (op != SQLITE_DELETE && !(row.after = values_take(db, sqlite3_preupdate_new, n)))
         log->over = 1;
     log->rows[log->n++] = row;
+    log->by_table[table]++;
 }
 
-void changes_hook(struct agon_world *w)
+int changes_hook(struct agon_world *w, struct agon_err *err)
 {
+    w->log.by_table = calloc((size_t)w->n_tables + 1, sizeof(*w->log.by_table));
+    if (!w->log.by_table)
+        return agon_fail(err, AGON_ENOMEM, "world: out of memory");
     (void)sqlite3_preupdate_hook(w->db, log_row, w); /* returns the former hook's argument */
+    return 0;
+}
+
+bool changes_touch(const struct agon_world *w, const uint8_t *tables)
+{
+    if (w->log.over)
+        return true;
+    for (int i = 0; w->log.n > 0 && i < w->n_tables; i++)
+        if (tables[i] && w->log.by_table[i] > 0)
+            return true;
+    return false;
 }
 
 int agon_changes_logged(const struct agon_world *w)

@@ -9,6 +9,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct agon_world;
 struct sqlite3_value;
@@ -20,9 +21,10 @@ struct change_row { /* one logged event; values owned, NULL arrays where there i
 struct change_log {
     struct change_row *rows;
     int n, capacity;
-    int mark;    /* length at the savepoint */
-    int over;    /* more rows than the limit, or no memory: the call is void */
-    bool paused; /* while the world is perturbed */
+    int mark;      /* length at the savepoint */
+    int *by_table; /* owned: how many of the events are of each table */
+    int over;      /* more rows than the limit, or no memory: the call is void */
+    bool paused;   /* while the world is perturbed */
 };
 
 enum agon_change_kind { AGON_INSERTED, AGON_UPDATED, AGON_DELETED };
@@ -38,7 +40,10 @@ struct agon_changes {
     int n;
 };
 
-void changes_hook(struct agon_world *w);
+int changes_hook(struct agon_world *w, struct agon_err *err);
+/* Does the log hold an event of one of these tables (a byte each)? Where not, they are as they were
+ * at the reset. */
+bool changes_touch(const struct agon_world *w, const uint8_t *tables);
 void changes_cut(struct change_log *log, int n);
 void changes_free(struct change_log *log);
 

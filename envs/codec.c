@@ -17,7 +17,7 @@
 /* Keys of our own, which no script can have: in the registry the markers of empty
  * tables, in a row's metatable the order of its columns. */
 static const char key_list, key_object;
-const char agon_codec_key_order;
+const char agon_codec_key_shape;
 
 void agon_codec_init(struct agon_codec *c)
 {
@@ -72,18 +72,11 @@ static bool marker_is(lua_State *L, int index, const void *key)
     return same;
 }
 
-void agon_codec_push_shape(lua_State *L, const char *const *names, int n)
+void agon_codec_push_shape(lua_State *L, const struct agon_shape *shape)
 {
     lua_createtable(L, 0, 1);
-    lua_createtable(L, n, n);
-    for (int i = 0; i < n; i++) {
-        lua_pushstring(L, names[i]);
-        lua_pushvalue(L, -1);
-        lua_rawseti(L, -3, i + 1);
-        lua_pushboolean(L, 1);
-        lua_rawset(L, -3);
-    }
-    lua_rawsetp(L, -2, &agon_codec_key_order);
+    lua_pushlightuserdata(L, (void *)(uintptr_t)shape);
+    lua_rawsetp(L, -2, &agon_codec_key_shape);
 }
 
 /* ---- a Lua value under the schema's cursor ---- */

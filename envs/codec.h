@@ -16,6 +16,7 @@
 #include "base/err.h"
 #include "base/str.h"
 #include "envs/plan.h"
+#include "envs/shape.h"
 
 #include <jansson.h>
 
@@ -45,9 +46,9 @@ void agon_codec_push_null(struct lua_State *L);
 bool agon_codec_is_null(struct lua_State *L, int index);
 /* Remember that the table on the top is a list even while it is empty. */
 void agon_codec_mark_list(struct lua_State *L);
-/* Push the shape of a row from its n column names; give the table below it that shape:
- * lua_setmetatable(L, row). Its keys are then written in this order. */
-void agon_codec_push_shape(struct lua_State *L, const char *const *names, int n);
+/* Push what makes a row of a table: lua_setmetatable(L, row). Its keys are then written in the
+ * shape's order. The shape outlives the entry. */
+void agon_codec_push_shape(struct lua_State *L, const struct agon_shape *shape);
 
 /* Push the value of text. what begins the sentence ("arguments"). */
 int agon_codec_decode(struct agon_codec *c, struct lua_State *L, struct agon_str text,

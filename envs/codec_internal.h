@@ -16,8 +16,9 @@ int agon_codec_misfit(struct agon_codec *c, struct lua_State *L, const json_t *s
                       const char *what, struct agon_err *err);
 /* Push the n sorted string keys of the table on the top onto the codec's own stack. */
 struct agon_str *agon_codec_keys(struct agon_codec *c, struct lua_State *L, size_t n);
-/* In a row's metatable: the order of its columns. A key of our own, which no script can have. */
-extern const char agon_codec_key_order;
+/* In a row's metatable: its shape. A key of our own, which no script can have, as no script can put
+ * such a table on a row. */
+extern const char agon_codec_key_shape;
 /* Remember that the table on the top is an object even while it is empty. */
 void agon_codec_mark_object(struct lua_State *L);
 /* Put near and same into the globals. */

@@ -115,44 +115,41 @@ static int write_properties(struct writer *w, const struct agon_plan *plan, size
     return 0;
 }
 
-/* Members in the order of a row's columns; the table of the order is on the top, the row below. */
-static int write_columns(struct writer *w, size_t *n)
+/* Members in the order of a row's columns. */
+static int write_columns(struct writer *w, const struct agon_shape *shape, size_t *n)
 {
     lua_State *L = w->L;
-    for (lua_Integer i = 1; lua_rawgeti(L, -1, i) == LUA_TSTRING; i++) {
-        struct agon_str key;
-        key.data = lua_tolstring(L, -1, &key.size); /* held by the order's table */
-        int r = 0;
-        if (lua_rawget(L, -3) == LUA_TNIL)
+    for (int i = 0; i < shape->n; i++) {
+        struct agon_str key = agon_str(shape->names[i]);
+        lua_pushlstring(L, key.data, key.size);
+        if (lua_rawget(L, -2) == LUA_TNIL) {
             lua_pop(L, 1);
-        else
-            r = write_member(w, key, n);
+            continue;
+        }
+        int r = write_member(w, key, n);
         if (r)
             return r;
     }
-    lua_pop(L, 1);
     return 0;
 }
 
-static bool push_order(lua_State *L)
+/* Of the table on the top, or NULL. */
+static const struct agon_shape *shape_of(lua_State *L)
 {
     if (!lua_getmetatable(L, -1))
-        return false;
-    lua_rawgetp(L, -1, &agon_codec_key_order);
-    lua_remove(L, -2);
-    if (lua_istable(L, -1))
-        return true;
-    lua_pop(L, 1);
-    return false;
+        return NULL;
+    lua_rawgetp(L, -1, &agon_codec_key_shape);
+    const struct agon_shape *shape = lua_touserdata(L, -1);
+    lua_pop(L, 2);
+    return shape;
 }
 
-static bool in_order(lua_State *L, struct agon_str key)
+static bool in_shape(const struct agon_shape *shape, struct agon_str key)
 {
-    lua_pushlstring(L, key.data, key.size);
-    lua_rawget(L, -2);
-    bool is = lua_toboolean(L, -1);
-    lua_pop(L, 1);
-    return is;
+    for (int i = 0; shape && i < shape->n; i++)
+        if (agon_str_is(key, shape->names[i]))
+            return true;
+    return false;
 }
 
 static bool is_property(const struct agon_plan *plan, struct agon_str key)
@@ -164,8 +161,8 @@ static bool is_property(const struct agon_plan *plan, struct agon_str key)
 }
 
 /* What neither schema nor shape named, sorted. */
-static int write_rest(struct writer *w, const struct agon_plan *plan, bool shaped, size_t n_all,
-                      size_t *n)
+static int write_rest(struct writer *w, const struct agon_plan *plan,
+                      const struct agon_shape *shape, size_t n_all, size_t *n)
 {
     lua_State *L = w->L;
     size_t base = w->codec->n_keys;
@@ -173,12 +170,7 @@ static int write_rest(struct writer *w, const struct agon_plan *plan, bool shape
     int r = 0;
     for (size_t i = 0; i < n_all && !r; i++) {
         struct agon_str key = w->codec->keys[base + i]; /* nested objects may move the array */
-        bool done = is_property(plan, key);
-        if (!done && shaped && push_order(L)) {
-            done = in_order(L, key);
-            lua_pop(L, 1);
-        }
-        if (done)
+        if (is_property(plan, key) || in_shape(shape, key))
             continue;
         lua_pushlstring(L, key.data, key.size);
         lua_rawget(L, -2);
@@ -191,20 +183,18 @@ static int write_rest(struct writer *w, const struct agon_plan *plan, bool shape
 static int write_object(struct writer *w, const struct agon_plan *plan, size_t n_all)
 {
     size_t n = 0;
-    bool shaped = false;
+    const struct agon_shape *shape = NULL;
     int r = 0;
     agon_buf_addc(w->out, '{');
     if (plan && plan->has_properties) {
         r = write_properties(w, plan, &n);
-    } else if (push_order(w->L)) {
-        shaped = true;
-        r = write_columns(w, &n);
-        lua_pop(w->L, 1);
+    } else if ((shape = shape_of(w->L))) {
+        r = write_columns(w, shape, &n);
     }
     if (!r && w->check && plan && plan->closed && n < n_all)
         return AGON_CODEC_REFUSED;
     if (!r && n < n_all)
-        r = write_rest(w, plan, shaped, n_all, &n);
+        r = write_rest(w, plan, shape, n_all, &n);
     agon_buf_addc(w->out, '}');
     return r;
 }

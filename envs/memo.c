@@ -6,11 +6,15 @@
 #include <stdlib.h>
 
 enum {
-    ENTRIES_MAX = 2048, /* then all are forgotten; simple beats clever */
+    ENTRIES_MAX = 8192, /* then all are forgotten; simple beats clever */
     CELLS_MAX = 256,    /* of a result; larger ones are not kept */
     BYTES_MAX = 4096,   /* of a result's texts */
     KEY_BYTES_MAX = 512,
+    VALUE_BYTES = 100,       /* of a value without its text, about */
+    ALL_BYTES_MAX = 8 << 20, /* of all results, about */
 };
+
+enum { CLEAN, WRITTEN };
 
 struct memo_entry {
     char *key; /* owned: the statement, 'a' or 'f', then its parameters */
@@ -20,10 +24,13 @@ struct memo_entry {
 };
 
 struct agon_memo {
-    struct memo_entry *entries;    /* hash table by key */
-    struct memo_entry *pending;    /* being recorded, or NULL */
-    struct agon_statement *of;     /* whose rows those are: only what it gives is recorded */
-    size_t bytes;                  /* of their texts */
+    struct memo_entry
+        *entries[2];            /* hash tables by key: of the clean world, of one that is written */
+    struct memo_entry *pending; /* being recorded, or NULL */
+    struct agon_statement *of;  /* whose rows those are: only what it gives is recorded */
+    size_t bytes;               /* of their texts */
+    size_t bytes_all[2];        /* of all results */
+    int table;                  /* in which the pending one goes */
     struct agon_statement *key_of; /* whose parameters follow, or NULL: no key is being made */
     size_t key_size;
     char key[KEY_BYTES_MAX];
@@ -46,18 +53,36 @@ static void memo_drop_pending(struct agon_memo *m)
     m->pending = NULL;
 }
 
-void world_memo_flush(struct agon_world *w)
+static void memo_empty(struct agon_memo *m, int table)
 {
     struct memo_entry *e, *next;
+    m->bytes_all[table] = 0;
+    HASH_ITER(hh, m->entries[table], e, next)
+    {
+        HASH_DEL(m->entries[table], e);
+        entry_free(e);
+    }
+}
+
+void world_memo_changed(struct agon_world *w)
+{
     if (!w->memo)
         return;
     memo_drop_pending(w->memo);
     w->memo->key_of = NULL;
-    HASH_ITER(hh, w->memo->entries, e, next)
-    {
-        HASH_DEL(w->memo->entries, e);
-        entry_free(e);
-    }
+    memo_empty(w->memo, WRITTEN);
+}
+
+void world_memo_flush(struct agon_world *w)
+{
+    world_memo_changed(w);
+    if (w->memo)
+        memo_empty(w->memo, CLEAN);
+}
+
+void agon_world_forget_rows(struct agon_world *w)
+{
+    world_memo_flush(w);
 }
 
 void world_memo_free(struct agon_world *w)
@@ -94,11 +119,15 @@ void agon_memo_bind(struct agon_world *w, struct agon_statement *st)
         memo_drop_pending(w->memo); /* of a statement that raised */
         w->memo->key_of = NULL;
     }
-    if (!w->query_only || st->by != AGON_BY_VERIFIER || agon_world_lost(w))
+    if (st->writes || st->by == AGON_BY_PEOPLE || agon_world_lost(w))
+        return;
+    bool clean = w->clean || !changes_touch(w, st->tables);
+    if (!clean && !w->query_only) /* a state that is not likely to come again */
         return;
     if (!w->memo && !(w->memo = calloc(1, sizeof(*w->memo))))
         return;
     w->memo->key_of = st;
+    w->memo->table = clean ? CLEAN : WRITTEN;
     w->memo->key_size = 1; /* the first byte is set when it is known */
     (void)key_add(w->memo, &st, sizeof(st));
 }
@@ -150,7 +179,7 @@ const struct agon_memo_rows *agon_memo_find(struct agon_world *w, struct agon_st
     m->key_of = NULL;
     m->key[0] = all ? 'a' : 'f';
     struct memo_entry *e;
-    HASH_FIND(hh, m->entries, m->key, m->key_size, e);
+    HASH_FIND(hh, m->entries[m->table], m->key, m->key_size, e);
     if (!e) {
         memo_begin(m, st);
         return NULL;
@@ -194,15 +223,19 @@ void agon_memo_done(struct agon_world *w, struct agon_statement *st, int64_t ops
     struct memo_entry *e = m->pending;
     m->pending = NULL;
     e->rows.ops = ops;
-    if (HASH_COUNT(m->entries) >= ENTRIES_MAX)
-        world_memo_flush(w);
-    HASH_ADD_KEYPTR(hh, m->entries, e->key, e->key_size, e);
+    size_t size = sizeof(*e) + e->key_size + m->bytes +
+                  (size_t)(e->rows.n_rows * e->rows.n_columns) * VALUE_BYTES;
+    if (HASH_COUNT(m->entries[m->table]) >= ENTRIES_MAX ||
+        m->bytes_all[m->table] + size > ALL_BYTES_MAX)
+        memo_empty(m, m->table);
+    m->bytes_all[m->table] += size;
+    HASH_ADD_KEYPTR(hh, m->entries[m->table], e->key, e->key_size, e);
 }
 
 int64_t agon_memo_replay(struct agon_world *w, struct agon_statement *st,
                          const struct agon_memo_rows *rows)
 {
-    (void)agon_statement_end(st); /* it took no step: nothing is counted */
+    world_note_reads(st);
     w->run_ops += rows->ops;
     return rows->ops;
 }

@@ -1,13 +1,16 @@
 #pragma once
 /*
- * What a verifier's SELECT gave, kept while the world cannot change. The gates judge
- * 10,000 answers on one world, and most checks ask it the same each time; without this
- * a scan of a few thousand rows is paid 10,000 times. Nothing that a check can see
- * depends on it: rows, fuel and operations are charged as if the statement had run.
+ * What a SELECT gave, kept while the world does not change. Sixteen rollouts of a task
+ * and the gates' 10,000 answers ask one world mostly the same; without this a scan of a
+ * few thousand rows is paid each time. Nothing that tools or checks can see depends on it:
+ * rows, fuel, operations and the columns read are as if the statement had run.
  *
- * Invariants: 1. it is filled only while the world is query_only, and emptied with the
- * statements, before each statement that writes and at every reset that does something;
- * 2. a result is kept whole or not at all, and errors never; 3. its size is bounded.
+ * Invariants: 1. what is known of the clean world is used where none of the tables that the
+ * statement reads has an event in the log of changes, and emptied when the clean world
+ * becomes another one (perturbed, its statements dropped); what a verifier asked a written world is
+ * emptied before each statement that writes, when a call is undone and at the reset; 2. a result is
+ * kept whole or not at all, and errors never; 3. its size is bounded; 4. a result belongs to one
+ * principal's statement; people's are not kept.
  */
 #include "envs/world.h"
 
@@ -40,6 +43,6 @@ const struct agon_memo_rows *agon_memo_find(struct agon_world *w, struct agon_st
 void agon_memo_row(struct agon_world *w, struct agon_statement *st);
 /* The statement ended after so many operations. */
 void agon_memo_done(struct agon_world *w, struct agon_statement *st, int64_t ops);
-/* In place of a run: reset the statement and count what it would have used, which is returned. */
+/* In place of a run: note what it reads and count what it would have used, which is returned. */
 int64_t agon_memo_replay(struct agon_world *w, struct agon_statement *st,
                          const struct agon_memo_rows *rows);

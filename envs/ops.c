@@ -173,7 +173,7 @@ static int sql_rows(struct agon_statement *st, struct agon_buf *out, struct agon
         agon_buf_adds(out, n > 1 ? ", {" : "[{");
         for (int i = 0; i < agon_statement_n_columns(st); i++) {
             agon_buf_adds(out, i ? ", " : "");
-            agon_json_dump_string(out, agon_str(agon_statement_names(st)[i]));
+            agon_json_dump_string(out, agon_str(agon_statement_shape(st)->names[i]));
             agon_buf_adds(out, ": ");
             int r = sql_value(q, i, out, err);
             if (r)

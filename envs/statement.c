@@ -7,15 +7,36 @@
 
 enum { PREPARE_BYTES_MAX = 16 << 20 };
 
+static void shape_free(struct world_shape *shape)
+{
+    for (int i = 0; i < shape->shape.n; i++)
+        free(shape->names[i]);
+    free(shape);
+}
+
+void agon_world_end_entry(struct agon_world *w)
+{
+    agon_world_settle(w);
+    for (struct world_shape *shape = w->dropped, *next; shape; shape = next) {
+        next = shape->next;
+        shape_free(shape);
+    }
+    w->dropped = NULL;
+    w->dropped_bytes = 0;
+}
+
 static void statement_free(struct agon_statement *st)
 {
     if (!st)
         return;
     sqlite3_finalize(st->stmt);
-    for (int i = 0; st->names && i < st->n_columns; i++)
-        free((char *)(uintptr_t)st->names[i]);
-    free((void *)(uintptr_t)st->names);
+    if (st->shape) { /* rows of the entry at hand may have it */
+        st->shape->next = st->world->dropped;
+        st->world->dropped = st->shape;
+        st->world->dropped_bytes += st->shape->bytes;
+    }
     free(st->reads);
+    free(st->tables);
     free(st->sql);
     free(st);
 }
@@ -82,20 +103,24 @@ static int statement_check(struct agon_statement *st, const char *tail, struct a
 static int statement_name_columns(struct agon_statement *st, struct agon_err *err)
 {
     int n = sqlite3_column_count(st->stmt);
-    st->names = calloc((size_t)n + 1, sizeof(*st->names));
-    if (!st->names)
+    struct world_shape *shape = calloc(1, sizeof(*shape) + (size_t)n * sizeof(*shape->names));
+    if (!shape)
         return agon_fail(err, AGON_ENOMEM, "SQL: out of memory");
+    st->shape = shape;
+    st->n_columns = n;
+    shape->shape.names = (const char *const *)shape->names;
+    shape->bytes = sizeof(*shape);
     for (int i = 0; i < n; i++) {
         const char *name = sqlite3_column_name(st->stmt, i);
-        st->names[i] = strdup(name ? name : "?");
-        st->n_columns = i + 1;
-        if (!st->names[i])
+        if (!(shape->names[i] = strdup(name ? name : "?")))
             return agon_fail(err, AGON_ENOMEM, "SQL: out of memory");
+        shape->shape.n = i + 1;
+        shape->bytes += strlen(shape->names[i]) + sizeof(char *);
         for (int k = 0; k < i; k++)
-            if (!strcmp(st->names[k], st->names[i])) {
+            if (!strcmp(shape->names[k], shape->names[i])) {
                 agon_fail(err, AGON_WORLD_REFUSED,
                           "SQL: two columns are named '%.60s': give one a name with AS",
-                          st->names[i]);
+                          shape->names[i]);
                 return AGON_WORLD_REFUSED;
             }
     }
@@ -120,7 +145,8 @@ static int statement_prepare(struct agon_statement **ret, struct agon_world *w,
 {
     struct agon_statement *st AGON_AUTO(statement_freep) = calloc(1, sizeof(*st));
     if (!st || !(st->sql = strndup(sql.data, sql.size)) ||
-        !(st->reads = calloc((size_t)w->n_columns + 1, 1)))
+        !(st->reads = calloc((size_t)w->n_columns + 1, 1)) ||
+        !(st->tables = calloc((size_t)w->n_tables + 1, 1)))
         return agon_fail(err, AGON_ENOMEM, "SQL: out of memory");
     if (strlen(st->sql) != sql.size)
         return refuse(err, "the statement holds a NUL character");
@@ -140,8 +166,10 @@ static int statement_prepare(struct agon_statement **ret, struct agon_world *w,
     int r = rc == SQLITE_OK ? statement_check(st, tail, err) : statement_refused(w, rc, err);
     if (!r)
         r = statement_name_columns(st, err);
-    if (!r)
+    if (!r) {
+        st->n_params = sqlite3_bind_parameter_count(st->stmt);
         *ret = AGON_STEAL(st);
+    }
     return r;
 }
 
@@ -151,6 +179,8 @@ int agon_statement_get(struct agon_statement **ret, struct agon_world *w, enum a
     agon_world_settle(w);
     struct agon_statement *st, **cache = &w->cached[writes][by];
     HASH_FIND(hh, *cache, sql.data, sql.size, st);
+    if (!st && w->dropped_bytes > DROPPED_BYTES_MAX)
+        return refuse(err, "too many different statements in one call");
     if (!st) {
         int r = statement_prepare(&st, w, by, writes, sql, err);
         if (r)
@@ -184,6 +214,16 @@ static enum agon_step step_failed(struct agon_world *w, int rc, struct agon_err 
     return AGON_STEP_ERROR;
 }
 
+void world_note_reads(struct agon_statement *st)
+{
+    struct agon_world *w = st->world;
+    if (st->by != AGON_BY_TOOLS || st->noted == w->reads_round)
+        return;
+    for (int i = 0; i < w->n_columns; i++)
+        w->reads[i] |= st->reads[i];
+    st->noted = w->reads_round;
+}
+
 enum agon_step agon_statement_step(struct agon_statement *st, struct agon_err *err)
 {
     struct agon_world *w = st->world;
@@ -198,14 +238,13 @@ enum agon_step agon_statement_step(struct agon_statement *st, struct agon_err *e
     }
     if (!st->busy) {
         w->statement_ops = w->bulk_bytes = 0;
-        for (int i = 0; st->by == AGON_BY_TOOLS && i < w->n_columns; i++)
-            w->reads[i] |= st->reads[i];
+        world_note_reads(st);
     }
     w->current = st;
     st->busy = true;
     if (st->writes) {
         w->clean = false;
-        world_memo_flush(w);
+        world_memo_changed(w);
     }
     int rc = sqlite3_step(st->stmt);
     if (rc == SQLITE_ROW)
@@ -248,7 +287,12 @@ int agon_statement_n_columns(const struct agon_statement *st)
     return st->n_columns;
 }
 
-const char *const *agon_statement_names(const struct agon_statement *st)
+int agon_statement_n_params(const struct agon_statement *st)
 {
-    return (const char *const *)st->names;
+    return st->n_params;
+}
+
+const struct agon_shape *agon_statement_shape(const struct agon_statement *st)
+{
+    return &st->shape->shape;
 }

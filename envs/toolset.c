@@ -279,8 +279,8 @@ int agon_toolset_call(struct agon_toolset *ts, struct agon_tool_call *call, stru
     agon_script_set_fuel(ts->script, fuel);
     int r = agon_script_protect(ts->script, call_in_lua, &c, reason, sizeof(reason), err);
     call->fuel -= fuel - agon_script_fuel(ts->script);
-    agon_world_settle(ts->host.world);
     agon_script_restore(ts->script);
+    agon_world_end_entry(ts->host.world);
     if (r < 0)
         return r;
     if (r > 0) {

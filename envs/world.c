@@ -108,6 +108,7 @@ int agon_world_open(struct agon_world **ret, struct agon_str bytes, struct agon_
     struct agon_world *w AGON_AUTO(agon_world_freep) = calloc(1, sizeof(*w));
     if (!w)
         return agon_fail(err, AGON_ENOMEM, "world: out of memory");
+    w->reads_round = 1;
     int r = world_open_memory(&w->db, err);
     if (!r)
         r = world_fill(w, bytes, err);
@@ -128,8 +129,10 @@ void agon_world_free(struct agon_world *w)
 {
     if (!w)
         return;
-    if (w->db)
+    if (w->db) {
         world_flush_statements(w);
+        agon_world_end_entry(w);
+    }
     world_memo_free(w);
     for (int i = 0; i < N_CONTROLS; i++)
         sqlite3_finalize(w->control[i]);
@@ -167,7 +170,7 @@ int agon_world_reset(struct agon_world *w, struct agon_err *err)
     if (!lost && w->clean)
         return 0;
     changes_cut(&w->log, 0);
-    world_memo_flush(w);
+    world_memo_changed(w);
     int r = 0;
     if (!lost && w->based)
         r = control_run(w, CONTROL_TO_BASE, err);
@@ -206,6 +209,9 @@ void agon_world_set_run_ops(struct agon_world *w, int64_t ops)
 int agon_world_perturb(struct agon_world *w, uint64_t seed, int draw,
                        const struct agon_str *columns, int n, struct agon_err *err)
 {
+    if (n == 0 && !w->plan.columns) /* as it is */
+        return agon_world_reset(w, err);
+    world_memo_flush(w);
     free(w->plan.columns);
     w->plan = (struct plan){.seed = seed, .draw = draw};
     w->based = false; /* whatever lies under it goes, too */
@@ -243,8 +249,10 @@ int agon_world_end_call(struct agon_world *w, bool keep, struct agon_err *err)
     if (agon_world_lost(w) || !in_call)
         return 0;
     int r = keep ? 0 : control_run(w, CONTROL_UNDO, err);
-    if (!keep)
+    if (!keep) {
         changes_cut(&w->log, w->log.mark);
+        world_memo_changed(w);
+    }
     return r ? r : control_run(w, CONTROL_KEEP, err);
 }
 
@@ -298,4 +306,5 @@ const uint8_t *agon_world_reads(const struct agon_world *w, int *ret_n)
 void agon_world_forget_reads(struct agon_world *w)
 {
     memset(w->reads, 0, (size_t)w->n_columns);
+    w->reads_round++;
 }

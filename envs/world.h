@@ -13,6 +13,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "envs/shape.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -57,6 +58,7 @@ struct agon_table {
     int n_columns, n_keys;
     int first;  /* number of the first column among all columns of the world */
     bool rowid; /* not WITHOUT ROWID */
+    struct agon_shape shape;
 };
 
 /* bytes: an SQLite database file, or empty. AGON_WORLD_REFUSED with a sentence in err when it is
@@ -82,8 +84,8 @@ bool agon_world_lost(const struct agon_world *w);
 int agon_world_begin_call(struct agon_world *w, struct agon_err *err) AGON_MUST_USE;
 /* keep: false takes back what the call did. A lost world is left as it is. */
 int agon_world_end_call(struct agon_world *w, bool keep, struct agon_err *err) AGON_MUST_USE;
-/* query_only: no statement that writes takes a step. reverse flushes statements. Both do nothing when
- * the world is so already. */
+/* query_only: no statement that writes takes a step. reverse flushes statements. Both do nothing
+ * when the world is so already. */
 int agon_world_set_query_only(struct agon_world *w, bool on, struct agon_err *err) AGON_MUST_USE;
 int agon_world_set_reverse(struct agon_world *w, bool on, struct agon_err *err) AGON_MUST_USE;
 /* Page cache in KiB, which also bounds what a sort keeps in one piece; 0: as usual. */
@@ -109,9 +111,17 @@ enum agon_step agon_statement_step(struct agon_statement *st, struct agon_err *e
 int64_t agon_statement_end(struct agon_statement *st);
 /* After code that may have been thrown out of the middle of a statement. */
 void agon_world_settle(struct agon_world *w);
+/* After an entry into Lua of which no value is left: settles, and frees what its rows referred to.
+ */
+void agon_world_end_entry(struct agon_world *w);
 struct sqlite3_stmt *agon_statement_sqlite(struct agon_statement *st);
 int agon_statement_n_columns(const struct agon_statement *st);
-const char *const *agon_statement_names(const struct agon_statement *st);
+int agon_statement_n_params(const struct agon_statement *st);
+/* The names of its columns; stands until the entry into Lua ends, even if the statement does not.
+ */
+const struct agon_shape *agon_statement_shape(const struct agon_statement *st);
+/* Ask anew for all that was read before (memo.h). */
+void agon_world_forget_rows(struct agon_world *w);
 /* Columns that tools have read since agon_world_forget_reads(): a byte for each column of the
  * world. */
 const uint8_t *agon_world_reads(const struct agon_world *w, int *ret_n);

@@ -225,6 +225,7 @@ static int guard_read(struct agon_statement *st, const char *table, const char *
     int t = agon_world_find_table(w, agon_str(table));
     if (t < 0)
         return extra_table(st, table) || may_be_expression(table, column) ? SQLITE_OK : SQLITE_DENY;
+    st->tables[t] = 1;
     int c = agon_world_find_column(&w->tables[t], agon_str(column));
     if (c >= 0)
         st->reads[w->tables[t].first + c] = 1;
@@ -400,7 +401,8 @@ int world_guard(struct agon_world *w, struct agon_err *err)
     agon_world_memory_watch(guard_large, w);
     w->guarded = true;
     guard_limits(w->db);
-    changes_hook(w);
+    if ((r = changes_hook(w, err)))
+        return r;
     sqlite3_progress_handler(w->db, PROGRESS_STEPS, guard_progress, w);
     if (sqlite3_set_authorizer(w->db, guard, w) != SQLITE_OK)
         return world_fail(w, "world", err);

@@ -9,8 +9,16 @@
 #include <sqlite3.h>
 
 enum {
-    STATEMENTS_MAX = 128, /* cached for each principal */
-    BYTES_OP = 256,       /* bytes of a long value that are charged like an operation */
+    STATEMENTS_MAX = 128,        /* cached for each principal */
+    BYTES_OP = 256, /* bytes of a long value that are charged like an operation */
+    DROPPED_BYTES_MAX = 4 << 20, /* of the shapes of statements that one entry made and dropped */
+};
+
+struct world_shape {
+    struct agon_shape shape; /* names are these: */
+    struct world_shape *next;
+    size_t bytes;
+    char *names[]; /* owned */
 };
 
 struct agon_statement {
@@ -19,10 +27,12 @@ struct agon_statement {
     sqlite3_stmt *stmt; /* owned */
     enum agon_principal by;
     bool writes;
-    int n_columns;
-    const char **names; /* owned array of owned names */
-    uint8_t *reads;     /* a byte for each column of the world */
-    bool busy;          /* stepped and not ended */
+    int n_columns, n_params;
+    uint64_t noted;            /* in which round its reads were noted */
+    struct world_shape *shape; /* owned; outlives it until the entry ends */
+    uint8_t *reads;            /* a byte for each column of the world */
+    uint8_t *tables;           /* a byte for each table: it reads of it, if only that it has rows */
+    bool busy;                 /* stepped and not ended */
     UT_hash_handle hh;
 };
 
@@ -60,12 +70,15 @@ struct agon_world {
     int64_t ops_max;          /* of one statement of a tool or a verifier */
     bool query_only, reverse, guarded;
     int64_t changes_before; /* rows changed in all when query_only was set */
-    bool in_call; /* the savepoint of a call stands */
-    bool clean;   /* nothing was written since the reset */
+    bool in_call;           /* the savepoint of a call stands */
+    bool clean;             /* nothing was written since the reset */
     struct plan plan;
-    bool based;     /* the savepoint under which a perturbation lies stands */
-    uint8_t *reads; /* what tools read */
+    bool based;           /* the savepoint under which a perturbation lies stands */
+    uint8_t *reads;       /* what tools read */
+    uint64_t reads_round; /* from 1; one more each time they are forgotten */
     struct change_log log;
+    struct world_shape *dropped; /* owned: of statements that are gone */
+    size_t dropped_bytes;
     struct agon_memo *memo; /* owned; NULL until a verifier reads */
 };
 
@@ -84,9 +97,13 @@ void world_fn_glob(sqlite3_context *c, int n, sqlite3_value **args);
 int world_read_schema(struct agon_world *w, struct agon_err *err);
 void world_tables_free(struct agon_world *w);
 /* statement.c */
+/* A tool's statement runs: its columns are read. */
+void world_note_reads(struct agon_statement *st);
 void world_flush_statements(struct agon_world *w);
 /* memo.c */
 void world_memo_flush(struct agon_world *w);
+/* The world is not what it was a moment ago; what is known of the clean one stays. */
+void world_memo_changed(struct agon_world *w);
 void world_memo_free(struct agon_world *w);
 /* perturb.c: applies w->plan inside the open transaction. */
 int world_apply_plan(struct agon_world *w, struct agon_err *err);

@@ -19,59 +19,68 @@ static struct agon_host *host_of(lua_State *L)
     return agon_script_user(L);
 }
 
-static void bind_text(lua_State *L, struct agon_statement *st, int param, int index)
+/* Look at a parameter, raise where it is none, and tell the memo of it. */
+static void param_check(lua_State *L, struct agon_world *w, int param)
 {
+    int index = param + 2;
     struct agon_str text;
-    text.data = lua_tolstring(L, index, &text.size);
-    if (memchr(text.data, '\0', text.size))
-        luaL_error(L, "parameter %d: the text holds a NUL character", param);
-    if (!agon_utf8_valid(text))
-        luaL_error(L, "parameter %d: the text is not valid UTF-8", param);
-    agon_script_charge(L, (int64_t)(text.size / 32));
-    agon_memo_bind_text(host_of(L)->world, text);
-    if (sqlite3_bind_text(agon_statement_sqlite(st), param, text.data, (int)text.size,
-                          SQLITE_TRANSIENT) != SQLITE_OK)
-        luaL_error(L, "parameter %d: the text is too long", param);
-}
-
-static int bind_number(lua_State *L, struct agon_statement *st, int param, int index)
-{
-    struct agon_world *w = host_of(L)->world;
-    if (lua_isinteger(L, index)) {
-        agon_memo_bind_int(w, lua_tointeger(L, index));
-        return sqlite3_bind_int64(agon_statement_sqlite(st), param, lua_tointeger(L, index));
-    }
-    double value = lua_tonumber(L, index);
-    if (!isfinite(value))
-        luaL_error(L, "parameter %d: the number is infinite or not a number", param);
-    agon_memo_bind_real(w, value);
-    return sqlite3_bind_double(agon_statement_sqlite(st), param, value);
-}
-
-static void bind_one(lua_State *L, struct agon_statement *st, int param, int index)
-{
-    struct agon_world *w = host_of(L)->world;
-    int rc = SQLITE_OK, type = lua_type(L, index);
-    switch (type) {
-    case LUA_TBOOLEAN:
-        agon_memo_bind_int(w, lua_toboolean(L, index));
-        rc = sqlite3_bind_int(agon_statement_sqlite(st), param, lua_toboolean(L, index));
+    switch (lua_type(L, index)) {
+    case LUA_TBOOLEAN: agon_memo_bind_int(w, lua_toboolean(L, index)); break;
+    case LUA_TNUMBER:
+        if (lua_isinteger(L, index))
+            agon_memo_bind_int(w, lua_tointeger(L, index));
+        else if (isfinite(lua_tonumber(L, index)))
+            agon_memo_bind_real(w, lua_tonumber(L, index));
+        else
+            luaL_error(L, "parameter %d: the number is infinite or not a number", param);
         break;
-    case LUA_TNUMBER: rc = bind_number(L, st, param, index); break;
-    case LUA_TSTRING: bind_text(L, st, param, index); break;
+    case LUA_TSTRING:
+        text.data = lua_tolstring(L, index, &text.size);
+        if (memchr(text.data, '\0', text.size))
+            luaL_error(L, "parameter %d: the text holds a NUL character", param);
+        if (!agon_utf8_valid(text))
+            luaL_error(L, "parameter %d: the text is not valid UTF-8", param);
+        agon_script_charge(L, (int64_t)(text.size / 32));
+        agon_memo_bind_text(w, text);
+        break;
     default:
-        if (type != LUA_TNIL && !agon_codec_is_null(L, index))
+        if (!lua_isnil(L, index) && !agon_codec_is_null(L, index))
             luaL_error(L, "parameter %d is a %s; use text, numbers, booleans or null", param,
                        luaL_typename(L, index));
         agon_memo_bind_null(w);
-        rc = sqlite3_bind_null(agon_statement_sqlite(st), param);
+    }
+}
+
+static void param_bind(lua_State *L, sqlite3_stmt *q, int param)
+{
+    int index = param + 2, rc;
+    size_t size;
+    const char *text;
+    switch (lua_type(L, index)) {
+    case LUA_TBOOLEAN: rc = sqlite3_bind_int(q, param, lua_toboolean(L, index)); break;
+    case LUA_TNUMBER:
+        rc = lua_isinteger(L, index) ? sqlite3_bind_int64(q, param, lua_tointeger(L, index))
+                                     : sqlite3_bind_double(q, param, lua_tonumber(L, index));
+        break;
+    case LUA_TSTRING:
+        text = lua_tolstring(L, index, &size);
+        rc = sqlite3_bind_text(q, param, text, (int)size, SQLITE_TRANSIENT);
+        if (rc != SQLITE_OK)
+            luaL_error(L, "parameter %d: the text is too long", param);
+        break;
+    default: rc = sqlite3_bind_null(q, param);
     }
     if (rc != SQLITE_OK)
         luaL_error(L, "parameter %d cannot be bound", param);
 }
 
-/* (world, sql, ...) on the stack: the statement, its parameters bound. */
-static struct agon_statement *statement_start(lua_State *L, bool writes, const char *name)
+/* How many rows are wanted of a statement: what it wrote, the first one, all of them. */
+enum wanted { WANTED_WRITES, WANTED_FIRST, WANTED_ALL };
+
+/* (world, sql, ...) on the stack: the statement, its parameters bound, or what it is known to give
+ * in *ret_known (then it is not bound). */
+static struct agon_statement *statement_start(lua_State *L, enum wanted wanted, const char *name,
+                                              const struct agon_memo_rows **ret_known)
 {
     struct agon_host *h = host_of(L);
     if (!lua_istable(L, 1) || lua_type(L, 2) != LUA_TSTRING)
@@ -81,18 +90,21 @@ static struct agon_statement *statement_start(lua_State *L, bool writes, const c
     agon_script_charge(L, FUEL_STATEMENT);
     struct agon_err err;
     struct agon_statement *st = NULL;
-    int r = agon_statement_get(&st, h->world, h->by, writes, sql, &err);
+    int r = agon_statement_get(&st, h->world, h->by, wanted == WANTED_WRITES, sql, &err);
     if (r < 0)
         agon_script_abort(L, err.text);
     if (r)
         luaL_error(L, "%s", err.text);
-    sqlite3_stmt *q = agon_statement_sqlite(st);
-    int wanted = sqlite3_bind_parameter_count(q), given = lua_gettop(L) - 2;
-    if (wanted != given)
-        luaL_error(L, "SQL: the statement has %d parameters, %d given", wanted, given);
+    int n = agon_statement_n_params(st), given = lua_gettop(L) - 2;
+    if (n != given)
+        luaL_error(L, "SQL: the statement has %d parameters, %d given", n, given);
     agon_memo_bind(h->world, st);
-    for (int i = 1; i <= wanted; i++)
-        bind_one(L, st, i, i + 2);
+    for (int i = 1; i <= n; i++)
+        param_check(L, h->world, i);
+    *ret_known =
+        wanted == WANTED_WRITES ? NULL : agon_memo_find(h->world, st, wanted == WANTED_ALL);
+    for (int i = 1; i <= n && !*ret_known; i++)
+        param_bind(L, agon_statement_sqlite(st), i);
     return st;
 }
 
@@ -173,13 +185,12 @@ static void push_cell(lua_State *L, struct agon_statement *st, struct sqlite3_va
 static void push_row(lua_State *L, struct agon_statement *st, struct sqlite3_value *const *known,
                      int shape)
 {
-    int n = agon_statement_n_columns(st);
-    const char *const *names = agon_statement_names(st);
-    agon_script_charge(L, 1 + n);
-    lua_createtable(L, 0, n);
-    for (int i = 0; i < n; i++) {
+    const struct agon_shape *columns = agon_statement_shape(st);
+    agon_script_charge(L, 1 + columns->n);
+    lua_createtable(L, 0, columns->n);
+    for (int i = 0; i < columns->n; i++) {
         push_cell(L, st, known, i);
-        lua_setfield(L, -2, names[i]);
+        lua_setfield(L, -2, columns->names[i]);
     }
     lua_pushvalue(L, shape);
     lua_setmetatable(L, -2);
@@ -187,14 +198,14 @@ static void push_row(lua_State *L, struct agon_statement *st, struct sqlite3_val
 
 static void push_shape(lua_State *L, struct agon_statement *st)
 {
-    agon_codec_push_shape(L, agon_statement_names(st), agon_statement_n_columns(st));
+    agon_codec_push_shape(L, agon_statement_shape(st));
 }
 
 static int world_rows(lua_State *L)
 {
-    struct agon_statement *st = statement_start(L, false, "rows");
+    const struct agon_memo_rows *known;
+    struct agon_statement *st = statement_start(L, WANTED_ALL, "rows", &known);
     struct agon_world *w = host_of(L)->world;
-    const struct agon_memo_rows *known = agon_memo_find(w, st, true);
     lua_settop(L, 0);
     lua_newtable(L);
     push_shape(L, st);
@@ -220,9 +231,8 @@ static bool first_row(lua_State *L, const char *name, struct agon_statement **re
                       const struct agon_memo_rows **ret_known,
                       struct sqlite3_value *const **ret_row)
 {
-    struct agon_statement *st = statement_start(L, false, name);
-    struct agon_world *w = host_of(L)->world;
-    const struct agon_memo_rows *known = agon_memo_find(w, st, false);
+    const struct agon_memo_rows *known;
+    struct agon_statement *st = statement_start(L, WANTED_FIRST, name, &known);
     lua_settop(L, 0);
     *ret_st = st;
     *ret_known = known;
@@ -231,7 +241,7 @@ static bool first_row(lua_State *L, const char *name, struct agon_statement **re
         return known->n_rows > 0;
     if (!statement_next(L, st))
         return false;
-    agon_memo_row(w, st);
+    agon_memo_row(host_of(L)->world, st);
     return true;
 }
 
@@ -274,7 +284,8 @@ static int world_exec_lua(lua_State *L)
         return luaL_error(L, h->by == AGON_BY_VERIFIER
                                  ? "a verifier only reads"
                                  : "world:exec needs a tool with writes=true");
-    struct agon_statement *st = statement_start(L, true, "exec");
+    const struct agon_memo_rows *none;
+    struct agon_statement *st = statement_start(L, WANTED_WRITES, "exec", &none);
     while (statement_next(L, st))
         continue; /* rows of RETURNING; read what was written with a SELECT */
     int64_t changes = sqlite3_changes64(sqlite3_db_handle(agon_statement_sqlite(st)));

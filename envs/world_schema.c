@@ -16,6 +16,7 @@ void world_tables_free(struct agon_world *w)
         for (int k = 0; k < w->tables[i].n_columns; k++)
             free(w->tables[i].columns[k].name);
         free(w->tables[i].columns);
+        free((void *)(uintptr_t)w->tables[i].shape.names);
         free(w->tables[i].name);
     }
     free(w->tables);
@@ -172,6 +173,17 @@ static int read_table(struct agon_world *w, struct agon_table *t, struct agon_er
     return r;
 }
 
+static int shape_table(struct agon_table *t, struct agon_err *err)
+{
+    const char **names = calloc((size_t)t->n_columns + 1, sizeof(*names));
+    if (!names)
+        return agon_fail(err, AGON_ENOMEM, "world: out of memory");
+    for (int i = 0; i < t->n_columns; i++)
+        names[i] = t->columns[i].name;
+    t->shape = (struct agon_shape){names, t->n_columns};
+    return 0;
+}
+
 static int refuse_trigger(void *user, sqlite3_stmt *q, struct agon_err *err)
 {
     (void)user;
@@ -193,6 +205,7 @@ int world_read_schema(struct agon_world *w, struct agon_err *err)
             NULL, add_table, w, err);
     for (int i = 0; !r && i < w->n_tables; i++) {
         r = read_table(w, &w->tables[i], err);
+        r = r ? r : shape_table(&w->tables[i], err);
         w->tables[i].first = w->n_columns;
         w->n_columns += w->tables[i].n_columns;
     }

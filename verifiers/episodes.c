@@ -28,6 +28,7 @@ static int episodes_request(struct agon_buf *b, const struct agon_episodes_input
     agon_wire_add_str(b, agon_buf_str(&schema));
     agon_wire_add_str(b, in->verifier);
     agon_wire_add_int(b, in->results);
+    agon_wire_add_int(b, in->anew);
     agon_wire_add_int(b, in->n_episodes);
     for (int i = 0; i < in->n_episodes; i++) {
         const struct agon_episode *e = &in->episodes[i];

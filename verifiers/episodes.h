@@ -26,6 +26,8 @@ struct agon_episodes_input {
     const struct agon_episode *episodes;
     int n_episodes;
     bool results; /* the calls' results are wanted; without, they are checked and not written */
+    bool anew;    /* each episode asks the database again for what an earlier one has read
+                     (envs/memo.h); the same bytes, for who wants to see that or to measure it */
 };
 
 struct agon_episode_result {

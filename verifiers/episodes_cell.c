@@ -13,7 +13,7 @@ struct batch {
     struct agon_buf *out;
     json_t *schema;                 /* owned or NULL */
     struct agon_verifier *verifier; /* borrowed from the cell, or NULL */
-    bool results;
+    bool results, anew;
 };
 
 static int batch_calls(struct batch *b, int *ret_failed, struct agon_err *err)
@@ -52,6 +52,8 @@ static int batch_episode(struct batch *b, struct agon_err *err)
 {
     int n_failed = 0;
     agon_worker_beat();
+    if (b->anew)
+        agon_world_forget_rows(b->cell->world);
     int r = agon_world_set_query_only(b->cell->world, false, err);
     if (!r)
         r = agon_session_reset(b->cell, err);
@@ -71,6 +73,7 @@ static int batch_run(struct batch *b, struct agon_err *err)
 {
     struct agon_str schema = agon_wire_str(&b->in), verifier = agon_wire_str(&b->in);
     b->results = agon_wire_int(&b->in) != 0;
+    b->anew = agon_wire_int(&b->in) != 0;
     int n = agon_wire_count(&b->in), r = 0;
     if (schema.size)
         r = agon_json_parse(&b->schema, schema, err);

@@ -2,11 +2,11 @@
 /*
  * The op verify.episodes inside a cell (episodes.h says what it is for).
  *
- * Request: answer schema's text; verifier's text; results wanted (0/1); n episodes: n calls (tool,
- * arguments), then the answer (empty: not judged).
- * Reply: status, reason (1: the verifier does not load; nothing follows); then for each episode,
- * where results are wanted each call's status and text; how many calls failed; judged (0/1) and,
- * where 1, a brief as trial_wire.h has it.
+ * Request: answer schema's text; verifier's text; results wanted (0/1); anew (0/1); n episodes: n
+ * calls (tool, arguments), then the answer (empty: not judged). Reply: status, reason (1: the
+ * verifier does not load; nothing follows); then for each episode, where results are wanted each
+ * call's status and text; how many calls failed; judged (0/1) and, where 1, a brief as trial_wire.h
+ * has it.
  */
 #include "sandbox/worker.h"
 

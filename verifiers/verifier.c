@@ -187,8 +187,8 @@ static int judge_enter(struct judging *j, char reason[REASON_MAX], struct agon_u
     int64_t fuel = AGON_CHECK_FUEL - agon_script_fuel(j->v->script);
     usage->fuel += fuel;
     agon_usage_raise(usage, fuel, AGON_CHECK_FUEL);
-    agon_world_settle(j->v->host.world);
     agon_script_restore(j->v->script);
+    agon_world_end_entry(j->v->host.world);
     return r;
 }
 

@@ -119,16 +119,13 @@ static bool row_matches(lua_State *L, const struct agon_table *t, sqlite3_value 
 
 static void push_row(lua_State *L, const struct agon_table *t, sqlite3_value **row)
 {
-    const char *names[256]; /* SQLITE_LIMIT_COLUMN of a world */
-    int n = t->n_columns < 256 ? t->n_columns : 256;
-    agon_script_charge(L, 2 + 2 * n);
-    lua_createtable(L, 0, n);
-    for (int i = 0; i < n; i++) {
-        names[i] = t->columns[i].name;
+    agon_script_charge(L, 2 + 2 * t->n_columns);
+    lua_createtable(L, 0, t->n_columns);
+    for (int i = 0; i < t->n_columns; i++) {
         agon_world_push_value(L, row[i], &t->columns[i]);
-        lua_setfield(L, -2, names[i]);
+        lua_setfield(L, -2, t->columns[i].name);
     }
-    agon_codec_push_shape(L, names, n);
+    agon_codec_push_shape(L, &t->shape);
     lua_setmetatable(L, -2);
 }
 
@@ -137,6 +134,7 @@ static void push_change(lua_State *L, const struct agon_table *t, const struct a
                         bool named)
 {
     static const char *const keys[] = {"op", "table", "old", "new"};
+    static const struct agon_shape shape = {keys, 4};
     static const char *const ops[] = {"insert", "update", "delete"};
     lua_createtable(L, 0, 4);
     if (named) {
@@ -153,7 +151,7 @@ static void push_change(lua_State *L, const struct agon_table *t, const struct a
         push_row(L, t, c->after);
         lua_setfield(L, -2, "new");
     }
-    agon_codec_push_shape(L, keys, 4);
+    agon_codec_push_shape(L, &shape);
     lua_setmetatable(L, -2);
 }
 

@@ -69,7 +69,7 @@ static void bench_close(struct bench *b)
 
 enum part { PART_ALL, PART_VERDICT };
 
-static void bench_episodes(struct bench *b, const char *row, bool writing, bool results,
+static void bench_episodes(struct bench *b, const char *row, bool writing, bool results, bool anew,
                            enum part part)
 {
     const struct sample_episode *from = writing ? b->sample.writing : b->sample.reading;
@@ -83,7 +83,8 @@ static void bench_episodes(struct bench *b, const char *row, bool writing, bool 
                                         .verifier = agon_str(verifier),
                                         .episodes = list,
                                         .n_episodes = SAMPLE_EPISODES,
-                                        .results = results};
+                                        .results = results,
+                                        .anew = anew};
     struct agon_episodes e AGON_AUTO(agon_episodes_deinit) = {0};
     static struct measure ours, floor;
     ours.n = floor.n = 0;
@@ -164,10 +165,14 @@ static void bench_rows(void)
 {
     struct bench b;
     bench_open(&b);
-    bench_episodes(&b, "read", false, false, PART_ALL);
-    bench_episodes(&b, "write", true, false, PART_ALL);
-    bench_episodes(&b, "read_json", false, true, PART_ALL);
-    bench_episodes(&b, "verdict", false, false, PART_VERDICT);
+    bench_episodes(&b, "read", false, false, false, PART_ALL);
+    bench_episodes(&b, "read_anew", false, false, true, PART_ALL);
+    bench_episodes(&b, "write", true, false, false, PART_ALL);
+    bench_episodes(&b, "write_anew", true, false, true, PART_ALL);
+    bench_episodes(&b, "read_json", false, true, false, PART_ALL);
+    bench_episodes(&b, "read_json_anew", false, true, true, PART_ALL);
+    bench_episodes(&b, "verdict", false, false, false, PART_VERDICT);
+    bench_episodes(&b, "verdict_anew", false, false, true, PART_VERDICT);
     bench_call(&b);
     bench_open_env(&b);
     bench_bash(&b);

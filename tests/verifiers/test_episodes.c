@@ -97,6 +97,20 @@ TEST(judges_the_same_where_results_are_not_wanted)
                e.ends[i].brief.failed == f.ends[i].brief.failed);
 }
 
+TEST(what_was_read_before_changes_no_byte)
+{
+    START(b, sample_tools);
+    struct agon_episodes_input input = input_of(true);
+    struct agon_episodes e AGON_AUTO(agon_episodes_deinit) = {0};
+    struct agon_episodes f AGON_AUTO(agon_episodes_deinit) = {0};
+    REQUIRE(agon_episodes(b.rt, &input, &e, &b.out, &b.err) == 0);
+    REQUIRE(agon_episodes(b.rt, &input, &e, &b.out, &b.err) == 0);
+    input.anew = true;
+    REQUIRE(agon_episodes(b.rt, &input, &f, &b.out, &b.err) == 0);
+    EXPECT(agon_str_equal(agon_buf_str(&e.reply),
+                          agon_buf_str(&f.reply))); /* fuel and operations, too */
+}
+
 TEST(two_runtimes_work_at_once)
 {
     START(b, sample_tools);
