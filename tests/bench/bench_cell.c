@@ -51,7 +51,7 @@ static void bench_reset(struct agon_env_cell *cell, const struct agon_buf *reque
     static struct measure ours;
     for (int i = 0; i < ROUNDS; i++) {
         replay(cell, request);
-        double start = clock_us();
+        struct lap start = lap_start();
         check(agon_session_reset(cell, &err));
         measure_add(&ours, start, 1);
     }
@@ -71,13 +71,13 @@ static void bench_fork(struct agon_env_cell *cell, const struct sample *s, struc
     for (int i = 0; i < ROUNDS; i++) {
         struct agon_instance *fork AGON_AUTO(agon_instance_freep) = NULL;
         replay(cell, elsewhere);
-        double start = clock_us();
+        struct lap start = lap_start();
         check(agon_instance_fork(&fork, in, &err));
         agon_buf_reset(&request);
         check(agon_wire_add_writes(&request, agon_instance_writes(fork), &err));
         replay(cell, &request);
         measure_add(&ours, start, 1);
-        start = clock_us();
+        start = lap_start();
         floor_writes(f, &s->writing[0]);
         measure_add(&floor, start, 1);
     }

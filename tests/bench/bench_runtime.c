@@ -54,6 +54,8 @@ static void bench_open(struct bench *b)
         close(fd) < 0)
         exit(1);
     check(agon_runtime_open(&b->rt, b->sandbox, b->path, agon_str(b->sample.tools), &reason, &err));
+    long kib;
+    measure_watch(largest_child(&kib));
 }
 
 static void bench_close(struct bench *b)
@@ -89,10 +91,10 @@ static void bench_episodes(struct bench *b, const char *row, bool writing, bool 
     static struct measure ours, floor;
     ours.n = floor.n = 0;
     for (int round = 0; round < ROUNDS; round++) {
-        double start = clock_us();
+        struct lap start = lap_start();
         check(agon_episodes(b->rt, &input, &e, &reason, &err));
         measure_add(&ours, start, SAMPLE_EPISODES);
-        start = clock_us();
+        start = lap_start();
         for (int i = 0; i < SAMPLE_EPISODES; i++)
             floor_episode(b->floor, &from[i], first);
         measure_add(&floor, start, SAMPLE_EPISODES);
@@ -116,7 +118,7 @@ static void bench_call(struct bench *b)
     check(agon_instance_new(&in, b->rt, &err));
     for (int round = 0; round < CALL_ROUNDS; round++) {
         const struct agon_episode_call *c = &b->sample.reading[round % SAMPLE_EPISODES].calls[1];
-        double start = clock_us();
+        struct lap start = lap_start();
         check(agon_instance_call(in, "get_hotel", c->arguments, &result, &err));
         measure_add(&ours, start, 1);
     }
@@ -134,13 +136,13 @@ static void bench_open_env(struct bench *b)
     static struct measure ours, floor;
     for (int round = 0; round < SLOW_ROUNDS; round++) {
         struct agon_trial t AGON_AUTO(agon_trial_deinit) = {0};
-        double start = clock_us();
+        struct lap start = lap_start();
         check(agon_runtime_reopen(b->rt, b->path, agon_str(b->sample.tools), &reason, &err));
         check(agon_trial(b->rt, &input, &t, &reason, &err));
         measure_add(&ours, start, 1);
         if (!t.briefs[0].pass)
             exit(1);
-        start = clock_us();
+        start = lap_start();
         floor_first_verdict(&b->sample);
         measure_add(&floor, start, 1);
     }
@@ -154,7 +156,7 @@ static void bench_bash(struct bench *b)
     check(agon_bashbox_open(&box, b->sandbox, &(struct agon_bashbox_options){0}, &err));
     for (int round = 0; round < SLOW_ROUNDS * 2; round++) {
         struct agon_bash_result result AGON_AUTO(agon_bash_result_deinit) = {0};
-        double start = clock_us();
+        struct lap start = lap_start();
         check(agon_bashbox_run(box, agon_str(":"), 10000, &result, &err));
         measure_add(&ours, start, 1);
     }

@@ -7,8 +7,6 @@
 #include "tests/bench/clock.h"
 #include "tests/bench/sample.h"
 
-#include <ctype.h>
-#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -180,9 +178,11 @@ static int catalog_run(struct agon_runtime *rt, const struct agon_task *task, st
                                         .episodes = list,
                                         .n_episodes = CATALOG_BATCH,
                                         .results = true};
+    long kib;
+    measure_watch(largest_child(&kib));
     ours.n = 0;
     for (int i = 0; i < CATALOG_ROUNDS && !r; i++) {
-        double start = clock_us();
+        struct lap start = lap_start();
         r = agon_episodes(rt, &input, &e, &reason, err);
         measure_add(&ours, start, CATALOG_BATCH);
     }
@@ -191,8 +191,8 @@ static int catalog_run(struct agon_runtime *rt, const struct agon_task *task, st
     agon_json_dump(&list_text, t.run.calls);
     add_field(out, "answer", agon_buf_str(&answer));
     add_field(out, "calls", agon_buf_str(&list_text));
-    agon_buf_addf(out, ", \"us\": %.3f, \"low\": %.3f, \"results\": [", measure_median(&ours),
-                  measure_low(&ours));
+    agon_buf_addf(out, ", \"us\": %.3f, \"cpu\": %.3f, \"results\": [", measure_wall(&ours),
+                  measure_cpu(&ours));
     for (int i = 0; i < n_calls; i++) {
         agon_buf_adds(out, i ? ", " : "");
         agon_json_dump_string(out, e.results[i].text);
@@ -227,51 +227,6 @@ int rollouts_catalog(const char *dir, struct agon_err *err)
 }
 
 /* ---- memory ---- */
-
-struct process {
-    int pid, parent;
-    long kib;
-};
-
-/* The resident memory of the largest process that descends from this one: the cell. */
-static long cell_kib(void)
-{
-    static struct process all[65536];
-    int n = 0;
-    DIR *dir = opendir("/proc");
-    for (struct dirent *d; dir && n < 65536 && (d = readdir(dir));) {
-        char path[300], text[1024];
-        snprintf(path, sizeof(path), "/proc/%s/stat", d->d_name);
-        FILE *f = isdigit((unsigned char)*d->d_name) ? fopen(path, "r") : NULL;
-        size_t size = f ? fread(text, 1, sizeof(text) - 1, f) : 0;
-        text[size] = '\0';
-        char *end = strrchr(text, ')');
-        long pages = 0;
-        if (end && sscanf(end + 2,
-                          "%*c %d %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s "
-                          "%*s %*s %*s %*s %*s %ld",
-                          &all[n].parent, &pages) == 2) {
-            all[n].pid = atoi(d->d_name);
-            all[n++].kib = pages * (sysconf(_SC_PAGESIZE) / 1024);
-        }
-        if (f)
-            (void)fclose(f); /* only read */
-    }
-    if (dir)
-        (void)closedir(dir); /* only read */
-    long most = 0;
-    for (int i = 0; i < n; i++) {
-        int up = all[i].parent;
-        for (int k = 0; k < n && up > 1 && up != getpid(); k++)
-            if (all[k].pid == up) {
-                up = all[k].parent;
-                k = -1;
-            }
-        if (up == getpid() && all[i].kib > most)
-            most = all[i].kib;
-    }
-    return most;
-}
 
 /* What models do beside good calls. */
 static void memory_bad_calls(struct agon_episode_call calls[SAMPLE_CALLS])
@@ -335,7 +290,7 @@ static int memory_run(struct agon_runtime *rt, const struct sample *s, int n,
         r = agon_episodes(rt, &input, &e, &reason, err);
         done += SAMPLE_EPISODES;
         while (!r && tenth < ROLLOUTS_POINTS && done >= n / ROLLOUTS_POINTS * (tenth + 1))
-            ret_kib[tenth++] = cell_kib();
+            (void)largest_child(&ret_kib[tenth++]); /* 0 where there is none */
     }
     return r;
 }
