@@ -2,7 +2,6 @@
 
 #include "envs/world_internal.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 
 enum {
@@ -10,7 +9,8 @@ enum {
     CELLS_MAX = 256,    /* of a result; larger ones are not kept */
     BYTES_MAX = 4096,   /* of a result's texts */
     KEY_BYTES_MAX = 512,
-    VALUE_BYTES = 100,       /* of a value without its text, about */
+    SEEN = 4096,             /* fingerprints of what was asked once */
+    VALUE_BYTES = 48,        /* of a value without its text, about */
     ALL_BYTES_MAX = 8 << 20, /* of all results, about */
 };
 
@@ -19,6 +19,7 @@ enum { CLEAN, WRITTEN };
 struct memo_entry {
     char *key; /* owned: the statement, 'a' or 'f', then its parameters */
     size_t key_size;
+    unsigned hash;
     struct agon_memo_rows rows;
     UT_hash_handle hh;
 };
@@ -33,7 +34,9 @@ struct agon_memo {
     int table;                  /* in which the pending one goes */
     struct agon_statement *key_of; /* whose parameters follow, or NULL: no key is being made */
     size_t key_size;
+    unsigned hash; /* of the key */
     char key[KEY_BYTES_MAX];
+    unsigned seen[SEEN];
 };
 
 static void entry_free(struct memo_entry *e)
@@ -41,7 +44,8 @@ static void entry_free(struct memo_entry *e)
     if (!e)
         return;
     for (int i = 0; i < e->rows.n_rows * e->rows.n_columns; i++)
-        sqlite3_value_free(e->rows.cells[i]);
+        if (e->rows.cells[i].type == SQLITE_TEXT)
+            free((char *)(uintptr_t)e->rows.cells[i].text.data);
     free(e->rows.cells);
     free(e->key);
     free(e);
@@ -83,6 +87,8 @@ void world_memo_flush(struct agon_world *w)
 void agon_world_forget_rows(struct agon_world *w)
 {
     world_memo_flush(w);
+    if (w->memo)
+        memset(w->memo->seen, 0, sizeof(w->memo->seen));
 }
 
 void world_memo_free(struct agon_world *w)
@@ -154,9 +160,15 @@ void agon_memo_bind_null(struct agon_world *w)
 
 /* ---- results ---- */
 
-/* Record what comes; out of memory only means that nothing is kept. */
+/* Record what comes, from the second time on: keeping costs as much as asking, and most that is
+ * asked once is not asked again. Out of memory only means that nothing is kept. */
 static void memo_begin(struct agon_memo *m, struct agon_statement *st)
 {
+    unsigned *seen = &m->seen[m->hash % SEEN];
+    if (*seen != m->hash) {
+        *seen = m->hash;
+        return;
+    }
     struct memo_entry *e = calloc(1, sizeof(*e));
     if (!e || !(e->key = malloc(m->key_size))) {
         free(e);
@@ -164,6 +176,7 @@ static void memo_begin(struct agon_memo *m, struct agon_statement *st)
     }
     memcpy(e->key, m->key, m->key_size);
     e->key_size = m->key_size;
+    e->hash = m->hash;
     e->rows.n_columns = st->n_columns;
     m->bytes = 0;
     m->of = st;
@@ -179,7 +192,8 @@ const struct agon_memo_rows *agon_memo_find(struct agon_world *w, struct agon_st
     m->key_of = NULL;
     m->key[0] = all ? 'a' : 'f';
     struct memo_entry *e;
-    HASH_FIND(hh, m->entries[m->table], m->key, m->key_size, e);
+    HASH_VALUE(m->key, m->key_size, m->hash);
+    HASH_FIND_BYHASHVALUE(hh, m->entries[m->table], m->key, m->key_size, m->hash, e);
     if (!e) {
         memo_begin(m, st);
         return NULL;
@@ -189,6 +203,29 @@ const struct agon_memo_rows *agon_memo_find(struct agon_world *w, struct agon_st
     return e->rows.ops <= world_ops_left(w) ? &e->rows : NULL;
 }
 
+/* False where there is no memory for it, or it is none that is kept. */
+static bool cell_copy(struct agon_memo_cell *ret, sqlite3_stmt *q, int i)
+{
+    int type = sqlite3_column_type(q, i);
+    char *text;
+    *ret = (struct agon_memo_cell){.type = SQLITE_NULL};
+    switch (type) {
+    case SQLITE_INTEGER: ret->integer = sqlite3_column_int64(q, i); break;
+    case SQLITE_FLOAT: ret->real = sqlite3_column_double(q, i); break;
+    case SQLITE_NULL: break;
+    case SQLITE_TEXT:
+        ret->text.size = (size_t)sqlite3_column_bytes(q, i);
+        if (ret->text.size > BYTES_MAX || !(text = malloc(ret->text.size + 1)))
+            return false;
+        memcpy(text, sqlite3_column_text(q, i), ret->text.size + 1);
+        ret->text.data = text;
+        break;
+    default: return false;
+    }
+    ret->type = type;
+    return true;
+}
+
 void agon_memo_row(struct agon_world *w, struct agon_statement *st)
 {
     struct agon_memo *m = w->memo;
@@ -196,7 +233,7 @@ void agon_memo_row(struct agon_world *w, struct agon_statement *st)
         return;
     struct agon_memo_rows *rows = &m->pending->rows;
     int n = rows->n_rows * rows->n_columns;
-    struct sqlite3_value **cells = NULL;
+    struct agon_memo_cell *cells = NULL;
     if (n + rows->n_columns <= CELLS_MAX)
         cells = realloc(rows->cells, (size_t)(n + rows->n_columns) * sizeof(*cells));
     if (!cells) {
@@ -204,12 +241,13 @@ void agon_memo_row(struct agon_world *w, struct agon_statement *st)
         return;
     }
     rows->cells = cells;
+    memset(cells + n, 0, (size_t)rows->n_columns * sizeof(*cells));
     rows->n_rows++;
     bool whole = true;
-    for (int i = 0; i < rows->n_columns; i++) {
-        m->bytes += (size_t)sqlite3_column_bytes(st->stmt, i);
-        cells[n + i] = sqlite3_value_dup(sqlite3_column_value(st->stmt, i));
-        whole = whole && cells[n + i];
+    for (int i = 0; i < rows->n_columns && whole; i++) {
+        whole = cell_copy(&cells[n + i], st->stmt, i);
+        if (whole && cells[n + i].type == SQLITE_TEXT)
+            m->bytes += cells[n + i].text.size;
     }
     if (!whole || m->bytes > BYTES_MAX)
         memo_drop_pending(m);
@@ -229,7 +267,7 @@ void agon_memo_done(struct agon_world *w, struct agon_statement *st, int64_t ops
         m->bytes_all[m->table] + size > ALL_BYTES_MAX)
         memo_empty(m, m->table);
     m->bytes_all[m->table] += size;
-    HASH_ADD_KEYPTR(hh, m->entries[m->table], e->key, e->key_size, e);
+    HASH_ADD_KEYPTR_BYHASHVALUE(hh, m->entries[m->table], e->key, e->key_size, e->hash, e);
 }
 
 int64_t agon_memo_replay(struct agon_world *w, struct agon_statement *st,

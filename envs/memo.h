@@ -16,9 +16,18 @@
 
 struct agon_memo;
 
+/* A value, in memory of our own: what is kept takes nothing of what statements may have. */
+struct agon_memo_cell {
+    int type; /* as SQLite's */
+    union {
+        int64_t integer;
+        double real;
+        struct agon_str text; /* owned */
+    };
+};
 /* A result: cells by row, then column. */
 struct agon_memo_rows {
-    struct sqlite3_value **cells;
+    struct agon_memo_cell *cells;
     int n_rows, n_columns;
     int64_t ops; /* that the statement took */
 };

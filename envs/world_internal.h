@@ -10,7 +10,7 @@
 
 enum {
     STATEMENTS_MAX = 128,        /* cached for each principal */
-    BYTES_OP = 256, /* bytes of a long value that are charged like an operation */
+    BYTES_OP = 256,              /* bytes of a long value that are charged like an operation */
     DROPPED_BYTES_MAX = 4 << 20, /* of the shapes of statements that one entry made and dropped */
 };
 

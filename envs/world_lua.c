@@ -168,21 +168,31 @@ static void push_column(lua_State *L, sqlite3_stmt *q, int i)
     }
 }
 
+static void push_known(lua_State *L, const struct agon_memo_cell *cell)
+{
+    switch (cell->type) {
+    case SQLITE_INTEGER: lua_pushinteger(L, cell->integer); break;
+    case SQLITE_FLOAT: lua_pushnumber(L, cell->real); break;
+    case SQLITE_TEXT:
+        lua_pushlstring(L, cell->text.data, cell->text.size);
+        agon_script_charge(L, (int64_t)(cell->text.size / 32));
+        break;
+    default: agon_codec_push_null(L);
+    }
+}
+
 /* A value of the row that the statement stands on, or of a known one. */
-static void push_cell(lua_State *L, struct agon_statement *st, struct sqlite3_value *const *known,
+static void push_cell(lua_State *L, struct agon_statement *st, const struct agon_memo_cell *known,
                       int i)
 {
-    if (!known) {
+    if (known)
+        push_known(L, &known[i]);
+    else
         push_column(L, agon_statement_sqlite(st), i);
-        return;
-    }
-    agon_world_push_value(L, known[i], NULL);
-    if (lua_type(L, -1) == LUA_TSTRING)
-        agon_script_charge(L, (int64_t)(lua_rawlen(L, -1) / 32));
 }
 
 /* Push the row that the statement stands on, or a known one, with the shape at index. */
-static void push_row(lua_State *L, struct agon_statement *st, struct sqlite3_value *const *known,
+static void push_row(lua_State *L, struct agon_statement *st, const struct agon_memo_cell *known,
                      int shape)
 {
     const struct agon_shape *columns = agon_statement_shape(st);
@@ -229,7 +239,7 @@ static int world_rows(lua_State *L)
  * one that the statement stands on. Returns whether there is one. */
 static bool first_row(lua_State *L, const char *name, struct agon_statement **ret_st,
                       const struct agon_memo_rows **ret_known,
-                      struct sqlite3_value *const **ret_row)
+                      const struct agon_memo_cell **ret_row)
 {
     const struct agon_memo_rows *known;
     struct agon_statement *st = statement_start(L, WANTED_FIRST, name, &known);
@@ -249,7 +259,7 @@ static int world_row(lua_State *L)
 {
     struct agon_statement *st;
     const struct agon_memo_rows *known;
-    struct sqlite3_value *const *row;
+    const struct agon_memo_cell *row;
     if (first_row(L, "row", &st, &known, &row)) {
         push_shape(L, st);
         push_row(L, st, row, 1);
@@ -265,10 +275,10 @@ static int world_value(lua_State *L)
 {
     struct agon_statement *st;
     const struct agon_memo_rows *known;
-    struct sqlite3_value *const *row;
+    const struct agon_memo_cell *row;
     bool any = first_row(L, "value", &st, &known, &row);
     sqlite3_stmt *q = agon_statement_sqlite(st);
-    int type = !any ? SQLITE_NULL : row ? sqlite3_value_type(row[0]) : sqlite3_column_type(q, 0);
+    int type = !any ? SQLITE_NULL : row ? row[0].type : sqlite3_column_type(q, 0);
     if (type != SQLITE_NULL)
         push_cell(L, st, row, 0);
     else
