@@ -149,7 +149,7 @@ ATTACK(H7_names_that_lead_nowhere)
 {
     static const struct {
         const char *url, *part;
-    } cases[] = {{"http://no-such-host.invalid/", "can't be read: Could not resolve host"},
+    } cases[] = {{"http://no-such-host.invalid/", "can't be read"},
                  {"http://", "is no http or https address"},
                  {"http:///x", "is no http or https address"},
                  {"https://user@h/", "is no http or https address"},

@@ -174,6 +174,8 @@ static void only_v6(void)
 
 ATTACK(H7_a_host_with_ipv6_alone)
 {
+    if (access("/proc/net/if_inet6", F_OK) < 0)
+        SKIP("no IPv6 here");
     on_own_machine(only_v6);
 }
 
@@ -197,7 +199,7 @@ static void names(void)
     }
     set_hosts("127.0.0.1 localhost\n");
     EXPECT(fetch("http", "evil.test", web_port(WEB_PLAIN), "rebound", false) == AGON_FETCH_REFUSED);
-    EXPECT_HAS(web_said, "Could not resolve host");
+    EXPECT_HAS(web_said, "can't be read"); /* unknown, or no name server answers */
 }
 
 ATTACK(X_names_that_resolve_to_private_addresses)

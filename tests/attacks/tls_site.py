@@ -20,7 +20,7 @@ server {{ listen 127.0.0.1:{0} ssl; ssl_certificate {dir}/good.pem; root {dir}/s
   location /down {{ return 302 http://good.test:{3}/; }} }}
 server {{ listen 127.0.0.1:{1} ssl; ssl_certificate {dir}/old.pem; root {dir}/site; }}
 server {{ listen 127.0.0.1:{2} ssl; ssl_certificate {dir}/self.pem; root {dir}/site; }}
-server {{ listen [::1]:{3}; root {dir}/site; }} }}
+server {{ listen {v6}:{3}; root {dir}/site; }} }}
 """
 
 
@@ -56,7 +56,8 @@ with open(os.path.join(folder, "site", "index.html"), "w") as page:
 make_certificates()
 ports = [free_port() for _ in range(4)]
 with open(os.path.join(folder, "nginx.conf"), "w") as conf:
-    conf.write(CONF.format(*ports, dir=folder, user="user nobody nogroup;\n" if os.getuid() == 0 else ""))
+    v6 = "[::1]" if os.path.exists("/proc/net/if_inet6") else "127.0.0.1"
+    conf.write(CONF.format(*ports, dir=folder, v6=v6, user="user nobody nogroup;\n" if os.getuid() == 0 else ""))
 nginx = subprocess.Popen(["nginx", "-c", os.path.join(folder, "nginx.conf")],
                          env={"PATH": os.environ["PATH"] + ":/usr/sbin"}, stderr=subprocess.DEVNULL)
 for _ in range(200):
