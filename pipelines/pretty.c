@@ -75,6 +75,41 @@ static void add_key(struct agon_buf *out, const char *key)
     agon_buf_adds(out, ": ");
 }
 
+static bool is_flat(const json_t *list)
+{
+    size_t i;
+    json_t *item;
+    json_array_foreach(list, i, item) if (json_is_array(item) || json_is_object(item)) return false;
+    return json_is_array(list);
+}
+
+/* A list of plain values, as many on a line as fit. */
+static void add_filled(struct agon_buf *out, const json_t *list, int width, int indent)
+{
+    size_t i, n = json_array_size(list);
+    json_t *item;
+    int used = width; /* the first begins a line */
+    agon_buf_addc(out, '[');
+    json_array_foreach(list, i, item)
+    {
+        struct agon_buf text AGON_AUTO(agon_buf_deinit) = AGON_BUF(TEXT_BYTES_MAX);
+        add_plain_json(&text, item);
+        agon_buf_adds(&text, i + 1 < n ? "," : "");
+        int w = agon_pretty_width(agon_buf_str(&text));
+        if (used + 1 + w > width) {
+            new_line(out, indent + 2);
+            used = indent + 2;
+        } else {
+            agon_buf_addc(out, ' ');
+            used++;
+        }
+        agon_buf_add_str(out, agon_buf_str(&text));
+        used += w;
+    }
+    new_line(out, indent);
+    agon_buf_addc(out, ']');
+}
+
 void agon_pretty_json(struct agon_buf *out, const json_t *value, int width, int indent)
 {
     size_t from = out->size, i, n = 0;
@@ -87,6 +122,10 @@ void agon_pretty_json(struct agon_buf *out, const json_t *value, int width, int 
         return;
     out->size = from;
     out->data[from] = '\0';
+    if (is_flat(value)) {
+        add_filled(out, value, width, indent);
+        return;
+    }
     agon_buf_addc(out, json_is_array(value) ? '[' : '{');
     json_array_foreach(value, i, item)
     {

@@ -94,6 +94,8 @@ TEST(json_breaks_where_it_is_long)
     EXPECT_TEXT(pretty("{\"a\": [1, 2], \"b\": {\"c\": 3}}", 14),
                 "{\n  \"a\": [1, 2],\n  \"b\": {\"c\": 3}\n}");
     EXPECT_TEXT(pretty("[\"aaaa\", \"bbbb\"]", 8), "[\n  \"aaaa\",\n  \"bbbb\"\n]");
+    EXPECT_TEXT(pretty("[1, 22, 333, 4444, 55555, 6]", 14),
+                "[\n  1, 22, 333,\n  4444, 55555,\n  6\n]");
     EXPECT_TEXT(pretty("\"a text that is longer than the line\"", 10),
                 "\"a text that is longer than the line\"");
 }
