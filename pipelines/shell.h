@@ -87,6 +87,7 @@ shell_run shell_tools, shell_call;                                     /* shell_
 shell_run shell_schema, shell_sql, shell_hash, shell_diff, shell_bash; /* shell_world.c */
 shell_run shell_fork, shell_switch, shell_snapshot, shell_reset, shell_undo, shell_writes;
 shell_run shell_task, shell_tasks, shell_verify, shell_gold, shell_lua; /* shell_task.c */
+shell_run shell_audit;                                                  /* shell_audit.c */
 shell_run shell_transcript, shell_step;
 int shell_tool_find(const struct shell *sh, const char *name, size_t n); /* -1: none */
 /* Name=value pairs or JSON as arguments (new reference), or NULL after an error line. */

@@ -38,6 +38,11 @@ const struct shell_command shell_commands[] = {
     {".gold", ".gold [apply | code]", "run the task's solution on a fresh world, and judge it",
      "apply: the golden writes become the state of the shell. code: solution.lua and verifier.lua.",
      shell_gold, 0},
+    {".audit", ".audit [all]", "every gate and more over the chosen task, or over all tasks",
+     "What agon audit asks of it: golden runs in other processes and row orders, mutants of the"
+     " answer, dropped and foreign writes, guesses, the prompt's words. Some seconds a task; Ctrl-C"
+     " ends it.",
+     shell_audit, 0},
     {".diff", ".diff [NAME]", "what differs from the world at first, or from a snapshot or branch",
      NULL, shell_diff, 's'},
     {".writes", ".writes", "the writing calls so far", NULL, shell_writes, 0},

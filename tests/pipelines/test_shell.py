@@ -131,6 +131,9 @@ done = run([agon, "shell", corpus, "cars/t1_l1"], input=".transcript\n.transcrip
 check(done.returncode == 0 and re.search(r"^  0 (pass|fail) ", done.stdout, re.M) and "\nturn 1\n" in done.stdout
       and "-> submit_result " in done.stdout and re.search(r"^end: done, verdict: (pass|fail)", done.stdout, re.M)
       and "* rollout1: 0 writing calls" in done.stdout, "a stored rollout is gone through", done.stdout + done.stderr)
+done = run([agon, "shell", corpus, "cars/t1_l1", "-c", ".audit"])
+check(done.returncode == 0 and re.search(r"^  t1_l1 .* 20/20 ", done.stdout, re.M) and "1 environments, 1 tasks: " in done.stdout,
+      ".audit shows the card of the task", done.stdout + done.stderr)
 with sqlite3.connect(os.path.join(corpus, "corpus.db")) as db:
     db.execute("UPDATE rollouts SET transcript = replace(transcript, '\"role\": \"tool\"', '\"role\": \"tool\", \"x\": 1')")
     text = db.execute("SELECT transcript FROM rollouts WHERE idx = 1").fetchone()[0]
