@@ -177,6 +177,7 @@ int agon_statement_get(struct agon_statement **ret, struct agon_world *w, enum a
                        bool writes, struct agon_str sql, struct agon_err *err)
 {
     agon_world_settle(w);
+    w->largest_bound = 0;
     struct agon_statement *st, **cache = &w->cached[writes][by];
     HASH_FIND(hh, *cache, sql.data, sql.size, st);
     if (!st && w->dropped_bytes > DROPPED_BYTES_MAX)
@@ -239,6 +240,8 @@ enum agon_step agon_statement_step(struct agon_statement *st, struct agon_err *e
     if (!st->busy) {
         w->statement_ops = w->bulk_bytes = 0;
         world_note_reads(st);
+        w->largest = w->largest_bound;
+        w->largest_bound = 0;
     }
     w->current = st;
     st->busy = true;
@@ -280,6 +283,13 @@ void agon_world_settle(struct agon_world *w)
 sqlite3_stmt *agon_statement_sqlite(struct agon_statement *st)
 {
     return st->stmt;
+}
+
+void agon_statement_note_bound(struct agon_statement *st, size_t size)
+{
+    struct agon_world *w = st->world;
+    if (size > w->largest_bound)
+        w->largest_bound = size;
 }
 
 int agon_statement_n_columns(const struct agon_statement *st)

@@ -114,6 +114,8 @@ int agon_world_open(struct agon_world **ret, struct agon_str bytes, struct agon_
         r = world_fill(w, bytes, err);
     if (!r)
         r = world_read_schema(w, err);
+    if (!r)
+        r = world_check_functions(w, err);
     if (!r && !(w->reads = calloc((size_t)w->n_columns + 1, 1)))
         r = agon_fail(err, AGON_ENOMEM, "world: out of memory");
     if (!r)

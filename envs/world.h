@@ -115,6 +115,8 @@ void agon_world_settle(struct agon_world *w);
  */
 void agon_world_end_entry(struct agon_world *w);
 struct sqlite3_stmt *agon_statement_sqlite(struct agon_statement *st);
+/* A text of so many bytes was bound for its next run. */
+void agon_statement_note_bound(struct agon_statement *st, size_t size);
 int agon_statement_n_columns(const struct agon_statement *st);
 int agon_statement_n_params(const struct agon_statement *st);
 /* The names of its columns; stands until the entry into Lua ends, even if the statement does not.

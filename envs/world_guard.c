@@ -17,8 +17,9 @@ enum {
     PROGRESS_STEPS = 1000,
     EPOCH_DAY_MS = 86400000,
 };
-/* 50 million operations, the most that our own questions take, are some 3 s. */
-static const int64_t STATEMENT_CPU_NS_MAX = 10000000000;
+/* 50 million operations, the most that our own questions take, are some 3 s; those of others are
+ * some 30 ms. */
+static const int64_t STATEMENT_CPU_NS_MAX = 10000000000, STATEMENT_CPU_NS_OTHERS = 5000000000;
 /* The world's clock: 2025-01-01 00:00:00 UTC as a Julian day number in milliseconds. */
 static const sqlite3_int64 CLOCK_JULIAN_MS = (sqlite3_int64)(2460676.5 * EPOCH_DAY_MS);
 
@@ -186,7 +187,7 @@ static int text_order(const void *a, const void *b)
     return strcmp(a, *(const char *const *)b);
 }
 
-static bool function_allowed(const char *name)
+bool world_function_allowed(const char *name)
 {
     return name && bsearch(name, functions, sizeof(functions) / sizeof(*functions),
                            sizeof(*functions), text_order);
@@ -246,7 +247,7 @@ static int guard(void *user, int action, const char *a, const char *b, const cha
     case SQLITE_SELECT:
     case SQLITE_RECURSIVE: return SQLITE_OK;
     case SQLITE_READ: return guard_read(st, a, b);
-    case SQLITE_FUNCTION: return function_allowed(b) ? SQLITE_OK : SQLITE_DENY;
+    case SQLITE_FUNCTION: return world_function_allowed(b) ? SQLITE_OK : SQLITE_DENY;
     case SQLITE_INSERT:
     case SQLITE_UPDATE:
     case SQLITE_DELETE:
@@ -279,9 +280,13 @@ static int guard_progress(void *user)
     if (w->statement_ops == 0)
         w->statement_cpu_ns = cpu_ns();
     w->statement_ops += PROGRESS_STEPS;
+    /* Some operations read a long value that stays where it is: a path into JSON, a sum with a
+     * text of digits. Whether one does is not known; how long the values are is. */
+    w->bulk_bytes += (int64_t)(w->largest / BYTES_DEARER) * PROGRESS_STEPS * BYTES_OP;
     /* Operations that are cheap to count and dear to run (functions over long texts) are no hang,
      * but no work either: the heartbeat stops, and the cell is lost. */
-    if (cpu_ns() - w->statement_cpu_ns < STATEMENT_CPU_NS_MAX)
+    bool ours = w->current && w->current->by == AGON_BY_PEOPLE;
+    if (cpu_ns() - w->statement_cpu_ns < (ours ? STATEMENT_CPU_NS_MAX : STATEMENT_CPU_NS_OTHERS))
         agon_worker_beat();
     return world_ops_left(w) < 0;
 }
@@ -313,8 +318,10 @@ static void guard_large(void *user, size_t n)
 {
     struct agon_world *w = user;
     const struct agon_statement *st = w->current;
-    if (st && st->busy && !(st->writes && (n & (n - 1)) == 0))
-        world_charge(w, n);
+    if (!st || !st->busy || (st->writes && (n & (n - 1)) == 0))
+        return;
+    w->largest = n > w->largest ? n : w->largest;
+    world_charge(w, n);
 }
 
 void world_unguard(struct agon_world *w)

@@ -11,6 +11,7 @@
 enum {
     STATEMENTS_MAX = 128,        /* cached for each principal */
     BYTES_OP = 256,              /* bytes of a long value that are charged like an operation */
+    BYTES_DEARER = 16384,        /* and so many in one value make each operation dearer by one */
     DROPPED_BYTES_MAX = 4 << 20, /* of the shapes of statements that one entry made and dropped */
 };
 
@@ -65,6 +66,7 @@ struct agon_world {
     int trusted;                    /* > 0: our own statements */
     int64_t statement_ops;    /* of the statement that runs, in steps of the progress handler */
     int64_t bulk_bytes;       /* of long values that the statement made or walked */
+    size_t largest, largest_bound; /* value of the statement that runs; of the next one's parameters */
     int64_t run_ops;          /* of the run, up to now */
     int64_t statement_cpu_ns; /* when its first budget step came; 0: not yet */
     int64_t ops_max;          /* of one statement of a tool or a verifier */
@@ -85,6 +87,9 @@ struct agon_world {
 /* world_guard.c: limits, authorizer, clock, budgets. */
 int world_guard(struct agon_world *w, struct agon_err *err);
 void world_unguard(struct agon_world *w);
+bool world_function_allowed(const char *name);
+/* world_intake.c: AGON_WORLD_REFUSED with a sentence where the schema calls what statements may not. */
+int world_check_functions(struct agon_world *w, struct agon_err *err);
 int world_open_memory(sqlite3 **ret, struct agon_err *err);
 /* Charge the statement that runs for work on so many bytes; interrupts it where it has no more. */
 void world_charge(struct agon_world *w, size_t bytes);

@@ -103,8 +103,11 @@ static struct agon_statement *statement_start(lua_State *L, enum wanted wanted, 
         param_check(L, h->world, i);
     *ret_known =
         wanted == WANTED_WRITES ? NULL : agon_memo_find(h->world, st, wanted == WANTED_ALL);
-    for (int i = 1; i <= n && !*ret_known; i++)
+    for (int i = 1; i <= n && !*ret_known; i++) {
         param_bind(L, agon_statement_sqlite(st), i);
+        if (lua_type(L, i + 2) == LUA_TSTRING)
+            agon_statement_note_bound(st, lua_rawlen(L, i + 2));
+    }
     return st;
 }
 

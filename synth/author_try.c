@@ -3,6 +3,7 @@
 
 #include "base/json.h"
 #include "envs/schema.h"
+#include "verifiers/taint.h"
 
 #include <math.h>
 
@@ -121,10 +122,10 @@ int agon_author_try_tool(struct agon_runtime *rt, struct agon_str source, struct
         return r;
     agon_json_dump(&text, arguments);
     if ((r = agon_buf_check(&text, "define_tool", err)) ||
-        (r = agon_instance_call(in, tool->name, agon_buf_str(&text), &result, err)) <= 0)
+        (r = agon_instance_call(in, tool->name, agon_buf_str(&text), &result, err)) < 0)
         return r;
-    if (memmem(source.data, source.size, "error(", 6))
-        return 0;
+    if (r == 0 || memmem(source.data, source.size, "error(", 6))
+        return agon_taint_check(rt, tool, arguments, reason, err);
     agon_buf_addf(reason, "tool '%s': ", tool->name);
     agon_buf_add_str(reason, agon_buf_str(&result));
     return AGON_REJECTED;

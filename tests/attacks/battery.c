@@ -34,8 +34,8 @@ bool battery_expect(enum outcome got, enum outcome wanted, const char *said, con
 {
     bool same = got == wanted;
     if (!same) {
-        printf("# %s:%d: ended %s instead of %s\n", file, line, outcome_name(got),
-               outcome_name(wanted));
+        printf("# %s:%d: ended %s instead of %s: %.200s\n", file, line, outcome_name(got),
+               outcome_name(wanted), said);
         test_failures++;
     }
     return test_has(said, part, file, line) && same;

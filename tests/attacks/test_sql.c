@@ -402,3 +402,20 @@ ATTACK(D10_text_of_1_MB_through_a_parameter)
     EXPECT_OUTCOME(victim_call("bound", agon_str("{\"v\": \"\\u00fc\\n\\\"\\ud83d\\ude00\"}")),
                    CONTAINED, victim_said, "[{\"v\": \"ü\\n\\\"😀\"}]");
 }
+
+/* ---- long values that stay where they are: each operation is dearer ---- */
+
+#ifndef UNBOXED
+#define JSON                                                                                      \
+    "WITH RECURSIVE s(i, t) AS (SELECT 0, '1,1,1,1,1,1,1,1' UNION ALL SELECT i + 1, t || ',' || " \
+    "t FROM s WHERE i < 15), big(t) AS (SELECT '[' || t || ']' FROM s WHERE i = 15), n(i) AS ("   \
+    "SELECT 1 UNION ALL SELECT i + 1 FROM n) "
+SQL_ATTACK(X114_a_path_into_json, "q", TOOL_ERROR, "operations in one statement",
+           JSON
+           "SELECT sum(json_extract((SELECT t FROM big), '$[' || (200000 + i) || ']')) AS c FROM n")
+SQL_ATTACK(X114_each_of_json, "q", TOOL_ERROR, "operations in one statement",
+           JSON "SELECT count(*) AS c FROM n, json_each((SELECT t FROM big))")
+SQL_ATTACK(X114_a_sum_with_a_text_of_digits, "q", TOOL_ERROR, "operations in one statement",
+           BIG ", d(t) AS (SELECT replace(hex(substr(t, 1, 250000)), 'A', '1') FROM big) "
+               "SELECT sum((SELECT t FROM d) + i) AS c FROM n")
+#endif

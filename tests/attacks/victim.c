@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 /* Tools that run whatever SQL they are given: what a careless author might write. */
-static const char careless_tools[] =
+const char victim_tools[] =
     "local any = [[{\"type\":\"array\",\"items\":{\"type\":\"object\"}}]]\n"
     "local sql = [[{\"type\":\"object\",\"properties\":{\"sql\":{\"type\":\"string\"}},"
     "\"required\":[\"sql\"]}]]\n"
@@ -112,7 +112,7 @@ static void make_corpus(void)
     snprintf(env, sizeof(env), "%s/hotels", corpus);
     snprintf(db_path, sizeof(db_path), "%s/corpus.db", corpus);
     EXPECT(agon_dir_make(env, &victim.err) == 0);
-    put(env, "tools.lua", careless_tools);
+    put(env, "tools.lua", victim_tools);
     put(env, "world.sql", sample_world);
     EXPECT(sqlite3_open(db_path, &db) == SQLITE_OK &&
            sqlite3_exec(db, sample_world, NULL, NULL, NULL) == SQLITE_OK);
@@ -137,7 +137,7 @@ __attribute__((constructor(65535))) static void victim_start(void)
     if (!r)
         r = sample_world_file(victim.world);
     if (!r)
-        r = agon_runtime_open(&victim.rt, victim.sandbox, victim.world, agon_str(careless_tools),
+        r = agon_runtime_open(&victim.rt, victim.sandbox, victim.world, agon_str(victim_tools),
                               out_fresh(), &victim.err);
     if (!r)
         r = agon_instance_new(&victim.in, victim.rt, &victim.err);
@@ -170,6 +170,11 @@ struct agon_instance *victim_instance(void)
 struct agon_sandbox *victim_sandbox(void)
 {
     return victim.sandbox;
+}
+
+const char *victim_world(void)
+{
+    return victim.world;
 }
 
 /* ---- the doors ---- */

@@ -33,6 +33,8 @@ void victim_reset(void);
 struct agon_runtime *victim_runtime(void);
 struct agon_instance *victim_instance(void);
 struct agon_sandbox *victim_sandbox(void);
+const char *victim_world(void); /* path of the sample world */
+extern const char victim_tools[];
 
 /*
  * The same code in three places, a tool, a solution and a check: each must end in `wanted` (what
