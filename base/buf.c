@@ -25,7 +25,7 @@ void *agon_buf_extend(struct agon_buf *b, size_t size)
     if (b->failed)
         return NULL;
     if (size > b->size_max - b->size) {
-        b->failed = AGON_ENOMEM;
+        b->failed = AGON_EINPUT; /* over its maximum */
         return NULL;
     }
     size_t need = b->size + size + 1;
@@ -94,9 +94,9 @@ int agon_buf_check(const struct agon_buf *b, const char *what, struct agon_err *
 {
     if (!b->failed)
         return 0;
-    if (b->size_max - b->size < b->size_max / 2)
+    if (b->failed == AGON_EINPUT)
         return agon_fail(err, AGON_ENOMEM, "%s: over %zu bytes", what, b->size_max);
-    return agon_fail(err, AGON_ENOMEM, "%s: out of memory, or over %zu bytes", what, b->size_max);
+    return agon_fail(err, AGON_ENOMEM, "%s: out of memory", what);
 }
 
 const char *agon_buf_text(const struct agon_buf *b)

@@ -15,7 +15,7 @@ struct agon_buf {
     char *data; /* owned; NULL until the first append */
     size_t size, capacity;
     size_t size_max; /* a limit on content, the final NUL not counted */
-    int failed;      /* 0, or the AGON_E* that sticks */
+    int failed;      /* 0, AGON_EINPUT (over size_max) or AGON_ENOMEM; the first one sticks */
 };
 
 #define AGON_BUF(max)     \

@@ -9,4 +9,8 @@
     do {                                               \
         (hash) = (unsigned)XXH3_64bits((key), (size)); \
     } while (0)
+/* A table without memory ends no process: what was not added has hh.tbl NULL. */
+#ifndef HASH_NONFATAL_OOM
+#define HASH_NONFATAL_OOM 1
+#endif
 #include <uthash.h> /* IWYU pragma: export */

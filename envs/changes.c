@@ -73,15 +73,15 @@ static void log_row(void *user, sqlite3 *db, int op, const char *schema, const c
         }
     }
     if (log->n >= log->capacity || log->n >= AGON_WORLD_CHANGES_MAX) {
-        log->over = 1;
+        log->over = log->n >= AGON_WORLD_CHANGES_MAX ? 1 : AGON_ENOMEM;
         return;
     }
     int n = w->tables[table].n_columns;
     struct change_row row = {.table = table};
     if (op != SQLITE_INSERT && !(row.before = values_take(db, sqlite3_preupdate_old, n)))
-        log->over = 1;
+        log->over = AGON_ENOMEM;
     if (op != SQLITE_DELETE && !(row.after = values_take(db, sqlite3_preupdate_new, n)))
-        log->over = 1;
+        log->over = AGON_ENOMEM;
     log->rows[log->n++] = row;
     log->by_table[table]++;
 }
@@ -216,6 +216,11 @@ static int fold_event(struct folding *f, const struct agon_world *w, int table,
     fold->before = before;
     fold->after = after;
     HASH_ADD_KEYPTR(hh, f->all, fold->key, fold->key_size, fold);
+    if (!fold->hh.tbl) {
+        free(fold->key);
+        free(fold);
+        return agon_fail(err, AGON_ENOMEM, "changes: out of memory");
+    }
     *f->end = fold;
     f->end = &fold->next;
     return 0;

@@ -23,7 +23,7 @@ struct change_log {
     int n, capacity;
     int mark;      /* length at the savepoint */
     int *by_table; /* owned: how many of the events are of each table */
-    int over;      /* more rows than the limit, or no memory: the call is void */
+    int over;      /* 1: more rows than the limit; AGON_ENOMEM: no memory. The call is void */
     bool paused;   /* while the world is perturbed */
 };
 

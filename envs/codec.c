@@ -328,8 +328,9 @@ static void fill_defaults(struct agon_codec *c, lua_State *L, const json_t *sche
             lua_pop(L, 1);
             agon_buf_reset(&c->value);
             agon_json_dump(&c->value, value);
-            if (agon_codec_decode(c, L, agon_buf_str(&c->value), "default", NULL))
-                agon_codec_push_null(L); /* a default was checked when the schema was */
+            if (c->value.failed ||
+                agon_codec_decode(c, L, agon_buf_str(&c->value), "default", NULL))
+                agon_script_abort(L, "out of memory"); /* it was checked with the schema */
             lua_pushstring(L, key);
             lua_insert(L, -2);
             lua_rawset(L, -3);

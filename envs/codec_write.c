@@ -280,6 +280,8 @@ static int write_run(struct writer *w, const struct agon_plan *plan)
     int r = write_value(w, plan);
     lua_settop(w->L, top);
     /* Escapes make a string up to six times as long, which its buffer may not have had. */
+    if (!r && w->out->failed == AGON_ENOMEM)
+        agon_script_abort(w->L, "out of memory");
     if (!r && (w->out->failed || w->out->size - w->start > AGON_CODEC_BYTES_MAX))
         r = refuse(w, "over 1,000,000 bytes of JSON");
     return r;

@@ -268,6 +268,10 @@ void agon_memo_done(struct agon_world *w, struct agon_statement *st, int64_t ops
         memo_empty(m, m->table);
     m->bytes_all[m->table] += size;
     HASH_ADD_KEYPTR_BYHASHVALUE(hh, m->entries[m->table], e->key, e->key_size, e->hash, e);
+    if (!e->hh.tbl) { /* no memory: it is not kept */
+        m->bytes_all[m->table] -= size;
+        entry_free(e);
+    }
 }
 
 int64_t agon_memo_replay(struct agon_world *w, struct agon_statement *st,

@@ -204,6 +204,8 @@ static int op_sql(void *state, struct agon_str request, struct agon_buf *reply,
     agon_world_settle(cell->world);
     if (r < 0)
         return r;
+    if (rows.failed == AGON_ENOMEM)
+        return agon_buf_check(&rows, "SQL", err);
     if (!r && rows.failed)
         r = agon_fail(err, 1, "SQL: the rows are over 32 MiB");
     reply_status(reply, r ? 1 : 0, r ? err->text : agon_buf_text(&rows));

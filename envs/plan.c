@@ -139,5 +139,11 @@ const struct agon_plan *agon_plan_of(struct agon_plans *plans, const json_t *sch
     }
     e->schema = json_incref((json_t *)(uintptr_t)schema);
     HASH_ADD_PTR(plans->all, schema, e);
+    if (!e->hh.tbl) {
+        plan_free(e->plan);
+        json_decref(e->schema);
+        free(e);
+        return NULL;
+    }
     return e->plan;
 }

@@ -195,7 +195,8 @@ int agon_session_replay(struct agon_env_cell *cell, struct agon_wire *wire, stru
             break;
         same++;
     }
-    bool again = same < cell->n_writes; /* we are elsewhere */
+    /* We are elsewhere, or what came last rolled everything back. */
+    bool again = same < cell->n_writes || agon_world_lost(cell->world);
     int r = again ? agon_session_reset(cell, err) : 0;
     for (int i = 0; !r && i < n; i++) {
         struct agon_str tool = agon_wire_str(wire), arguments = agon_wire_str(wire);

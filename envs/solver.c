@@ -66,6 +66,8 @@ static int lua_call_tool(lua_State *L)
         agon_script_abort(L, "the cell failed");
     }
     record_call(s, t->name, r > 0);
+    if (s->result->calls.failed == AGON_ENOMEM)
+        agon_script_abort(L, "out of memory");
     if (s->result->calls.failed)
         agon_script_abort(L, "the results of all tool calls are over 16 MiB");
     if (r) {

@@ -294,6 +294,8 @@ static int op_diff(void *state, struct agon_str request, struct agon_buf *reply,
         r = agon_wire_end(&wire, "state.diff", err);
     if (!r)
         diff_text(&d, &text);
+    if (text.failed == AGON_ENOMEM)
+        return agon_buf_check(&text, "difference", err);
     if (!r && text.failed)
         r = agon_fail(err, 1, "the difference is over %d MiB", TEXT_BYTES_MAX >> 20);
     return state_reply(reply, r, agon_buf_text(&text), err);

@@ -189,6 +189,10 @@ int agon_statement_get(struct agon_statement **ret, struct agon_world *w, enum a
         if (HASH_COUNT(*cache) >= STATEMENTS_MAX) /* a generator of SQL text; simple beats clever */
             world_flush_statements(w);
         HASH_ADD_KEYPTR(hh, *cache, st->sql, sql.size, st);
+        if (!st->hh.tbl) {
+            statement_free(st);
+            return agon_fail(err, AGON_ENOMEM, "SQL: out of memory");
+        }
     }
     *ret = st;
     return 0;
@@ -256,7 +260,10 @@ enum agon_step agon_statement_step(struct agon_statement *st, struct agon_err *e
         return AGON_STEP_END;
     if (rc != SQLITE_DONE)
         return step_failed(w, rc, err);
-    agon_fail(err, AGON_STEP_LIMIT, "over %d rows were changed", AGON_WORLD_CHANGES_MAX);
+    if (w->log.over == AGON_ENOMEM)
+        agon_fail(err, AGON_STEP_LIMIT, "out of memory for changes");
+    else
+        agon_fail(err, AGON_STEP_LIMIT, "over %d rows were changed", AGON_WORLD_CHANGES_MAX);
     return AGON_STEP_LIMIT;
 }
 

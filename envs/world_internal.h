@@ -64,9 +64,10 @@ struct agon_world {
     struct agon_statement *cached[2][AGON_N_PRINCIPALS]; /* [writes][by]: hash tables by text */
     struct agon_statement *current; /* being prepared or stepped: what the authorizer goes by */
     int trusted;                    /* > 0: our own statements */
-    int64_t statement_ops;    /* of the statement that runs, in steps of the progress handler */
-    int64_t bulk_bytes;       /* of long values that the statement made or walked */
-    size_t largest, largest_bound; /* value of the statement that runs; of the next one's parameters */
+    int64_t statement_ops; /* of the statement that runs, in steps of the progress handler */
+    int64_t bulk_bytes;    /* of long values that the statement made or walked */
+    size_t largest,
+        largest_bound;        /* value of the statement that runs; of the next one's parameters */
     int64_t run_ops;          /* of the run, up to now */
     int64_t statement_cpu_ns; /* when its first budget step came; 0: not yet */
     int64_t ops_max;          /* of one statement of a tool or a verifier */
@@ -88,7 +89,8 @@ struct agon_world {
 int world_guard(struct agon_world *w, struct agon_err *err);
 void world_unguard(struct agon_world *w);
 bool world_function_allowed(const char *name);
-/* world_intake.c: AGON_WORLD_REFUSED with a sentence where the schema calls what statements may not. */
+/* world_intake.c: AGON_WORLD_REFUSED with a sentence where the schema calls what statements may
+ * not. */
 int world_check_functions(struct agon_world *w, struct agon_err *err);
 int world_open_memory(sqlite3 **ret, struct agon_err *err);
 /* Charge the statement that runs for work on so many bytes; interrupts it where it has no more. */

@@ -65,6 +65,8 @@ static void param_bind(lua_State *L, sqlite3_stmt *q, int param)
     case LUA_TSTRING:
         text = lua_tolstring(L, index, &size);
         rc = sqlite3_bind_text(q, param, text, (int)size, SQLITE_TRANSIENT);
+        if (rc == SQLITE_NOMEM)
+            agon_script_abort(L, "SQL ran out of memory");
         if (rc != SQLITE_OK)
             luaL_error(L, "parameter %d: the text is too long", param);
         break;

@@ -176,6 +176,17 @@ static int nothing(lua_State *L, void *arg)
     return 0;
 }
 
+OP(panic)
+{
+    UNUSED;
+    struct agon_script *s AGON_AUTO(agon_script_freep) = NULL;
+    int r = agon_script_new(&s, NULL, err);
+    if (r)
+        return r;
+    lua_pushliteral(s->L, "nobody catches this");
+    return lua_error(s->L);
+}
+
 /* No attack: two seconds of entries that are each too short for the count hook. */
 OP(busy)
 {
@@ -195,19 +206,13 @@ OP(busy)
 
 int main(int argc, char **argv)
 {
-    static const struct agon_worker_op ops[] = {{"hang", op_hang},
-                                                {"crash", op_crash},
-                                                {"abort", op_abort},
-                                                {"exit", op_exit},
-                                                {"raw", op_raw},
-                                                {"flood", op_flood},
-                                                {"noise", op_noise},
-                                                {"escape", op_escape},
-                                                {"memory", op_memory},
-                                                {"seed", op_seed},
-                                                {"lua", op_lua},
-                                                {"busy", op_busy},
-                                                {0}};
+    static const struct agon_worker_op ops[] = {{"hang", op_hang},     {"crash", op_crash},
+                                                {"abort", op_abort},   {"exit", op_exit},
+                                                {"raw", op_raw},       {"flood", op_flood},
+                                                {"noise", op_noise},   {"escape", op_escape},
+                                                {"memory", op_memory}, {"seed", op_seed},
+                                                {"lua", op_lua},       {"busy", op_busy},
+                                                {"panic", op_panic},   {0}};
     static const struct agon_worker_op *const tables[] = {ops, NULL};
     struct agon_worker_options o = {.tables = tables,
                                     .bytes_max = argc > 1 ? strtoull(argv[1] + 7, NULL, 10) : 0,
