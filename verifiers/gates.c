@@ -165,6 +165,8 @@ static int golden_same(struct gate_run *g, const struct agon_trial *t, const cha
                        tool ? "' differs first" : "", remedy);
 }
 
+enum { SMALL_CACHE_KIB = 16 }; /* four pages: what SQLite caches must not show */
+
 static int golden_again(struct gate_run *g, bool reverse, const char *when, const char *remedy,
                         struct agon_err *err)
 {
@@ -172,6 +174,7 @@ static int golden_again(struct gate_run *g, bool reverse, const char *when, cons
     struct agon_trial_item stored = {agon_buf_str(&g->golden_text), g->golden.run.writes};
     struct agon_trial_input input = {
         .reverse = reverse,
+        .cache_kib = reverse ? 0 : SMALL_CACHE_KIB,
         .answer_schema = task->answer_schema,
         .verifier = agon_str(task->verifier),
         .solution = agon_str(task->solution),

@@ -9,6 +9,7 @@
 #include "sandbox/cell.h"
 #include "tests/envs/samples.h"
 #include "verifiers/taint.h"
+#include "verifiers/trial.h"
 
 #include <sqlite3.h>
 #include <sys/stat.h>
@@ -142,6 +143,54 @@ ATTACK(C6_locale_zone_environment_folder_and_mask_change_nothing)
     EXPECT(chdir(folder) == 0);
     for (size_t i = 0; i < sizeof(set) / sizeof(*set); i++)
         EXPECT(unsetenv(set[i][0]) == 0);
+}
+
+/* The bytes that a solution gives with the rows without an order reversed, or a small page cache.
+ */
+static void replay(const char *code, bool reverse, int cache_kib, char *ret, size_t size)
+{
+    struct agon_buf text AGON_AUTO(agon_buf_deinit) = AGON_BUF(1 << 20);
+    struct agon_buf reason AGON_AUTO(agon_buf_deinit) = AGON_BUF(4096);
+    struct agon_trial t AGON_AUTO(agon_trial_deinit) = {0};
+    struct agon_err err = {0};
+    agon_buf_addf(&text, "return function(tools) %s end", code);
+    struct agon_trial_input input = {
+        .reverse = reverse, .cache_kib = cache_kib, .solution = agon_buf_str(&text)};
+    int r = agon_trial(victim_runtime(), &input, &t, &reason, &err);
+    snprintf(ret, size, "?");
+    if (!EXPECT(r == 0 && t.solved)) {
+        printf("# %s\n", r < 0 ? err.text : r ? agon_buf_text(&reason) : t.unsolved);
+        return;
+    }
+    char *answer = json_dumps(t.run.answer, JSON_ENCODE_ANY);
+    snprintf(ret, size, "%s", answer);
+    free(answer);
+}
+
+ATTACK(C4_rows_and_groups_without_an_order_are_found_by_reversal)
+{
+    static const char *const loose[] = {
+        "return tools.q{sql = 'SELECT id FROM hotel'}",
+        "return tools.q{sql = 'SELECT group_concat(name) AS names FROM hotel'}",
+        "return tools.q{sql = 'SELECT name FROM hotel LIMIT 1'}",
+        "return tools.q{sql = 'SELECT a.id FROM hotel a JOIN hotel b ON a.city = b.city'}",
+    };
+    char usual[2000], reversed[2000], small[2000];
+    for (size_t i = 0; i < sizeof(loose) / sizeof(*loose); i++) {
+        replay(loose[i], false, 0, usual, sizeof(usual));
+        replay(loose[i], true, 0, reversed, sizeof(reversed));
+        if (!EXPECT(strcmp(usual, reversed) != 0))
+            printf("# %s: %s\n", loose[i], usual);
+    }
+    static const char sorted[] = "return tools.q{sql = 'WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL "
+                                 "SELECT i + 1 FROM n WHERE i "
+                                 "< 3000) SELECT i % 7 AS k, count(DISTINCT i * 37 % 101) AS c "
+                                 "FROM n GROUP BY k ORDER BY k'}";
+    replay(sorted, false, 0, usual, sizeof(usual));
+    replay(sorted, true, 0, reversed, sizeof(reversed));
+    replay(sorted, false, 1, small, sizeof(small));
+    EXPECT_TEXT(reversed, usual);
+    EXPECT_TEXT(small, usual);
 }
 
 ATTACK(C7_a_check_says_the_same_a_hundred_times)
