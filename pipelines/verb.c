@@ -37,9 +37,10 @@ static int exit_of(int code)
 int agon_verb_fail(const char *verb, const struct agon_err *err)
 {
     /* what else went wrong went wrong for that */
-    bool memory = agon_memory_ran_out() && err->code != AGON_ENOMEM;
+    bool memory = agon_memory_ran_out();
     agon_progress_end();
-    agon_log(AGON_LOG_ERROR, verb, "%s%s", memory ? "out of memory: " : "", err->text);
+    agon_log(AGON_LOG_ERROR, verb, "%s%s",
+             memory && !strstr(err->text, "memory") ? "out of memory: " : "", err->text);
     return memory ? AGON_EXIT_SYSTEM : exit_of(err->code);
 }
 

@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "base/http.h"
 #include "base/json.h"
+#include "base/memory.h"
 #include "base/opt.h"
 #include "base/store.h"
 #include "tests/alloc.h"
@@ -178,4 +179,21 @@ TEST(http_requests)
             r = agon_http_start(&t, h, &req, NULL);
         EXPECT(alloc_failed() ? r == AGON_ENOMEM : r == 0);
     }
+}
+
+TEST(nothing_is_committed_once_memory_ran_out_unseen)
+{
+    struct sqlite3 *db AGON_AUTO(agon_store_closep) = NULL;
+    struct agon_txn txn AGON_AUTO(agon_txn_end) = {0};
+    struct agon_err err;
+    REQUIRE(agon_store_open(&db, ":memory:", AGON_STORE_CREATE, &err) == 0);
+    REQUIRE(agon_store_exec(db, "CREATE TABLE t(a INTEGER PRIMARY KEY) STRICT", &err) == 0);
+    REQUIRE(agon_txn_begin(&txn, db, &err) == 0);
+    REQUIRE(alloc_fail_at(1));
+    EXPECT(!agon_memory_alloc(10));
+    EXPECT(alloc_failed() && agon_memory_ran_out());
+    EXPECT(agon_txn_commit(&txn, &err) == AGON_ENOMEM);
+    EXPECT_HAS(err.text, "out of memory");
+    agon_memory_forget();
+    EXPECT(agon_txn_commit(&txn, &err) == 0);
 }
