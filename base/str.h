@@ -24,5 +24,11 @@ static inline bool agon_str_is(struct agon_str a, const char *text)
     return agon_str_equal(a, agon_str(text));
 }
 
+/* What follows the first n bytes; n <= s.size. */
+static inline struct agon_str agon_str_from(struct agon_str s, size_t n)
+{
+    return (struct agon_str){s.data + n, s.size - n};
+}
+
 /* For printf: "%.*s", AGON_STR_ARG(s). */
 #define AGON_STR_ARG(s) (int)(s).size, (s).data

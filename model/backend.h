@@ -43,6 +43,7 @@ struct agon_backend {
 struct agon_model {
     const struct agon_backend *backend;
     char *name;                 /* owned; agon_model_name() */
+    const char *dir;            /* the backend's; agon_model_dir(), or NULL */
     int window;                 /* tokens; agon_model_window() */
     struct agon_record *record; /* owned; NULL: no recording */
     int n_sessions;             /* alive; for the assertion in agon_model_free() */

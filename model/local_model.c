@@ -129,6 +129,7 @@ static int local_name(struct local_model *m, const char *dir, const char *shown,
         return agon_fail(err, AGON_ENOMEM, "out of memory");
     free(m->base.name);
     m->base.name = name;
+    m->base.dir = m->dir;
     return 0;
 }
 

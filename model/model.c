@@ -69,6 +69,11 @@ void agon_model_free(struct agon_model *m)
     m->backend->free(m);
 }
 
+const char *agon_model_dir(const struct agon_model *m)
+{
+    return m->dir;
+}
+
 const char *agon_model_name(const struct agon_model *m)
 {
     return m->name;

@@ -52,6 +52,8 @@ void agon_model_free(struct agon_model *m);
 AGON_DEFINE_FREEP(struct agon_model, agon_model_free)
 /* A line for people and for the corpus's provenance: "local:model/embedded sha256:... 21.7M". */
 const char *agon_model_name(const struct agon_model *m);
+/* The folder of a local model's checkpoint, borrowed; NULL where the model is elsewhere. */
+const char *agon_model_dir(const struct agon_model *m);
 /* Tokens that fit in one session, or a default where the backend can't tell. */
 int agon_model_window(const struct agon_model *m);
 /*

@@ -1,6 +1,7 @@
 /* agon synth FAMILY: the main job. */
 #include "base/log.h"
 #include "pipelines/listing.h"
+#include "pipelines/novelty.h"
 #include "pipelines/run.h"
 #include "pipelines/verb.h"
 
@@ -10,6 +11,8 @@ static void print_end(struct agon_run *run)
 {
     struct agon_err err = {0};
     if (agon_listing_kept(run->corpus, stdout, &err))
+        agon_log(AGON_LOG_ERROR, "synth", "%s", err.text);
+    if (agon_novelty_print(run->corpus, agon_model_dir(run->author), stdout, &err))
         agon_log(AGON_LOG_ERROR, "synth", "%s", err.text);
     const char *dir = agon_corpus_dir(run->corpus);
     printf("\ncorpus: %s\nnext: agon ls %s | agon show %s ENVIRONMENT/TASK | agon verify %s\n", dir,

@@ -33,13 +33,14 @@ def documents(r, prompts, real):
     return out
 
 
-def worker(w, token_path, table_path, directory, window, seed):
+def worker(w, token_path, table_path, directory, window, seed, log):
+    """log: folder for the marks of verifiers' skeletons that this worker drew (novelty.py)."""
     t, prompts, real = tok.Tokenizer(token_path), stages.Prompts(), Wd.Real(table_path)
-    r, k = random.Random("worker %d %d" % (seed, w)), 0
+    r, k, marks = random.Random("worker %d %d" % (seed, w)), 0, set()
     while True:
         while len(os.listdir(directory)) > SHARDS_MAX:
             time.sleep(0.1)
-        ids, masks, sizes = [], [], []
+        ids, masks, sizes, new = [], [], [], set()
         while sum(sizes) < SHARD_TOKENS:
             for d in documents(r, prompts, real):
                 i, m = d.encode(t.encode, t.control)
@@ -47,9 +48,13 @@ def worker(w, token_path, table_path, directory, window, seed):
                     ids.append(np.array(i, np.uint16))
                     masks.append(np.array(m, np.uint8))
                     sizes.append(len(i))
+                    new.update(d.meta.get("skeletons", ()))
         path = os.path.join(directory, "s%03d_%05d" % (w, k))
         k += 1
         np.savez(path + ".tmp.npz", t=np.concatenate(ids), m=np.concatenate(masks), n=np.array(sizes, np.int32))
+        with open(os.path.join(log, "%d_%d.bin" % (seed, w)), "ab") as f:
+            f.write(b"".join(new - marks))
+        marks |= new
         os.rename(path + ".tmp.npz", path + ".npz")
 
 

@@ -115,7 +115,7 @@ def solver_rates(m, t, cases, samples, log, tag, temperature=1.0, seconds=60):
         log("WRONG", *s)
 
 
-def cases(r, real, n, held_words=False, held_pairs=False, levels=(1, 2, 3, 4, 5)):
+def cases(r, real, n, held_words=False, held_pairs=False, levels=(1, 2, 3, 4, 5), reword=False):
     out = []
     while len(out) < n:
         level = levels[len(out) % len(levels)]
@@ -126,7 +126,7 @@ def cases(r, real, n, held_words=False, held_pairs=False, levels=(1, 2, 3, 4, 5)
         x = checks.Context(r, world, Wd.View(r, world), tools)
         task = tasks.first_level(r, x, held_words, held_pairs="only" if held_pairs else False, level=level)
         if task:
-            out.append((world, tools, task))
+            out.append((world, tools, task.reworded(r, held_words) if reword else task))
     return out
 
 
@@ -168,5 +168,6 @@ def judge(m, t, tables, n, log, out):
     r, real = random.Random(EVAL_SEED), Wd.Real(tables)
     author_turns(m, t, r, real, 2 * n, log, out)
     solver_rates(m, t, cases(r, real, n), 8, log, "solver")
-    solver_rates(m, t, cases(r, real, n // 2, held_words=True), 8, log, "solver, held-out wordings")
+    solver_rates(m, t, cases(r, real, 2 * n, held_words=True), 8, log, "solver, held-out wordings")
+    solver_rates(m, t, cases(r, real, 2 * n, held_words=True, reword=True), 8, log, "solver, held-out wordings and phrases")
     solver_rates(m, t, cases(r, real, n // 2, held_pairs=True, levels=(2, 3)), 8, log, "solver, held-out pairs")

@@ -67,7 +67,11 @@ ACRONYMS = "ISO IANA UN EU WHO NATO IEC ITU FAO RFC IEEE ANSI UNESCO OECD".split
 class Topic:
     """What a category is about: its words in text, and as parts of a file's name."""
 
-    def __init__(self, r):
+    def __init__(self, r, name=None):
+        if name:  # that of a table
+            self.words = [x for x in name.split("_") if x] or [name]
+            self.query, self.stem = " ".join(self.words), name
+            return
         w = lambda: W.word(r) if r.random() < 0.5 else r.choice(W.SEED)
         u = r.random()
         if u < 0.25:
@@ -110,7 +114,10 @@ class Source:
                 h = c.name
             seen.add(fold(h))
             self.headers.append(h)
-        stem = topic.stem if r.random() < 0.6 else table.name
+        stem = topic.stem
+        if r.random() < 0.2:  # a name that shares a word with the topic, more or less: zone1970 for time zones
+            stem = max((x.lower() for x in topic.words), key=len)
+            stem = r.choice((stem, stem[:-1], stem[:5], stem + "s")) + r.choice(("", str(r.randint(1, 2024)), "_" + W.word(r)))
         if r.random() < 0.1:
             stem = stem.capitalize()
         if r.random() < 0.15:
@@ -152,6 +159,9 @@ class Source:
         return head + "\n" + "\n".join(sep.join(map(self.cell, row)) for row in rows)
 
     def snippet(self, r, query):
+        """What a hit shows: a data file's first columns, of other documents the text around a word."""
+        if self.kind in ("csv", "tsv", "json") and (self.local or r.random() < 0.5):
+            return " ".join(self.headers[:6]) + " …"
         if not self.local and self.kind != "html":
             return self.title[:160]
         text, at = self.body(r), -1
@@ -249,8 +259,10 @@ def _keep(r, s):
 def _distractor(r, topic):
     """Another document; now and then one that shares a word, or a page about the very topic without data."""
     other = Topic(r)
-    if r.random() < 0.25:
+    if r.random() < 0.4:  # of the same house: ISO 4217 and ISO 639-3
         other.words = [topic.words[0]] + other.words[1:]
+        if "_" in topic.stem:
+            other.stem = topic.stem.split("_")[0] + "_" + str(r.randint(1, 9999)) + r.choice(("", "", "-%d" % r.randint(1, 9)))
     s = Source(r, Wd.pseudo_table(r), other)
     if r.random() < 0.25:
         s.kind, s.local = "html", False
@@ -296,7 +308,8 @@ def _mistake(r, s, a, into, keep):
 
 
 def retrieve_doc(r, prompts, real):
-    topic, table = Topic(r), _table(r, real)
+    table = _table(r, real)
+    topic = Topic(r, table.name if r.random() < 0.35 else None)
     if len([c for c in table.columns if c.name != "row_id"]) < 2:
         return None
     s = Source(r, table, topic)

@@ -6,10 +6,13 @@ goes wrong the model learns the repair.
 """
 import json
 import os
+import re
 
 import checks
+import novelty
 import tasks
 import toolset as T
+import words as W
 from retrieve import page
 from encoding import Call, Document
 
@@ -42,15 +45,25 @@ def tools_text(tools):
 
 # ---- tools
 
-def _break(r, source):
-    """A tool's source with a mistake that keeps it from loading, and the error."""
-    name = source.split('"', 2)[1]
-    u = r.random()
-    if u < 0.5:
-        return source[:source.rindex("\nend }")] + " }", "error: tools:3: 'end' expected near '}'"
+LUA_WORDS = set("tool name description params returns run world a rows row value type object properties required array items".split())
+
+
+def _break(r, tool):
+    """A tool's source with a mistake, the error, and what is wrong in words."""
+    source, name, u = tool.lua(), tool.name, r.random()
+    if u < 0.5:  # a column that the table does not have, as if remembered from elsewhere
+        have = [c.name for c in tool.t.columns]
+        used = [c for c in have if re.search(r"\b%s\b" % c, tool.sql) and c not in LUA_WORDS]
+        wrong = r.choice((W.ident(r, W.CATEGORY + W.NAMECOL + W.NUMBER, set(have)), r.choice(have) + r.choice(("s", "_2", "_name")), r.choice(have)[:-1] or "x"))
+        if used and wrong not in have and wrong != tool.t.name:
+            source = re.sub(r"\b%s\b" % r.choice(used), wrong, source)
+            name = source.split('"', 2)[1]
+            return source, "error: tool '%s': tools:2: SQL: no such column: %s" % (name, wrong), "No column %s; %s has %s" % (wrong, tool.t.name, ", ".join(have[:8]))
     if u < 0.75:
-        return source.replace("[[{", "[[", 1), "error: tool '%s': params: this is no JSON" % name
-    return source.replace(", run = function", ", runs = function", 1), "error: tool '%s': unknown field 'runs'" % name
+        return source[:source.rindex("\nend }")] + " }", "error: tools:3: 'end' expected near '}'", "Mend"
+    if u < 0.88:
+        return source.replace("[[{", "[[", 1), "error: tool '%s': params: this is no JSON" % name, "Mend"
+    return source.replace(", run = function", ", runs = function", 1), "error: tool '%s': unknown field 'runs'" % name, "Mend"
 
 
 def tools_doc(r, prompts, world, view, tools):
@@ -60,25 +73,30 @@ def tools_doc(r, prompts, world, view, tools):
     plan = []
     for t in world.tables:
         q = T.Roles(t)
-        parts = ["%s: key %s" % (t.name, t.key)]
+        parts = ["%s: key %s" % (t.name, t.key), "columns " + ", ".join(c.name for c in t.columns if c.name != t.key)]
         for label, cs in (("names", q.names), ("groups", q.cats), ("numbers", q.ordered)):
             if cs:
                 parts.append(label + " " + ", ".join(c.name for c in cs[:4]))
         plan.append("; ".join(parts) + ".")
     thought = "\n".join(plan) + "\nTools: " + ", ".join(t.name for t in tools) + "."
-    calls, results, mend = [], [], []
-    for t in tools:
-        source = t.lua()
-        broken = _break(r, source) if r.random() < 0.03 else None
-        calls.append(Call("define_tool", {"source": broken[0] if broken else source}, skip=bool(broken)))
-        results.append(broken[1] if broken else "ok: " + t.signature())
-        if broken:
-            mend.append(t)
-    d.assistant(thought, calls=calls)
-    d.results(results)
-    if mend:
-        d.assistant("Mend " + ", ".join(t.name for t in mend) + ".", calls=[Call("define_tool", {"source": t.lua()}) for t in mend])
-        d.results(["ok: " + t.signature() for t in mend])
+    rate = r.choice((0, 0, 0.2))
+    left, good = list(tools), 0
+    while left:
+        calls, results, said, again = [], [], [], []
+        for t in left:
+            broken = _break(r, t) if r.random() < rate else None
+            calls.append(Call("define_tool", {"source": broken[0] if broken else t.lua()}, skip=bool(broken)))
+            results.append(broken[1] if broken else "ok: " + t.signature())
+            good += not broken
+            if broken:
+                said.append(broken[2])
+                again.append(t)
+        d.assistant(thought, calls=calls)
+        d.results(results)
+        if len(again) > 1 or good > 2 and r.random() < 0.2:
+            again = again[:-1]  # what does not come right is left out
+        thought = ". ".join(dict.fromkeys(said)) + ": " + ", ".join(t.name for t in again) + "."
+        left, rate = again, 0.1
     d.assistant("", "The tools suffice.")
     return d
 
@@ -116,6 +134,32 @@ def _spoil(r, task):
     return a, "error: gate 2 (golden): the solution's answer %s does not pass: check '%s' fails" % (text if len(text) <= 80 else text[:80] + "...", task.leaves[0].name)
 
 
+def _refused(r, task, below):
+    """Another proposal that a gate refuses, and the refusal: (None, None) where none was found.
+
+    Such errors are those of a model (a place past the end, a key that no row has), so
+    the way out is a task of another kind and not the same once more.
+    """
+    if not below and r.random() < 0.4:  # what stays the same in every world is refused
+        weak = tasks.Task(r, task.x)
+        if weak.add(r, weak=True) and not weak.leaves[0].carries() and weak.leaves[0].value not in (0, 0.0):
+            return weak, "error: gate 8 (metamorphic): the solution gives the same answer in %d of 8 worlds with other values: it is written into the solution, or does not depend on what it reads" % r.choice((7, 8, 8))
+    other = tasks.next_level(r, below, task.x) if below else tasks.first_level(r, task.x)
+    used = {(l.kind, f.name) for l in task.leaves[len(below.leaves) if below else 0:] for stage in l.calls for f, _ in stage}
+    if not other or any((other.leaves[-1].kind, f.name) in used for stage in other.leaves[-1].calls for f, _ in stage):
+        return None, None
+    leaf, tool = other.leaves[-1], other.leaves[-1].calls[-1][0][0]
+    why = ["answer: property '%s' is missing" % leaf.name, "solution:%d: attempt to index a nil value (field 'integer index')" % (len(other.leaves) + 1)]
+    if tool.mode == "row":
+        why = ["tool '%s': result: expected object, got null" % tool.name]
+    elif tool.mode == "value" and leaf.type == "integer" and not below and len(other.leaves) == 1:
+        return other, ("error: gate 3 (rejects): the verifier accepts an answer without content ({\"%s\": 0}) on the untouched world; a check must compare it with what the world says, "
+                       "and the right answer must not be nothing" % leaf.name)
+    elif leaf.type == "string" and not below and len(other.leaves) == 1 and r.random() < 0.5:
+        return other, "error: gate 7 (text): everything in the answer stands in the prompt already; ask for something to be found"
+    return other, "error: gate 2 (golden): the solution gives no answer: " + r.choice(why)
+
+
 def level_doc(r, prompts, world, view, tools, task, below=None, others=(), new_tool=None):
     """task: what is proposed; below: the level under it; new_tool: one that must be defined first."""
     d = Document("level")
@@ -130,20 +174,23 @@ def level_doc(r, prompts, world, view, tools, task, below=None, others=(), new_t
     if new_tool:
         d.assistant("A tool is missing: %s." % new_tool.name, calls=[Call("define_tool", {"source": new_tool.lua()})])
         d.results(["ok: " + new_tool.signature()])
+    refused = False
+    for _ in range(r.choices((0, 1, 2), (0.86, 0.1, 0.04))[0] if not new_tool else 0):
+        other, error = _refused(r, task, below)
+        if other:
+            plan = _plan(other, other.leaves[len(below.leaves) if below else 0:])
+            d.assistant(("Another task.\n" if refused else "") + thought.split("\n")[0] + "\n" + plan, calls=[Call("propose_task", other.arguments(), skip=True)], loss=False)
+            d.results([error])
+            refused = True
+    if refused:
+        thought = "Another task.\n" + thought
     u = r.random()
-    if u < 0.05 and not below and not new_tool:  # what stays the same in every world is refused
-        weak = tasks.Task(r, task.x)
-        if weak.add(r, weak=True) and not weak.leaves[0].carries():
-            d.assistant("Level %d asks this:\n" % task.level + _plan(weak, weak.leaves), calls=[Call("propose_task", weak.arguments(), skip=True)], loss=False)
-            d.results(["error: gate 8 (metamorphic): the solution gives the same answer in %d of 8 worlds with other values: it is written into the solution, or does not depend on what it reads" % r.choice((7, 8))])
-            thought = "Another task.\n" + thought
-    u = r.random()
-    if u < 0.06 and not new_tool:
+    if u < 0.04 and not new_tool and not refused:
         bad, error = _spoil(r, task)
         d.assistant(thought, calls=[Call("propose_task", bad, skip=True)], loss=False)
         d.results([error])
         d.assistant("Once more.\n" + thought, calls=[Call("propose_task", task.arguments())])
-    elif u < 0.12 and not new_tool and len(leaves) > 1:
+    elif u < 0.1 and not new_tool and not refused and len(leaves) > 1:
         early = task.copy()
         early.leaves = task.leaves[:-1]
         if early.guess() > 1.4 * tasks.guess_limit(task.level) and early.leaves:
@@ -157,7 +204,7 @@ def level_doc(r, prompts, world, view, tools, task, below=None, others=(), new_t
             d.assistant(thought, calls=[Call("propose_task", task.arguments())])
     else:
         d.assistant(thought, calls=[Call("propose_task", task.arguments())])
-    d.meta = {"level": task.level, "kinds": [l.kind for l in task.leaves]}
+    d.meta = {"level": task.level, "kinds": [l.kind for l in task.leaves], "skeletons": [novelty.mark(t.verifier()) for t in (task, below) if t]}
     return d
 
 
@@ -180,6 +227,8 @@ def _mistake(r, f, args):
 
 def solver_doc(r, prompts, world, tools, task):
     d = Document("solver")
+    if r.random() < 0.6:
+        task = task.reworded(r)
     submit = prompts.tools["submit_result"]
     d.system(prompts.text["solver"], [T.dumps(f.function()) for f in tools] + [submit])
     d.user(prompts.fill("task", prompt=task.prompt(), schema=T.dumps(task.schema())))

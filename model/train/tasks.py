@@ -1,4 +1,6 @@
 """Tasks: a few leaves under one prompt, and the ladder from one level to the next."""
+import copy
+
 import checks
 import wordings
 from toolset import dumps
@@ -24,6 +26,16 @@ class Task:
         t = object.__new__(Task)
         t.__dict__.update(self.__dict__)
         t.leaves = list(self.leaves)
+        return t
+
+    def reworded(self, r, held_words=False):
+        """The same task as someone else would word it: what a solver may meet, though no author here writes it."""
+        t = self.copy()
+        t.intro = wordings.choose(r, wordings.INTROS, wordings.INTROS_HELD, held_words).format(T=t.x.world.tables[0].name)
+        t.line = wordings.choose(r, wordings.LINES, wordings.LINES_HELD, held_words)
+        t.leaves = [copy.copy(l) for l in t.leaves]
+        for l in t.leaves:
+            l.text = wordings.sentence(r, l.kind, l.slots, held_words, solver=True)
         return t
 
     def add(self, r, held_pairs=False, weak=False):

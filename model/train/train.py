@@ -6,7 +6,8 @@ The stages are those of the report (section 2.1.1): a dense model; then the inde
 alone learns the attention's distribution (KL, all positions); then everything is
 trained with attention over the selected set, the indexer on detached inputs. In
 the sparse stage weights are rounded to FP8 in the forward pass as the export rounds
-them. Tested by running it: `--tiny` trains a small model for seconds on a CPU.
+them. Tested by running it: `--tiny` trains a small model for seconds on a CPU. Several
+GPUs: team.py.
 """
 import argparse
 import json
@@ -18,8 +19,11 @@ import threading
 import time
 
 import data
+import novelty
+import team
 
 T0 = time.time()
+SAVE_STEPS = 2000
 
 
 def arguments():
@@ -34,7 +38,8 @@ def arguments():
     a.add_argument("--lr", type=float, default=2.5e-3)
     a.add_argument("--seed", type=int, default=1)
     a.add_argument("--judge", type=int, default=60, help="conversations a judged stage")
-    a.add_argument("--resume", default="", help="an exported checkpoint to go on from")
+    a.add_argument("--resume", default="", help="an exported checkpoint to train on from")
+    a.add_argument("--dense", default="", help="dense.pt of a run that ended early: its main stage is taken as done")
     a.add_argument("--config", default="{}")
     a.add_argument("--tiny", action="store_true")
     return a.parse_args()
@@ -99,6 +104,7 @@ def balance(m, rate=1e-3):
         for b in m.blocks:
             if b.ffn.moe:
                 f = b.ffn
+                team.total(f.load)
                 f.bias.add_(rate * torch.sign(f.load.mean() - f.load))
                 worst = (f.load.max() / f.load.mean().clamp(min=1)).cpu()
                 f.load.zero_()
@@ -109,6 +115,15 @@ def schedule(fr, n, resumed=False):
     if resumed:
         return min(1.0, (n + 1) / 100) * max(0.02, 1 - fr)
     return min(1.0, (n + 1) / 150) * (1.0 if fr < 0.35 else max(0.02, (1 - fr) / 0.65))
+
+
+def save(m, args):
+    """dense.pt, whole or not at all: what a run that ends early leaves behind."""
+    import torch
+    if team.RANK == 0:
+        path = os.path.join(args.out, "dense.pt")
+        torch.save(m.state_dict(), path + ".tmp")
+        os.replace(path + ".tmp", path)
 
 
 def main_stage(m, feed, args, seconds, device, log, loader):
@@ -122,6 +137,7 @@ def main_stage(m, feed, args, seconds, device, log, loader):
         with torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda"):
             return m(tok, target, weight, where, cos[pos], sin[pos], cu, m.c.window)
     step = torch.compile(loss_of, dynamic=False) if device == "cuda" else loss_of
+    team.share(m)
     opts, init = optimizers(m, args.lr), {k: v.clone() for k, v in m.state_dict().items()}
     take = lambda: [x.to(device, non_blocking=True) for x in feed.q.get()]
     m.train()
@@ -136,7 +152,7 @@ def main_stage(m, feed, args, seconds, device, log, loader):
         w0 = time.time()
         b = take()
         waited += time.time() - w0
-        fr = (time.time() - t0) / seconds
+        fr = team.agreed(time.time() - t0) / seconds
         if fr >= 1:
             break
         lr = args.lr * schedule(fr, n, bool(args.resume))
@@ -145,6 +161,7 @@ def main_stage(m, feed, args, seconds, device, log, loader):
                 g["lr"] = lr
         loss = step(*b)
         loss.backward()
+        team.average(params)
         norm = torch.nn.utils.clip_grad_norm_(params, 1.0)
         for o in opts:
             o.step()
@@ -152,11 +169,15 @@ def main_stage(m, feed, args, seconds, device, log, loader):
         worst = balance(m) if n % 10 == 0 else 0  # every tenth step: the read of the load costs a wait
         recent.append(loss.detach())
         n += 1
+        if n % 500 == 0:
+            team.share(m)
+        if n % SAVE_STEPS == 0:
+            save(m, args)
         if n % 500 == 0 or args.tiny:
             log("main step %d loss %.4f lr %.1e norm %.2f tokens %.1fM rate %.0fk/s wait %.0fs load %.2f dropped %d" % (
-                n, torch.stack(recent).mean(), lr, norm, n * args.batch / 1e6, n * args.batch / (time.time() - t0) / 1e3, waited, worst, loader.n_dropped))
+                n, torch.stack(recent).mean(), lr, norm, n * args.batch * team.SIZE / 1e6, n * args.batch * team.SIZE / (time.time() - t0) / 1e3, waited, worst, loader.n_dropped))
             recent = []
-    log("main stage: %d steps, %.0fM tokens, %d documents" % (n, n * args.batch / 1e6, loader.n_docs))
+    log("main stage: %d steps, %.0fM tokens, %d documents" % (n, n * args.batch * team.SIZE / 1e6, loader.n_docs * team.SIZE))
     return n
 
 
@@ -175,8 +196,7 @@ def sparse_stage(m, loader, seconds, which, device, log, tiny=False):
     cos, sin = rope_table(m.c.window, m.c.rope, m.c.theta, device)
     m.train(sparse)
     rounded, t0, n, tokens = Rounded(m), time.time(), 0, 0
-    while time.time() - t0 < seconds:
-        fr = (time.time() - t0) / seconds
+    while (fr := team.agreed(time.time() - t0) / seconds) < 1:
         for g in opt.param_groups:
             g["lr"] = g["base"] * min(1, (n + 1) / 20) * max(0.03, 1 - fr)
         b, s = (2, 256) if tiny else (4, 4096) if n % 4 == 3 else (16, 2048)
@@ -192,6 +212,7 @@ def sparse_stage(m, loader, seconds, which, device, log, tiny=False):
                 ce = F.cross_entropy(m.head(x.flatten(0, 1)[at]).float(), nxt.view(-1)[at])
                 loss = loss + ce
             loss.backward()
+        team.average(index + main)
         torch.nn.utils.clip_grad_norm_(index, 1.0)
         if sparse:
             torch.nn.utils.clip_grad_norm_(main, 1.0)
@@ -199,28 +220,31 @@ def sparse_stage(m, loader, seconds, which, device, log, tiny=False):
         opt.step()
         m.zero_grad(set_to_none=True)
         n += 1
-        tokens += int(b * s)
+        tokens += int(b * s) * team.SIZE
         if n % 40 == 1 or tiny:
             log(which, "step", n, "kl", " ".join("%.3f" % z for z in kl.tolist()), "loss %.4f" % ce.item() if sparse else "")
     log(which, "stage: %d steps, %.1fM tokens" % (n, tokens / 1e6))
 
 
-def held_loss(m, t, device, log, tag):
-    """Loss on documents of a fixed seed, by kind, with the weights as they will be exported."""
+def held_documents():
+    """Of a fixed seed. Made before training, as all that is read from files: nothing that goes missing later ends a run."""
     import random
 
-    import numpy as np
+    import stages
+    r, prompts, docs = random.Random(987654), stages.Prompts(), []
+    while len(docs) < 160:
+        docs += data.documents(r, prompts, None)
+    return docs
+
+
+def held_loss(m, t, docs, device, log, tag):
+    """Loss on docs, by kind, with the weights as they will be exported."""
     import torch
     import torch.nn.functional as F
 
-    import stages
-    import world as Wd
     from model import rope_table
     from optim import Rounded
-    r, prompts, sums = random.Random(987654), stages.Prompts(), {}
-    docs = []
-    while len(docs) < 160:
-        docs += data.documents(r, prompts, None)
+    sums = {}
     cos, sin = rope_table(m.c.window, m.c.rope, m.c.theta, device)
     m.eval()
     with torch.no_grad(), Rounded(m), torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda"):
@@ -244,12 +268,13 @@ def held_loss(m, t, device, log, tag):
 def main():
     args = arguments()
     os.makedirs(args.out, exist_ok=True)
-    log = Log(os.path.join(args.out, "train.log"))
+    log = Log(os.path.join(args.out, "train.log")) if team.RANK == 0 else lambda *x: None
     mp.set_start_method("fork")
-    shards = "/dev/shm/agon%d" % os.getpid()
+    shards, marks = "/dev/shm/agon%d" % os.getpid(), os.path.join(args.out, "marks")
     os.makedirs(shards)
-    window = 256 if args.tiny else 4096
-    workers = [mp.Process(target=data.worker, args=(w, args.tokenizer, args.tables, shards, 4096, args.seed), daemon=True) for w in range(args.workers)]
+    os.makedirs(marks, exist_ok=True)
+    workers = [mp.Process(target=data.worker, args=(w + team.RANK * args.workers, args.tokenizer, args.tables, shards, 4096, args.seed, marks), daemon=True)
+               for w in range(args.workers)]
     for w in workers:
         w.start()
     try:
@@ -266,12 +291,12 @@ def run(args, log, shards):
     import judge
     import tokenizer
     from model import Config, Model
-    device = "cpu" if args.tiny else "cuda"
+    device = team.begin("cpu" if args.tiny else "cuda")
     torch.manual_seed(args.seed)
     if device == "cuda":
         torch.set_float32_matmul_precision("high")
         log("torch", torch.__version__, torch.cuda.get_device_name())
-    t = tokenizer.Tokenizer(args.tokenizer)
+    t, docs = tokenizer.Tokenizer(args.tokenizer), held_documents()[:4 if args.tiny else None]
     extra = dict(d=64, layers=2, heads=2, q_rank=32, kv_rank=32, ei=32, ff=64, index_topk=64) if args.tiny else {}
     c = Config(**dict(extra, **json.loads(args.config), vocab=t.size))
     m = Model(c).to(device)
@@ -279,23 +304,30 @@ def run(args, log, shards):
     log("parameters %.2fM, active %.2fM" % (n / 1e6, (n - (c.layers - c.n_dense) * 3 * c.d * c.ei * (c.experts - c.top)) / 1e6), json.dumps(c.dict()))
     if args.resume:
         export.load(m, args.resume)
-        held_loss(m, t, device, log, "resumed")
-    loader = data.Loader(shards, args.seed)
+        held_loss(m, t, docs, device, log, "resumed")
+    loader = data.Loader(shards, args.seed * 100 + team.RANK)
     if args.tiny:
         loader.POOL, args.batch = 64, 4096
     main_s, warm_s, sparse_s = (float(x) for x in args.seconds.split(","))
-    feed = Feed(loader, args, device)
-    main_s = min(main_s, args.deadline - (time.time() - T0) - warm_s - sparse_s - 60)
-    main_stage(m, feed, args, main_s, device, log, loader)
-    feed.close()
-    torch.save({"c": c.dict(), "sd": m.state_dict()}, os.path.join(args.out, "dense.pt"))
-    held_loss(m, t, device, log, "dense")
+    if args.dense:
+        m.load_state_dict(torch.load(args.dense, map_location=device))
+    else:
+        feed = Feed(loader, args, device)
+        main_s = min(main_s, args.deadline - (time.time() - T0) - warm_s - sparse_s - 60)
+        main_stage(m, feed, args, main_s, device, log, loader)
+        feed.close()
+        save(m, args)
+    if team.RANK == 0:
+        held_loss(m, t, docs, device, log, "dense")
     sparse_stage(m, loader, warm_s, "warm", device, log, args.tiny)
     sparse_stage(m, loader, sparse_s, "sparse", device, log, args.tiny)
+    team.agreed(0)  # no worker of any process draws more for this model
+    if team.RANK:
+        return
+    log("verifier skeletons drawn: %d" % novelty.merge(os.path.join(args.out, "marks"), os.path.join(args.out, "skeletons.bin")))
     total = export.export(m, args.tokenizer, os.path.join(args.out, "checkpoint"))
-    torch.save({"c": c.dict(), "sd": m.state_dict()}, os.path.join(args.out, "sparse.pt"))
     log("exported %.2f MB" % (total / 1e6))
-    held_loss(m, t, device, log, "final")
+    held_loss(m, t, docs, device, log, "final")
     open(os.path.join(args.out, "EXPORTED"), "w").close()
     if device == "cuda" and args.judge:
         m.eval()

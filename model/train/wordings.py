@@ -1,12 +1,15 @@
-"""How tasks are worded: several sentences for each check kind, several ways to
-introduce and to list them. HELD marks those (about 30%) that training never shows.
+"""How tasks are worded: a dozen sentences for each check kind, several ways to
+introduce and to list them. HELD marks those (a third) that training never shows.
 
 Slots are those of the leaf (checks.py). A sentence is both the line of the prompt
 and the check's text, so it states ties and rounding in full. Words for numbers
 ("one", "first three") are avoided: a prompt's numbers must occur in a check.
+[a|b] is a choice. A solver also meets sentences that no author writes: reworded()
+swaps phrases for others of the same sense and drops small words.
 """
+import re
 
-HELD = (4, 5)  # indices held out in lists of six
+HELD = (4, 5, 10, 11)  # indices held out in lists of twelve: the last third of SENTENCES and of MORE
 
 SENTENCES = {
     "count": ["the number of {T} with {C} {v}", "how many {T} have {C} {v}", "number of rows of {T} where {C} is {v}",
@@ -101,11 +104,113 @@ SENTENCES = {
                  "the {C} that {P} gives for the {T} row with {K} {k}", "{C} of the row of {P} behind {K} {k} in {T}", "the {P} {C} that stands for {K} {k} of {T}"],
 }
 
+MORE = {
+"count": ["[tally|count up|add up] the {T} [where|for which] {C} is {v}", "[in how many|for how many] {T} is {C} [equal to|given as] {v}", "how [large|numerous] the [set|subset] of {T} with {C} {v} is",
+          "{T} [that carry|showing|marked with] {C} {v}: how many", "what the number of {T} [comes to|is] for {C} {v}", "[occurrences|appearances] of {v} as {C} in {T}"],
+"diff": ["[subtract|take] the {T} with {C} {w} from those with {C} {v}", "number of {T} [at|under] {C} {v} [reduced by|minus] the number [at|under] {C} {w}", "{C} {v} [against|versus] {C} {w} in {T}: count of the former minus the latter",
+         "how far the count of {T} for {C} {v} [exceeds|is ahead of] that for {C} {w} (below zero if behind)", "the [surplus|margin] of {T} with {C} {v} compared to {C} {w}", "{T}: rows of {C} {v} without the number of {C} {w}"],
+"same": ["how many {T} [match|equal] {K} {k} in {C}, [itself|this row] included", "find the {C} of {K} {k}; how many {T} have it", "[size|number] of the {T} [with|having] whatever {C} {K} {k} has",
+         "{T} whose {C} is [just that|the same as that] of {K} {k}, counted", "the [companions|fellows] of {K} {k} by {C} in {T} and itself, counted", "in how many {T} the {C} of {K} {k} [appears|stands]"],
+"count2": ["{T} [that satisfy|with] {C} = {v} and {D} = {w}: how many", "among {T} with {C} {v}, how many [also have|are at] {D} {w}", "the [number|count] of {T} [meeting|fulfilling] both: {C} {v}, {D} {w}",
+           "how many rows of {T} [combine|join] {C} {v} with {D} {w}", "{T} that are at once {v} ({C}) and {w} ({D}): their number", "the overlap of {C} {v} and {D} {w} in {T}, in rows"],
+"attr": ["[look up|read off|give] the {C} of {K} {k} in {T}", "what is the {C} of {K} {k} in {T}", "for {K} {k} of {T}: [its|the] {C}", "the {C} [listed|recorded|noted] in {T} for {K} {k}",
+         "{K} {k} has which {C} according to {T}", "the [entry|content] under {C} of {K} {k}, table {T}"],
+"gap": ["[subtract|take] the {C} of {K} {m} from that of {K} {k} in {T}", "{C} in {T}: {K} {k} minus {K} {m}", "how far [above|over] {K} {m} the {C} of {K} {k} lies in {T} (below zero if under)",
+        "{K} {k} against {K} {m} in {T}: [former|its] {C} minus the latter", "the [lead|margin] in {C} that {K} {k} has over {K} {m} in {T}", "the {C} of {T}: start from {K} {k}, deduct {K} {m}"],
+"sum2": ["[add|sum up] the {C} of {K} {k} and the {C} of {K} {m} in {T}", "{C} in {T}: {K} {k} plus {K} {m}", "what the {C} of {K} {k} and {K} {m} [comes to|amounts to] in {T}",
+         "the [joint|total] {C} of {K} {k} and {K} {m} in {T}", "{K} {k} and {K} {m} of {T}: their {C} in total", "the {C} figures of {K} {k} and {K} {m} in {T}, put together"],
+"top": ["[find|name] the {L} of the {T} that [is|stands] {way} [in|by] {N}{where} (ties: first {K})", "sort {T} by {N}, {way} first{where}: the {L} on top (ties: first {K})", "{L} [holding|with] the {way} {N}{where} in {T}, ties by {K}",
+        "the {way} {N} of {T}{where} [belongs|goes] to which {L} (ties: first {K})", "whose {N} is {way} in {T}{where}: its {L}, first {K} on ties", "the {L} in the lead of {T} when the {way} {N} wins{where}; ties by {K}"],
+"topval": ["[find|give] the {way} {N} [found|recorded] in {T}{where}", "{T}{where}: {way} {N}", "which value of {N} is the {way} in {T}{where}", "the {way} [number|figure] under {N} in {T}{where}",
+           "the {N} of {T} at its {way}{where}", "of all {N} in {T}{where}, the {way}"],
+"nth": ["order {T} by {N}, {way} first: the {L} [at|on] place {i} (ties: first {K})", "[take|find] the {L} that [holds|takes] place {i} by {N} in {T}, {way} first, ties by {K}", "place {i} of {T} by {N} ({way} first, then {K}): which {L}",
+        "{T} ranked by {N} with the {way} on top: {L} number {i}, ties by {K}", "the {L} that comes as number {i} of {T} going by {N}, {way} first, ties by {K}", "counting {T} from the {way} {N}: the {L} at {i}, first {K} on ties"],
+"nthval": ["order {T} by {N}, {way} first: the {N} [at|on] place {i}", "[take|find] the {N} that [holds|takes] place {i} in {T}, {way} first", "place {i} of {T} by {N} ({way} first): which {N}",
+           "{T} ranked by {N} with the {way} on top: {N} number {i}", "the {N} that comes as number {i} of {T}, {way} first", "counting {T} from the {way} {N}: the value at {i}"],
+"topattr": ["[find|take] the {T} with the {way} {N}; its {D} (ties: first {K})", "for the {T} that [is|stands] {way} in {N}: the {D}, first {K} on ties", "what {D} [goes|comes] with the {way} {N} in {T} (ties: first {K})",
+            "{D} of the row of {T} [ranked first|on top] when the {way} {N} leads, ties by {K}", "the {way} {N} of {T} comes along with which {D}; ties by {K}", "the {D} under which {T} reach the {way} {N}, ties by {K}"],
+"topsame": ["[find|take] the {D} of the {T} with the {way} {N} (ties: first {K}); how many have it", "how many {T} [match|equal] the row of {way} {N} in {D} (ties: first {K}), itself included",
+            "the [size|number] of the {T} with whatever {D} the {way} {N} has, first {K} on ties", "in how many {T} the {D} of the {way} {N} [appears|stands], ties by {K}",
+            "companions by {D} of the {way} {N} in {T} and itself, counted, ties by {K}", "{T} with the {D} of the leader in {N} ({way}), ties by {K}: how many"],
+"total": ["[add up|sum up] the {N} of {T}{where}{rounded}", "{T}{where}: total {N}{rounded}", "what the {N} of all {T}{where} [amounts|comes] to{rounded}", "the [overall|whole] {N} of {T}{where}{rounded}",
+          "the grand total under {N} in {T}{where}{rounded}", "all {N} figures of {T}{where} put together{rounded}"],
+"mean": ["[average|work out the mean of] {N} over {T}{where}{rounded}", "{T}{where}: [mean|average] {N}{rounded}", "the {N} that {T}{where} have [on average|in the mean]{rounded}", "the [typical|average] {N} of {T}{where} as a mean,{rounded}",
+         "the {N} a row of {T}{where} has on average{rounded}", "sum of {N} by number of rows in {T}{where}{rounded}"],
+"highest": ["[find|give] the [highest|largest|greatest] {N} in {T}{where}", "{T}{where}: [highest|maximal] {N}", "the [maximum|peak] that {N} [reaches|has] in {T}{where}", "which {N} is the [greatest|largest] in {T}{where}",
+            "the top of the range of {N} in {T}{where}", "the {N} that no {T}{where} exceed"],
+"lowest": ["[find|give] the [lowest|smallest|least] {N} in {T}{where}", "{T}{where}: [lowest|minimal] {N}", "the minimum that {N} [reaches|has] in {T}{where}", "which {N} is the [least|smallest] in {T}{where}",
+           "the bottom of the range of {N} in {T}{where}", "the {N} that no {T}{where} fall below"],
+"spread": ["[subtract|take] the lowest {N} of {T}{where} from the highest", "{T}{where}: highest {N} minus lowest", "how [wide|large] the range of {N} in {T}{where} is", "the [gap|difference] between highest and lowest {N} of {T}{where}",
+           "how far apart the greatest and the smallest {N} of {T}{where} are", "maximum less minimum of {N} in {T}{where}"],
+"common": ["[find|name] the {C} that [most|the greatest number of] {T} have (ties: first {C})", "{T}: most [frequent|common] {C} (ties: first {C})", "the {C} [appearing|occurring] in the most rows of {T}, first {C} on ties",
+           "group {T} by {C}: the {C} of the largest group, ties by {C}", "the {C} that {T} have most of all, ties by {C}", "the modal {C} of {T} (if equal, first {C})"],
+"commoncount": ["how many {T} have the {C} that is most [common|frequent]", "group {T} by {C}: rows of the largest group", "the [number|count] of {T} with the most [frequent|common] {C}", "in how many {T} the [leading|most common] {C} [appears|stands]",
+                "rows that the modal {C} has in {T}", "how large the biggest class by {C} of {T} is"],
+"groupsn": ["how many [different|distinct] {C} [there are|occur] in {T}", "group {T} by {C}: the number of groups", "{T}: number of [distinct|different] {C}", "the [variety|range] of {C} in {T} as a number of values",
+            "how many {C} {T} tell apart", "the size of the set of {C} in {T}"],
+"countrange": ["{T} with {N} [at or above|from] {lo} and [at or below|up to] {hi}: how many", "in how many {T} {N} [lies|is] between {lo} and {hi}, ends included", "[tally|count up] the {T} with {N} not below {lo} and not above {hi}",
+               "the number of {T} with {lo} <= {N} <= {hi}", "the {T} that stay within {lo} and {hi} in {N}, counted", "how many {T} come to a {N} of {lo} or more but no more than {hi}"],
+"rank": ["rank {T} by {N}, highest first: the place of {K} {k}", "{K} {k} [holds|takes] which place in {T} by {N} (highest first)", "the number of {T} above {K} {k} in {N}, plus itself", "{T}: [rank|place] of {K} {k} in {N}, highest on top",
+         "how far up {K} {k} is in {T} by {N}, the highest being at the start", "the standing of {K} {k} by {N} within {T}, highest first"],
+"startcount": ["{T} with a {C} [beginning|starting] with {s}: how many", "[tally|count up] the {C} of {T} that [begin|start] with {s}", "in how many {T} the {C} [has|shows] {s} in front", "how many {C} in {T} have the prefix {s}",
+               "the {T} with {s} leading their {C}, counted", "how many {T} go by a {C} in {s}"],
+"startfirst": ["take the {C} of {T} [beginning|starting] with {s} and sort them: which is first", "the first {C} by alphabet among {T} with prefix {s}", "of all {C} in {T} that [begin|start] with {s}, the first in order",
+               "which {C} with {s} in front [leads|heads] the sorted list of {T}", "alphabetically, what {C} of {T} opens the part under {s}", "the start of the {s} section of {C} in {T}"],
+"longest": ["[find|name] the {C} of {T} with the [most|greatest number of] characters (ties: first {K})", "which {C} is longest in {T}, first {K} on ties", "{T}: the longest {C}, ties by {K}", "the {C} of {T} that [takes|needs] most characters (ties: first {K})",
+            "sort {T} by length of {C}: the longest, ties by {K}", "the most extended {C} among {T}; ties by {K}"],
+"length": ["how many characters are in the {C} of {T} that is longest", "{T}: length of the longest {C}", "the [greatest|maximal] number of characters of a {C} in {T}", "count the characters of the longest {C} in {T}",
+           "the length that no {C} of {T} exceeds", "the extent in characters of the longest {C} among {T}"],
+"alphabet": ["sort the {C} of {T}: which is [at place|number] {i}", "[find|name] the {C} [at|on] place {i} of the sorted {C} of {T}", "in alphabetical order, {C} number {i} of {T}", "{T} by {C}: the {C} at place {i}",
+             "the {C} reached at {i} when going through {T} in order of {C}", "number {i} of the alphabet of {C} in {T}"],
+"missing": ["how many {T} [lack|miss] {C}", "[tally|count up] the {T} where {C} is [empty|missing|absent]", "{T} with {C} [unknown|left blank]: how many", "in how many {T} {C} is not [given|known]",
+            "the blanks under {C} in {T}, counted", "for how many {T} nothing stands at {C}"],
+"distinct": ["how many [different|distinct] {D} [there are|occur] among {T} with {C} {v}", "take the {T} with {C} {v}: number of [different|distinct] {D}", "the [number|count] of {D} that [occur|appear] with {C} {v} in {T}, each counted a single time",
+             "{T} whose {C} is {v}: [distinct|different] {D}, counted", "how many {D} the group {v} of {C} in {T} tells apart", "the set of {D} found with {C} {v} in {T}, its size"],
+"find": ["[look up|find] {C} {v} in {T}: its {D} (ties: first {K})", "what {D} [goes|comes] with {C} {v} in {T} (ties: first {K})", "for the {T} [named|known by] {C} {v}: the {D}, first {K} if several", "the {D} [listed|recorded] for {C} {v} in {T}, ties by {K}",
+         "{C} {v} of {T} has which {D}; if several, first {K}", "the {D} next to {C} {v} in {T} (first by {K})"],
+"list": ["[give|name] all {L} of {T} [having|with] {C} {v}, by {K}", "{T} with {C} {v}: their {L}, in order of {K}", "the {L} that [occur|appear] with {C} {v} in {T}, sorted by {K}", "[collect|gather] the {L} of the {T} whose {C} is {v}, in the order of {K}",
+         "the complete {L} of group {v} of {C} in {T}, by {K}", "each {L} with {C} {v} in {T}, listed by {K}"],
+"first": ["take the {T} with {C} {v} by {K}: the {L} of the first", "{T} with {C} {v}: the first {L} in the order of {K}", "which {L} [leads|heads] the {T} having {C} {v}, going by {K}", "the {L} of the {T} with {C} {v} that has the first {K}",
+          "the {L} at the start of group {v} of {C} in {T}, by {K}", "the earliest by {K} of {T} with {C} {v}: its {L}"],
+"listtop": ["take the {T} with {C} {v}: the {L} of the {way} {N} (ties: first {K})", "{T} with {C} {v}: which {L} is {way} in {N}, ties by {K}", "[find|name] the {L} with the {way} {N} where {C} is {v} in {T} (ties: first {K})",
+            "within {C} {v} of {T}, the {way} {N} [belongs|goes] to which {L} (ties: first {K})", "the {L} that leads the {C} {v} part of {T} when the {way} {N} wins, ties by {K}", "restricted to {C} {v}: {L} of the {T} at the {way} {N}, ties by {K}"],
+"listsum": ["[add up|sum up] the {N} of the {T} with {C} {v}", "{T} with {C} {v}: total {N}", "take the {T} with {C} {v}: their {N} in [total|sum]", "what the {N} of {T} with {C} {v} [amounts|comes] to",
+            "the overall {N} within {C} {v} of {T}", "all {N} figures under {C} {v} in {T}, put together"],
+"joincount": ["{T} [belonging|going] to {P} with {C} {v}: how many", "[tally|count up] the {T} whose {P} [has|shows] {C} {v}", "in how many {T} the {P} behind them has {C} {v}", "find the {P} with {C} {v}; how many {T} [belong to|go with] them",
+              "the {T} that depend on {P} of {C} {v}, counted", "how many {T} hang on those {P} with {C} {v}"],
+"joinattr": ["[find|look up] the {P} of {K} {k} in {T}: its {C}", "{K} {k} of {T} [belongs|goes] to a {P}: the {C} of it", "what {C} the {P} has that {K} {k} of {T} [belongs|refers] to", "for {K} {k} in {T}: the {C} of its {P}",
+             "by way of {T} {K} {k}, the {C} in {P}", "the {C} that {K} {k} of {T} gets through {P}"],
+}
+
 INTROS = ["Answer these about {T} with one JSON object:", "Look up the following in {T}:", "Find out with the tools:", "Report on {T}:", "What we need to know of {T}:",
-          "Use the tools to fill in this report:", "A user wants to know:", "Fill in each field:", "Questions on {T}:", "Work these out:"]
-INTROS_HELD = (7, 8, 9)
-LINES = ["- {name}: {text}", "{name}: {text}", "* {name}: {text}.", "{name} is {text}."]
-LINES_HELD = (3,)
+          "Use the tools to fill in this report:", "A user wants to know:", "Fill in each field:", "Questions on {T}:", "Work these out:",
+          "Please tell from {T}:", "The following is asked:", "Give these fields:", "For a note on {T} we want:", "Read {T} with the tools and say:", "To be found out about {T}:"]
+INTROS_HELD = (7, 8, 9, 14, 15)
+LINES = ["- {name}: {text}", "{name}: {text}", "* {name}: {text}.", "{name} is {text}.", "{name} = {text}", "- {text} ({name})"]
+LINES_HELD = (3, 5)
+
+# Phrases of one sense; the last of each row is held out of training.
+SENSES = [
+    ["the number of", "the count of", "the total number of", "the tally of", "the quantity of"],
+    ["how many", "what number of", "how large a number of", "just how many"],
+    ["number of", "count of", "amount of"], ["counted", "in number", "as a count", "tallied"],
+    ["highest", "greatest", "largest", "maximal", "top", "uppermost"], ["lowest", "smallest", "least", "minimal", "bottom", "slightest"],
+    ["minus", "less", "reduced by", "diminished by"], ["plus", "and also", "increased by", "together with"],
+    ["with", "having", "that have", "showing"], ["whose", "where the", "for which the", "of which the"],
+    ["starts with", "begins with", "opens with", "has the prefix", "sets out with"], ["starting with", "beginning with", "opening with", "prefixed by"],
+    ["different", "distinct", "unique", "differing"], ["mean", "average", "arithmetic mean"], ["on average", "in the mean", "by average"],
+    ["total", "sum", "sum total", "overall sum", "aggregate"], ["most common", "most frequent", "commonest", "modal", "most usual"],
+    ["missing", "absent", "not given", "unknown", "lacking"], ["without", "lacking", "with no", "that miss", "short of"],
+    ["(ties: first {K})", "(on ties the first {K})", "(if equal: first {K})", "; break ties by {K}", "; ties go by {K}"],
+    ["ties by {K}", "ties: first {K}", "on ties the first {K}", "if equal by {K}"],
+    ["in the order of", "sorted by", "ordered by", "arranged by"], ["at place", "in position", "at number", "at rank", "in slot"],
+    ["how much higher", "how far above", "by how much larger", "how much more"], ["the same", "an equal", "the very same", "an identical"],
+    ["itself included", "with itself", "the row too", "counting itself"], ["between", "in the range", "within", "inside"],
+    ["{way} first", "from the {way} on", "beginning with the {way}", "the {way} leading"], ["rows of", "entries of", "records of", "lines of"],
+    ["longest", "lengthiest", "longest by characters"], ["which", "what", "name which"], ["belongs to", "goes with", "is part of"],
+    ["rounded to 2 decimals", "to 2 decimals", "with 2 decimals", "at 2 decimals"], ["among", "within", "out of", "in the midst of"],
+]
+SMALL = set("the of a an that in with is are its those for to at by from has have do does be as it this".split())
 
 
 def choose(r, options, held, use_held):
@@ -113,5 +218,26 @@ def choose(r, options, held, use_held):
     return options[r.choice(allowed)]
 
 
-def sentence(r, kind, slots, use_held=False):
-    return choose(r, SENTENCES[kind], HELD, use_held).format(**slots)
+def expand(r, template):
+    return re.sub(r"\[([^]]*)\]", lambda m: r.choice(m.group(1).split("|")), template)
+
+
+def reworded(r, template, use_held=False, swap=0.5, drop=0.0):
+    """template in other words: phrases of the same sense, small words left out."""
+    rows = [row for row in SENSES if any(p in template for p in row)]
+    r.shuffle(rows)
+    for row in rows[:3]:
+        old = max((p for p in row if re.search(r"(?<![\w{])%s(?![\w}])" % re.escape(p), template)), key=len, default=None)
+        if old and r.random() < swap:
+            new = row[-1] if use_held else r.choice(row[:-1])
+            template = re.sub(r"(?<![\w{])%s(?![\w}])" % re.escape(old), lambda m: new, template, count=1)
+    words = [w for w in template.split(" ") if not (w in SMALL and r.random() < drop)]
+    return " ".join(words) if words else template
+
+
+def sentence(r, kind, slots, use_held=False, solver=False):
+    """A sentence for a leaf; solver: also in words that only a solver meets."""
+    template = expand(r, choose(r, SENTENCES[kind] + MORE[kind], HELD, use_held))
+    if solver:
+        template = reworded(r, template, use_held, drop=r.choice((0, 0, 0.15, 0.4)))
+    return template.format(**slots)

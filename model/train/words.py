@@ -4,8 +4,7 @@ Half of what the model must copy are strings that are in no list: so words are
 made from syllables, from letter chains learned on a small seed list, from blends
 and from random letters (a model trained on dictionary words only cannot copy).
 """
-import bisect
-import itertools
+import re
 
 SEED = """hotel cabin lodge room guest booking flight airport train ticket seat route bus driver truck cargo parcel depot harbor
 vessel crew voyage dock crane pallet shelf warehouse item order invoice client vendor supplier product brand store outlet menu
@@ -41,6 +40,7 @@ premium deluxe standard local remote urban rural coastal alpine desert forest su
 night fast slow light heavy hard soft hot cold warm cool wet dry sweet sour salty bitter mild fresh frozen left right upper
 lower inner outer front rear public private shared single double triple senior junior expert novice alpha beta gamma delta
 male female yes no control treated placebo low high mid none optional required important extra tcp udp living extinct""".split()
+SUFFIX = "name code id no type 2 3 total min max sub first last old new full short per_year kg pct".split()
 RESERVED = set("""and or not if then else elseif end for in do local function return nil true false while repeat until break goto
 select from where order by group limit index table values set add all alter as case check column create default delete desc asc
 distinct drop exists having into is join key like null on primary to union unique update using with class def del except finally
@@ -167,9 +167,13 @@ def code_maker(r):
 
 def ident(r, base, used, limit=24):
     """A column or table name: from base, pseudo, or both; unique in used."""
+    near = sorted(w for w in used if 2 < len(w) < 16)  # names that repeat each other: alpha_2 and alpha_3, region and sub_region
     for _ in range(100):
         u = r.random()
-        if u < 0.45:
+        if u < 0.1 and near:
+            w, part = r.choice(near), r.choice((word(r)[:6], r.choice(SUFFIX), r.choice(SUFFIX)))
+            w = r.choice((w + "_" + part, part + "_" + w, re.sub(r"\d+$", lambda m: str(int(m.group(0)) + 1), w) if w[-1:].isdigit() else w.split("_")[0] + "_" + part))
+        elif u < 0.38:
             w = r.choice(base)
         elif u < 0.7:
             w = word(r)
@@ -182,6 +186,8 @@ def ident(r, base, used, limit=24):
         else:
             w = r.choice(base) + "_" + str(r.randint(1, 2024))
         w = w.lower()
+        if w[:1].isdigit():
+            w = "c_" + w
         if w in RESERVED:
             w += "_"
         if w not in used and 1 <= len(w) <= limit and w.isascii() and w != "row_id":

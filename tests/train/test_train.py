@@ -9,6 +9,7 @@ import sys
 agon, root = sys.argv[1:]
 sys.path.insert(0, os.path.join(root, "model", "train"))
 sys.dont_write_bytecode = True
+import novelty
 import retrieve
 import stages
 import wordings
@@ -50,13 +51,18 @@ def the_embedded_model_says_what_transformers_says():
     assert max(abs(a - b) for a, b in zip(got["logits_norm"], want["logits_norm"])) < 1e-2
 
 
+def shapes_of_verifiers_are_those_that_agon_reads():
+    for case in json.load(open(os.path.join(root, "tests", "data", "embedded", "skeletons.json"))):
+        assert novelty.skeleton(case["verifier"]) == case["skeleton"], case["verifier"][:80]
+
+
 def the_driver_holds_no_wording_of_a_task():
     text = ""
     for folder, _, files in os.walk(os.path.join(root, "synth")):
         text += "".join(open(os.path.join(folder, f), encoding="utf-8", errors="replace").read() for f in files)
-    for kind, sentences in wordings.SENTENCES.items():
+    for kind, sentences in list(wordings.SENTENCES.items()) + list(wordings.MORE.items()):
         for s in sentences:
-            for part in re.split(r"\{\w+\}", s):
+            for part in re.split(r"\{\w+\}|\[[^]]*\]", s):
                 words = re.findall(r"\w+", part)
                 assert len(words) < 5 or part.strip() not in text, (kind, part)
     assert not re.search(r"SELECT (COUNT|ROUND|SUM|MAX)\(", "".join(
@@ -64,7 +70,7 @@ def the_driver_holds_no_wording_of_a_task():
 
 
 TESTS = [documents_are_what_agon_encodes, ids_are_those_that_training_saw, the_embedded_model_says_what_transformers_says,
-         the_driver_holds_no_wording_of_a_task]
+         shapes_of_verifiers_are_those_that_agon_reads, the_driver_holds_no_wording_of_a_task]
 print("1..%d" % len(TESTS))
 for i, test in enumerate(TESTS, 1):
     try:

@@ -1,0 +1,57 @@
+/* The cases of tests/data/embedded/skeletons.json are held against model/train/novelty.py by tests/train. */
+#include "verifiers/skeleton.h"
+
+#include "base/json.h"
+#include "tests/test.h"
+
+#include <string.h>
+
+static const char *skeleton_of(const char *verifier)
+{
+    static struct agon_buf b = AGON_BUF(1 << 20);
+    agon_buf_reset(&b);
+    agon_skeleton(agon_str(verifier), &b);
+    return agon_buf_text(&b);
+}
+
+TEST(leaves_out_names_texts_and_literals)
+{
+    EXPECT_TEXT(skeleton_of("  check{ name = \"n\", text = [[how many]], run = function(world, answer)\n"
+                           "  return answer.n_x == world:value(\"SELECT COUNT(*) FROM cars WHERE cyl = ?"
+                           " AND x > 3.5\", \"four\", -8)\nend }\n"),
+               "check{ name = v, text = T, run = function(world, answer) return answer.x =="
+               " world:value(SELECT COUNT(*) FROM x WHERE x = ? AND x > v, v, -v) end }");
+}
+
+TEST(says_the_same_as_training)
+{
+    struct agon_err err = {0};
+    json_auto_t *cases = NULL;
+    REQUIRE(agon_json_load_file(&cases, DATA_DIR "/skeletons.json", 1 << 20, &err) == 0);
+    EXPECT(json_array_size(cases) >= 20);
+    for (size_t i = 0; i < json_array_size(cases); i++) {
+        const json_t *one = json_array_get(cases, i);
+        EXPECT_TEXT(skeleton_of(agon_json_text(one, "verifier", "")),
+                   agon_json_text(one, "skeleton", "?"));
+    }
+}
+
+TEST(finds_each_mark_and_no_other)
+{
+    static const char marks[] = "aaaaabbbbbcccccddddd";
+    struct agon_str all = {marks, sizeof(marks) - 1};
+    for (int i = 0; i < 4; i++)
+        EXPECT(agon_marks_have(all, (const unsigned char *)marks + i * AGON_MARK_BYTES));
+    EXPECT(!agon_marks_have(all, (const unsigned char *)"aaaab"));
+    EXPECT(!agon_marks_have(all, (const unsigned char *)"eeeee"));
+    EXPECT(!agon_marks_have((struct agon_str){marks, 0}, (const unsigned char *)"aaaaa"));
+}
+
+TEST(refuses_a_shape_without_end)
+{
+    struct agon_err err = {0};
+    unsigned char mark[AGON_MARK_BYTES];
+    static char huge[3 << 20];
+    memset(huge, '(', sizeof(huge) - 1);
+    EXPECT(agon_skeleton_mark(agon_str(huge), mark, &err) == AGON_ENOMEM);
+}
