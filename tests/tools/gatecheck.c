@@ -10,6 +10,10 @@
  *
  * gatecheck DIR: what was accepted becomes environments in DIR, one for each line without "below"
  * and the levels that follow it; for agon audit and agon verify.
+ *
+ * Or tools alone, for model/train/toolcheck.py:
+ * In:  {"world": PATH, "tools": LUA, "calls": [[NAME, {ARGUMENTS}]...]}
+ * Out: {"results": [JSON text or "error: ..."...]}
  */
 #include "base/file.h"
 #include "base/json.h"
@@ -196,6 +200,36 @@ static int check_line(struct agon_sandbox *sb, struct store *s, const json_t *in
     return 0;
 }
 
+static int call_tools(struct agon_sandbox *sb, const json_t *in, json_t **ret, struct agon_err *err)
+{
+    struct agon_runtime *rt AGON_AUTO(agon_runtime_freep) = NULL;
+    struct agon_instance *instance AGON_AUTO(agon_instance_freep) = NULL;
+    struct agon_buf result AGON_AUTO(agon_buf_deinit) = AGON_BUF(4 << 20);
+    size_t i;
+    json_t *call, *results;
+    int r = agon_runtime_open(&rt, sb, agon_json_text(in, "world", ""),
+                              agon_str(agon_json_text(in, "tools", "")), &result, err);
+    if (r == AGON_REJECTED) {
+        *ret = json_pack("{s:i, s:s}", "gate", -1, "reason", agon_buf_text(&result));
+        return 0;
+    }
+    if (r || (r = agon_instance_new(&instance, rt, err)))
+        return r;
+    *ret = json_pack("{s:o}", "results", results = json_array());
+    json_array_foreach(json_object_get(in, "calls"), i, call) {
+        struct agon_buf arguments AGON_AUTO(agon_buf_deinit) = AGON_BUF(1 << 20);
+        agon_json_dump(&arguments, json_array_get(call, 1));
+        agon_buf_reset(&result);
+        r = agon_instance_call(instance, json_string_value(json_array_get(call, 0)),
+                               agon_buf_str(&arguments), &result, err);
+        if (r < 0)
+            return r;
+        json_array_append_new(results, json_sprintf("%s%s", r == AGON_TOOL_ERROR ? "error: " : "",
+                                                    agon_buf_text(&result)));
+    }
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     struct agon_err err = {0};
@@ -211,7 +245,9 @@ int main(int argc, char **argv)
         return die(&err);
     for (uint64_t n = 0; getline(&line, &capacity, stdin) > 0; n++) {
         json_auto_t *in = json_loads(line, 0, NULL), *out = NULL;
-        if (!in || check_line(sb, &s, in, n, &out, &err)) {
+        bool calls = json_object_get(in, "calls") != NULL;
+        if (!in || (calls ? call_tools(sb, in, &out, &err)
+                          : check_line(sb, &s, in, n, &out, &err))) {
             free(line);
             return die(&err);
         }
