@@ -199,7 +199,7 @@ def sparse_stage(m, loader, seconds, which, device, log, tiny=False):
     while (fr := team.agreed(time.time() - t0) / seconds) < 1:
         for g in opt.param_groups:
             g["lr"] = g["base"] * min(1, (n + 1) / 20) * max(0.03, 1 - fr)
-        b, s = (2, 256) if tiny else (4, 4096) if n % 4 == 3 else (16, 2048)
+        b, s = (2, 1024) if tiny else (4, 4096) if n % 4 == 3 else (16, 2048)
         tok, nxt, weight = (torch.from_numpy(x).to(device) for x in loader.padded(b, s))
         with rounded, torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda"):
             x, kl = m.explicit(tok, cos, sin, sparse, checkpoint=sparse)
