@@ -291,11 +291,9 @@ static int local_sample(struct agon_session *s, const struct agon_sampling *samp
                                          .stop = m->stop,
                                          .n_stop = m->n_stop,
                                          .record = sampling->record};
-    unsigned pages = sampling->record & (AGON_TRACE_ROUTING | AGON_TRACE_INDEXER);
-    if (pages & ~m->record)
-        return agon_fail(err, AGON_EINPUT,
-                         "local: opened without recording %s, a turn can't ask for it",
-                         pages & ~m->record & AGON_TRACE_ROUTING ? "routing" : "the indexer");
+    int r = agon_local_records(s->model, sampling->record, err);
+    if (r)
+        return r;
     session->record = sampling->record;
     session->n_prompt = agon_sequence_length(session->sequence);
     return agon_sequence_generate(session->sequence, &generation, err);

@@ -21,7 +21,7 @@ int agon_local_model_open(struct agon_model **ret, const char *dir,
                           struct agon_err *err) AGON_MUST_USE;
 
 /*
- * What sampling by ids needs of a local model (completions.h). m must be one:
+ * What sampling by ids needs of a local model (replies.h). m must be one:
  * agon_model_is_local().
  */
 bool agon_model_is_local(const struct agon_model *m);
@@ -37,6 +37,10 @@ int agon_local_encode(const struct agon_model *m, enum agon_thinking thinking,
 /* A completion's ids to a turn: OK, or MALFORMED with the reason; text is set either way. */
 int agon_local_parse(const struct agon_model *m, enum agon_thinking thinking, const int *ids, int n,
                      struct agon_turn *turn, struct agon_err *err) AGON_MUST_USE;
+
+/* AGON_EINPUT where record asks for what this model was not opened to record. */
+int agon_local_records(const struct agon_model *m, unsigned record,
+                       struct agon_err *err) AGON_MUST_USE;
 
 /*
  * SHA-256 over config.json, tokenizer.json and every tensor's name, shape and bytes (bytes only

@@ -216,6 +216,17 @@ const int *agon_local_stop(const struct agon_model *m, int *ret_n)
     return local->stop;
 }
 
+int agon_local_records(const struct agon_model *m, unsigned record, struct agon_err *err)
+{
+    unsigned missing = record & (AGON_TRACE_ROUTING | AGON_TRACE_INDEXER) &
+                       ~((const struct local_model *)m)->record;
+    if (!missing)
+        return 0;
+    return agon_fail(err, AGON_EINPUT,
+                     "local: opened without recording %s, so a turn can't ask for it",
+                     missing & AGON_TRACE_ROUTING ? "routing" : "the indexer");
+}
+
 int agon_local_token(const struct agon_model *m, enum agon_token token)
 {
     return ((const struct local_model *)m)->tokens[token];
