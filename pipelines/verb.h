@@ -34,6 +34,7 @@ int agon_verb_model_info(int argc, char **argv);
 int agon_verb_model_bench(int argc, char **argv);
 int agon_verb_model_logits(int argc, char **argv);
 int agon_verb_model_sample(int argc, char **argv);
+int agon_verb_model_serve(int argc, char **argv);
 int agon_verb_model_score(int argc, char **argv);
 int agon_verb_model_encode(int argc, char **argv);
 int agon_verb_model_parse(int argc, char **argv);

@@ -8,6 +8,7 @@ static const struct agon_verb verbs[] = {
     {"tokenize", agon_verb_model_tokenize, "text to ids and back"},
     {"logits", agon_verb_model_logits, "what a checkpoint says of a list of ids"},
     {"sample", agon_verb_model_sample, "completions for a trainer, in JSON lines"},
+    {"serve", agon_verb_model_serve, "a checkpoint behind OpenAI's HTTP API"},
     {"score", agon_verb_model_score, "log-probabilities of given ids, free or forced"},
     {"info", agon_verb_model_info, "what a checkpoint is"},
     {"bench", agon_verb_model_bench, "how fast a checkpoint runs here"},
