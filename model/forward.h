@@ -17,7 +17,7 @@ struct agon_row {
     bool store;                     /* false: its cache entry is there already */
     int logits;                     /* which row of the logits it fills, or -1 */
     struct agon_page *const *pages; /* borrowed: of its sequence, up to and with position's */
-    const uint16_t *experts;        /* forced: [n_sparse][top_k], borrowed; NULL: the router's choice */
+    const uint16_t *experts; /* forced: [n_sparse][top_k], borrowed; NULL: the router's choice */
 };
 
 /* What a pass selected, for windows into the model. (What training needs is recorded in the

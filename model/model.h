@@ -41,11 +41,12 @@ struct agon_model_options {
     int n_tries_max;         /* http: tries of one turn; 0: 6 */
     int retry_ms;            /* http: the first pause between tries, doubled each time; 0: 500 */
     int turn_ms_max;         /* http, exec: time for one try of one turn; 0: 10 minutes */
-    unsigned record;         /* local: AGON_TRACE_ROUTING, _INDEXER, so that turns may ask for them */
+    unsigned record; /* local: AGON_TRACE_ROUTING, _INDEXER, so that turns may ask for them */
 };
 
 /* spec: "local:DIR", "http://...", "https://...", "exec:COMMAND", "exec+lines:COMMAND",
- * "replay:FILE" (model/README.md); NULL or "" is the embedded checkpoint. The API key comes from AGON_API_KEY. */
+ * "replay:FILE" (model/README.md); NULL or "" is the embedded checkpoint. The API key comes from
+ * AGON_API_KEY. */
 int agon_model_open(struct agon_model **ret, const char *spec,
                     const struct agon_model_options *options, struct agon_err *err) AGON_MUST_USE;
 void agon_model_free(struct agon_model *m);
@@ -104,8 +105,8 @@ enum agon_turn_end {
 };
 struct agon_turn {
     enum agon_turn_end end;
-    json_t *message;  /* owned; NULL unless OK. Calls carry ids "call_0", "call_1", ... */
-    char *text;       /* owned: the completion as generated, for the record */
+    json_t *message; /* owned; NULL unless OK. Calls carry ids "call_0", "call_1", ... */
+    char *text;      /* owned: the completion as generated, for the record */
     char reason[256];
     int n_prompt_tokens, n_tokens;
     struct agon_trace *trace; /* owned; NULL unless asked for, and where the backend has none */

@@ -35,6 +35,8 @@ int agon_verb_model_bench(int argc, char **argv);
 int agon_verb_model_logits(int argc, char **argv);
 int agon_verb_model_sample(int argc, char **argv);
 int agon_verb_model_serve(int argc, char **argv);
+int agon_verb_model_check(int argc, char **argv);
+int agon_verb_model_random(int argc, char **argv);
 int agon_verb_model_score(int argc, char **argv);
 int agon_verb_model_encode(int argc, char **argv);
 int agon_verb_model_parse(int argc, char **argv);

@@ -10,6 +10,8 @@ static const struct agon_verb verbs[] = {
     {"sample", agon_verb_model_sample, "completions for a trainer, in JSON lines"},
     {"serve", agon_verb_model_serve, "a checkpoint behind OpenAI's HTTP API"},
     {"score", agon_verb_model_score, "log-probabilities of given ids, free or forced"},
+    {"check", agon_verb_model_check, "a checkpoint folder against its config.json, without its data"},
+    {"random", agon_verb_model_random, "write a random checkpoint of any size"},
     {"info", agon_verb_model_info, "what a checkpoint is"},
     {"bench", agon_verb_model_bench, "how fast a checkpoint runs here"},
     {"dequantize", agon_verb_model_dequantize, "write the BF16 twin of an FP8 checkpoint"},
