@@ -11,7 +11,7 @@
 #include "envs/wire.h"
 #include "envs/world.h"
 
-struct agon_solver;
+struct agon_solution;
 
 enum {
     AGON_CELL_WRITES_MAX = 1000,     /* in one instance */
@@ -30,7 +30,7 @@ struct agon_override { /* a result to give in the place of the real one */
 struct agon_env_cell {
     struct agon_world *world; /* NULL until env.open */
     struct agon_toolset *toolset;
-    struct agon_solver *solver;
+    struct agon_solution *solution;
     struct agon_write *writes; /* successful writing calls since the reset */
     int n_writes;
     struct agon_override *overrides;

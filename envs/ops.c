@@ -5,7 +5,7 @@
 #include "base/text.h"
 #include "envs/cell_state.h"
 #include "envs/codec.h"
-#include "envs/solver.h"
+#include "envs/solution.h"
 
 #include <math.h>
 #include <sqlite3.h>
@@ -54,7 +54,7 @@ static int op_open(void *state, struct agon_str request, struct agon_buf *reply,
     if (!r)
         r = agon_toolset_load(&cell->toolset, cell->world, tools, err);
     if (!r)
-        r = agon_solver_new(&cell->solver, cell, err);
+        r = agon_solution_new(&cell->solution, cell, err);
     if (r) {
         agon_env_cell_close(cell);
         if (r > 0)
@@ -115,7 +115,7 @@ static int op_solve(void *state, struct agon_str request, struct agon_buf *reply
         return r;
     agon_world_forget_reads(cell->world);
     struct agon_solve_result result AGON_AUTO(agon_solve_result_deinit) = {0};
-    r = agon_solver_run(cell->solver, solution, schema, &result, err);
+    r = agon_solution_run(cell->solution, solution, schema, &result, err);
     if (r < 0)
         return r;
     reply_status(reply, r ? 1 : 0, r ? err->text : "");

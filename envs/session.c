@@ -1,7 +1,7 @@
 /* Calls on the open world and their replay: see cell_state.h. */
 #include "envs/cell_state.h"
 
-#include "envs/solver.h"
+#include "envs/solution.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,8 +31,8 @@ void agon_env_cell_close(struct agon_env_cell *cell)
     if (cell->verifier_free)
         cell->verifier_free(cell->verifier);
     cell->verifier = NULL;
-    agon_solver_free(cell->solver);
-    cell->solver = NULL;
+    agon_solution_free(cell->solution);
+    cell->solution = NULL;
     agon_toolset_free(cell->toolset);
     cell->toolset = NULL;
     agon_world_free(cell->world);

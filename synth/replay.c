@@ -10,7 +10,7 @@
 #include "synth/call.h"
 #include "synth/page.h"
 #include "synth/submit.h"
-#include "verifiers/episodes.h"
+#include "verifiers/playback.h"
 #include "verifiers/regress_diff.h"
 
 #include <stdio.h>
@@ -42,13 +42,13 @@ struct walk {
     int n_tools;
     struct agon_calls calls;
     /* gathered in the first walk, owned */
-    struct agon_episode_call *made;
+    struct agon_play_call *made;
     int n_made, capacity;
     /* of the second walk */
     bool second;
-    const struct agon_episode_result *results; /* n_made of them, borrowed */
-    int next, number;                          /* of results; of calls in the transcript */
-    char *answer;                              /* owned */
+    const struct agon_played_call *results; /* n_made of them, borrowed */
+    int next, number;                       /* of results; of calls in the transcript */
+    char *answer;                           /* owned */
 };
 
 static void walk_deinit(struct walk *w)
@@ -68,7 +68,7 @@ static int walk_gather(struct walk *w, const char *name, const json_t *arguments
     struct agon_buf text AGON_AUTO(agon_buf_deinit) = AGON_BUF(SHOWN_BYTES_MAX);
     if (w->n_made == w->capacity) {
         int capacity = w->capacity ? 2 * w->capacity : 32;
-        struct agon_episode_call *made = realloc(w->made, (size_t)capacity * sizeof(*made));
+        struct agon_play_call *made = realloc(w->made, (size_t)capacity * sizeof(*made));
         if (!made)
             return agon_fail(err, AGON_ENOMEM, "replay: out of memory");
         w->made = made;
@@ -78,7 +78,7 @@ static int walk_gather(struct walk *w, const char *name, const json_t *arguments
     char *copy = agon_buf_steal(&text);
     if (!copy)
         return agon_fail(err, AGON_ENOMEM, "replay: out of memory");
-    w->made[w->n_made++] = (struct agon_episode_call){agon_str(name), agon_str(copy)};
+    w->made[w->n_made++] = (struct agon_play_call){agon_str(name), agon_str(copy)};
     return 0;
 }
 
@@ -90,7 +90,7 @@ static int tool_call(void *user, const char *name, const json_t *arguments, stru
         return walk_gather(w, name, arguments, err);
     if (w->next >= w->n_made)
         return agon_fail(err, AGON_EINPUT, "replay: the two walks differ");
-    const struct agon_episode_result *one = &w->results[w->next++];
+    const struct agon_played_call *one = &w->results[w->next++];
     agon_buf_add_str(result, one->text);
     return one->failed ? AGON_CALL_REFUSED : 0;
 }
@@ -263,7 +263,7 @@ static int walk_segment(struct walk *w, const json_t *segment, size_t at, struct
 }
 
 /* All segments; a later one begins with what was kept of the one before. */
-static int walk_all(struct walk *w, bool second, const struct agon_episode_result *results,
+static int walk_all(struct walk *w, bool second, const struct agon_played_call *results,
                     struct agon_err *err)
 {
     agon_calls_deinit(&w->calls);
@@ -339,7 +339,7 @@ static int verdict_full(struct walk *w, struct agon_err *err)
     return 0;
 }
 
-static int walk_verdict(struct walk *w, const struct agon_episode_end *end, struct agon_err *err)
+static int walk_verdict(struct walk *w, const struct agon_played *end, struct agon_err *err)
 {
     const struct agon_replay_rollout *o = w->rollout;
     bool both = o->answer && w->answer;
@@ -363,22 +363,22 @@ static int walk_verdict(struct walk *w, const struct agon_episode_end *end, stru
 static int batch_run(struct agon_replay *replay, struct walk *walks, int n, struct agon_err *err)
 {
     struct agon_buf reason AGON_AUTO(agon_buf_deinit) = AGON_BUF(4096);
-    struct agon_episodes done AGON_AUTO(agon_episodes_deinit) = {0};
-    struct agon_episode *episodes = calloc((size_t)n + 1, sizeof(*episodes));
+    struct agon_playback done AGON_AUTO(agon_playback_deinit) = {0};
+    struct agon_play *episodes = calloc((size_t)n + 1, sizeof(*episodes));
     if (!episodes)
         return agon_fail(err, AGON_ENOMEM, "replay: out of memory");
     for (int i = 0; i < n; i++) {
         const char *answer = walks[i].rollout->answer;
-        episodes[i] = (struct agon_episode){.calls = walks[i].made,
-                                            .n_calls = walks[i].n_made,
-                                            .answer = agon_str(answer ? answer : "")};
+        episodes[i] = (struct agon_play){.calls = walks[i].made,
+                                         .n_calls = walks[i].n_made,
+                                         .answer = agon_str(answer ? answer : "")};
     }
-    struct agon_episodes_input input = {.answer_schema = replay->task->answer_schema,
+    struct agon_playback_input input = {.answer_schema = replay->task->answer_schema,
                                         .verifier = agon_str(replay->task->verifier),
                                         .episodes = episodes,
                                         .n_episodes = n,
                                         .results = true};
-    int r = agon_episodes(replay->rt, &input, &done, &reason, err), at = 0;
+    int r = agon_playback(replay->rt, &input, &done, &reason, err), at = 0;
     if (r > 0)
         r = agon_fail(err, AGON_ESCRIPT, "%s: its verifier does not load: %s", replay->task->id,
                       agon_buf_text(&reason));

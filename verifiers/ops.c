@@ -3,7 +3,7 @@
 
 #include "base/json.h"
 #include "envs/cell_state.h"
-#include "envs/solver.h"
+#include "envs/solution.h"
 #include "verifiers/episodes_cell.h"
 #include "verifiers/trial_wire.h"
 #include "verifiers/verifier.h"
@@ -198,7 +198,7 @@ static int trial_solve(struct trial *t, struct agon_str solution, struct agon_er
         return r;
     agon_world_forget_reads(t->cell->world);
     struct agon_solve_result result AGON_AUTO(agon_solve_result_deinit) = {0};
-    r = agon_solver_run(t->cell->solver, solution, t->schema, &result, err);
+    r = agon_solution_run(t->cell->solution, solution, t->schema, &result, err);
     if (r < 0 || r == AGON_SOLVE_NO_LOAD)
         return r < 0 ? r : 1;
     bool judged = r == AGON_SOLVE_OK && t->verifier;

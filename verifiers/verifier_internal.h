@@ -1,5 +1,5 @@
 #pragma once
-/* What verifier.c, verifier_changes.c, ops.c and episodes_cell.c share. */
+/* What verifier.c, verifier_changes.c, ops.c and playback_cell.c share. */
 #include "envs/changes.h"
 #include "envs/world_lua.h"
 #include "verifiers/verifier.h"

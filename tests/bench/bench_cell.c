@@ -5,7 +5,7 @@
  */
 #include "envs/cell_state.h"
 #include "envs/runtime_wire.h"
-#include "envs/solver.h"
+#include "envs/solution.h"
 #include "tests/bench/clock.h"
 #include "tests/bench/floor.h"
 #include "tests/bench/sample.h"
@@ -30,7 +30,7 @@ static json_t *writes_of(const struct sample_episode *e)
     static const int writing[SAMPLE_WRITES] = {1, 2, 4, 9};
     json_t *list = json_array();
     for (int i = 0; i < SAMPLE_WRITES; i++) {
-        const struct agon_episode_call *c = &e->calls[writing[i]];
+        const struct agon_play_call *c = &e->calls[writing[i]];
         json_t *arguments = json_loadb(c->arguments.data, c->arguments.size, 0, NULL);
         if (json_array_append_new(list, json_pack("{s:s%, s:o}", "tool", c->tool.data, c->tool.size,
                                                   "arguments", arguments)))

@@ -77,22 +77,22 @@ static void bench_episodes(struct bench *b, const char *row, bool writing, bool 
     const struct sample_episode *from = writing ? b->sample.writing : b->sample.reading;
     const char *verifier = writing ? b->sample.writing_verifier : b->sample.verifier;
     int first = part == PART_VERDICT ? SAMPLE_STATEMENTS - SAMPLE_VERDICT : 0;
-    struct agon_episode list[SAMPLE_EPISODES];
+    struct agon_play list[SAMPLE_EPISODES];
     for (int i = 0; i < SAMPLE_EPISODES; i++)
-        list[i] = (struct agon_episode){from[i].calls, part == PART_VERDICT ? 0 : SAMPLE_CALLS,
-                                        agon_str(from[i].answer)};
-    struct agon_episodes_input input = {.answer_schema = b->sample.schema,
+        list[i] = (struct agon_play){from[i].calls, part == PART_VERDICT ? 0 : SAMPLE_CALLS,
+                                     agon_str(from[i].answer)};
+    struct agon_playback_input input = {.answer_schema = b->sample.schema,
                                         .verifier = agon_str(verifier),
                                         .episodes = list,
                                         .n_episodes = SAMPLE_EPISODES,
                                         .results = results,
                                         .anew = anew};
-    struct agon_episodes e AGON_AUTO(agon_episodes_deinit) = {0};
+    struct agon_playback e AGON_AUTO(agon_playback_deinit) = {0};
     static struct measure ours, floor;
     ours.n = floor.n = 0;
     for (int round = 0; round < ROUNDS; round++) {
         struct lap start = lap_start();
-        check(agon_episodes(b->rt, &input, &e, &reason, &err));
+        check(agon_playback(b->rt, &input, &e, &reason, &err));
         measure_add(&ours, start, SAMPLE_EPISODES);
         start = lap_start();
         for (int i = 0; i < SAMPLE_EPISODES; i++)
@@ -117,7 +117,7 @@ static void bench_call(struct bench *b)
     static struct measure ours;
     check(agon_instance_new(&in, b->rt, &err));
     for (int round = 0; round < CALL_ROUNDS; round++) {
-        const struct agon_episode_call *c = &b->sample.reading[round % SAMPLE_EPISODES].calls[1];
+        const struct agon_play_call *c = &b->sample.reading[round % SAMPLE_EPISODES].calls[1];
         struct lap start = lap_start();
         check(agon_instance_call(in, "get_hotel", c->arguments, &result, &err));
         measure_add(&ours, start, 1);

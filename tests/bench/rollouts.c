@@ -16,7 +16,7 @@ enum { JOBS_MAX = 64, BATCH = 256, CATALOG_BATCH = 16, CATALOG_ROUNDS = 60, CALL
 static struct agon_buf reason = AGON_BUF(4096);
 
 /* Calls from a JSON array of {"tool", "arguments"}; their texts are kept in `texts`. */
-static int calls_of(const json_t *list, struct agon_buf *texts, struct agon_episode_call *ret)
+static int calls_of(const json_t *list, struct agon_buf *texts, struct agon_play_call *ret)
 {
     size_t n = json_array_size(list), offsets[CALLS_MAX + 1];
     if (n > CALLS_MAX)
@@ -36,8 +36,8 @@ static int calls_of(const json_t *list, struct agon_buf *texts, struct agon_epis
 
 struct job {
     struct agon_runtime *rt;
-    struct agon_episodes_input input;
-    struct agon_episodes ends;
+    struct agon_playback_input input;
+    struct agon_playback ends;
     bool busy;
 };
 struct goldens {
@@ -53,7 +53,7 @@ static int job_end(struct job *j, struct agon_err *err)
     if (!j->busy)
         return 0;
     j->busy = false;
-    int r = agon_episodes_end(j->rt, &j->input, &j->ends, &reason, err);
+    int r = agon_playback_end(j->rt, &j->input, &j->ends, &reason, err);
     if (r > 0)
         return agon_fail(err, AGON_EINPUT, "goldens: %s", agon_buf_text(&reason));
     for (int i = 0; !r && i < j->ends.n_ends; i++)
@@ -64,23 +64,23 @@ static int job_end(struct job *j, struct agon_err *err)
 
 static int goldens_task(struct goldens *g, const struct agon_task *task, struct agon_err *err)
 {
-    static struct agon_episode list[BATCH];
-    static struct agon_episode_call calls[CALLS_MAX];
+    static struct agon_play list[BATCH];
+    static struct agon_play_call calls[CALLS_MAX];
     struct agon_buf texts AGON_AUTO(agon_buf_deinit) = AGON_BUF(16 << 20);
     struct agon_buf answer AGON_AUTO(agon_buf_deinit) = AGON_BUF(16 << 20);
     int n_calls = calls_of(json_object_get(task->golden, "writes"), &texts, calls), r = 0;
     agon_json_dump(&answer, json_object_get(task->golden, "answer"));
     for (int i = 0; i < BATCH; i++)
-        list[i] = (struct agon_episode){calls, n_calls, agon_buf_str(&answer)};
+        list[i] = (struct agon_play){calls, n_calls, agon_buf_str(&answer)};
     for (int left = g->n_each; left > 0 && !r; left -= BATCH) {
         struct job *j = &g->jobs[g->turn++ % g->n_jobs];
         r = job_end(j, err);
-        j->input = (struct agon_episodes_input){.answer_schema = task->answer_schema,
+        j->input = (struct agon_playback_input){.answer_schema = task->answer_schema,
                                                 .verifier = agon_str(task->verifier),
                                                 .episodes = list,
                                                 .n_episodes = left < BATCH ? left : BATCH};
         if (!r)
-            r = agon_episodes_begin(j->rt, &j->input, &j->ends, err);
+            r = agon_playback_begin(j->rt, &j->input, &j->ends, err);
         j->busy = !r;
     }
     for (int i = 0; i < g->n_jobs && !r; i++) /* the texts go */
@@ -138,7 +138,7 @@ int rollouts_goldens(int n, int jobs, const char *dir, struct agon_err *err)
     }
     for (int i = 0; i < g.n_jobs; i++) {
         agon_runtime_free(g.jobs[i].rt);
-        agon_episodes_deinit(&g.jobs[i].ends);
+        agon_playback_deinit(&g.jobs[i].ends);
     }
     agon_sandbox_close(g.sandbox);
     return r;
@@ -155,13 +155,13 @@ static void add_field(struct agon_buf *b, const char *name, struct agon_str text
 static int catalog_run(struct agon_runtime *rt, const struct agon_task *task, struct agon_buf *out,
                        struct agon_err *err)
 {
-    static struct agon_episode_call calls[CALLS_MAX];
+    static struct agon_play_call calls[CALLS_MAX];
     static struct measure ours;
     struct agon_buf texts AGON_AUTO(agon_buf_deinit) = AGON_BUF(16 << 20);
     struct agon_buf list_text AGON_AUTO(agon_buf_deinit) = AGON_BUF(16 << 20);
     struct agon_buf answer AGON_AUTO(agon_buf_deinit) = AGON_BUF(16 << 20);
     struct agon_trial t AGON_AUTO(agon_trial_deinit) = {0};
-    struct agon_episodes e AGON_AUTO(agon_episodes_deinit) = {0};
+    struct agon_playback e AGON_AUTO(agon_playback_deinit) = {0};
     struct agon_trial_input trial = {.answer_schema = task->answer_schema,
                                      .verifier = agon_str(task->verifier),
                                      .solution = agon_str(task->solution)};
@@ -170,10 +170,10 @@ static int catalog_run(struct agon_runtime *rt, const struct agon_task *task, st
         return r < 0 ? r : agon_fail(err, AGON_EINPUT, "%s: not solved", task->id);
     int n_calls = calls_of(t.run.calls, &texts, calls);
     agon_json_dump(&answer, t.run.answer);
-    struct agon_episode list[CATALOG_BATCH];
+    struct agon_play list[CATALOG_BATCH];
     for (int i = 0; i < CATALOG_BATCH; i++)
-        list[i] = (struct agon_episode){calls, n_calls, agon_buf_str(&answer)};
-    struct agon_episodes_input input = {.answer_schema = task->answer_schema,
+        list[i] = (struct agon_play){calls, n_calls, agon_buf_str(&answer)};
+    struct agon_playback_input input = {.answer_schema = task->answer_schema,
                                         .verifier = agon_str(task->verifier),
                                         .episodes = list,
                                         .n_episodes = CATALOG_BATCH,
@@ -183,7 +183,7 @@ static int catalog_run(struct agon_runtime *rt, const struct agon_task *task, st
     ours.n = 0;
     for (int i = 0; i < CATALOG_ROUNDS && !r; i++) {
         struct lap start = lap_start();
-        r = agon_episodes(rt, &input, &e, &reason, err);
+        r = agon_playback(rt, &input, &e, &reason, err);
         measure_add(&ours, start, CATALOG_BATCH);
     }
     if (r || !e.ends[0].brief.pass)
@@ -229,7 +229,7 @@ int rollouts_catalog(const char *dir, struct agon_err *err)
 /* ---- memory ---- */
 
 /* What models do beside good calls. */
-static void memory_bad_calls(struct agon_episode_call calls[SAMPLE_CALLS])
+static void memory_bad_calls(struct agon_play_call calls[SAMPLE_CALLS])
 {
     static const struct {
         const char *tool, *arguments;
@@ -246,7 +246,7 @@ static void memory_bad_calls(struct agon_episode_call calls[SAMPLE_CALLS])
         {"list_hotels", "{\"city\": \"City\", \"more\": 1}"},
     };
     for (int i = 0; i < SAMPLE_CALLS; i++)
-        calls[i] = (struct agon_episode_call){agon_str(bad[i].tool), agon_str(bad[i].arguments)};
+        calls[i] = (struct agon_play_call){agon_str(bad[i].tool), agon_str(bad[i].arguments)};
 }
 
 /* A tool whose SQL is another text each time, which no cache should keep for ever. */
@@ -256,20 +256,20 @@ static const char made_up_tool[] =
     "  returns = [[{\"type\": \"array\", \"items\": {\"type\": \"object\"}}]],\n"
     "  run = function(world, a) return world:rows('SELECT ' .. a.n .. ' AS n_' .. a.n) end }\n";
 
-static void memory_made_up(struct agon_episode_call *call, char text[48], int n)
+static void memory_made_up(struct agon_play_call *call, char text[48], int n)
 {
     int size = snprintf(text, 48, "{\"n\": %d}", n);
-    *call = (struct agon_episode_call){agon_str("made_up"), {text, (size_t)size}};
+    *call = (struct agon_play_call){agon_str("made_up"), {text, (size_t)size}};
 }
 
 static int memory_run(struct agon_runtime *rt, const struct sample *s, int n,
                       long ret_kib[ROLLOUTS_POINTS], struct agon_err *err)
 {
-    struct agon_episode_call bad[SAMPLE_CALLS], made_up[SAMPLE_CALLS];
+    struct agon_play_call bad[SAMPLE_CALLS], made_up[SAMPLE_CALLS];
     char texts[SAMPLE_CALLS][48];
-    struct agon_episode list[SAMPLE_EPISODES];
-    struct agon_episodes e AGON_AUTO(agon_episodes_deinit) = {0};
-    struct agon_episodes_input input = {.answer_schema = s->schema,
+    struct agon_play list[SAMPLE_EPISODES];
+    struct agon_playback e AGON_AUTO(agon_playback_deinit) = {0};
+    struct agon_playback_input input = {.answer_schema = s->schema,
                                         .episodes = list,
                                         .n_episodes = SAMPLE_EPISODES,
                                         .results = true};
@@ -281,13 +281,13 @@ static int memory_run(struct agon_runtime *rt, const struct sample *s, int n,
             memory_made_up(&made_up[i], texts[i], round * SAMPLE_CALLS + i);
         for (int i = 0; i < SAMPLE_EPISODES; i++) {
             const struct sample_episode *from = writing ? &s->writing[i] : &s->reading[i];
-            const struct agon_episode_call *calls = i % 8 == 7   ? bad
-                                                    : i % 8 == 3 ? made_up
-                                                                 : from->calls;
-            list[i] = (struct agon_episode){calls, SAMPLE_CALLS, agon_str(from->answer)};
+            const struct agon_play_call *calls = i % 8 == 7   ? bad
+                                                 : i % 8 == 3 ? made_up
+                                                              : from->calls;
+            list[i] = (struct agon_play){calls, SAMPLE_CALLS, agon_str(from->answer)};
         }
         input.verifier = agon_str(writing ? s->writing_verifier : s->verifier);
-        r = agon_episodes(rt, &input, &e, &reason, err);
+        r = agon_playback(rt, &input, &e, &reason, err);
         done += SAMPLE_EPISODES;
         while (!r && tenth < ROLLOUTS_POINTS && done >= n / ROLLOUTS_POINTS * (tenth + 1))
             (void)largest_child(&ret_kib[tenth++]); /* 0 where there is none */

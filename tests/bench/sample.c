@@ -279,7 +279,7 @@ static void call(struct sample_episode *e, int i, const char *tool, const char *
     char *text = agon_buf_steal(&b);
     if (!text)
         exit(1);
-    e->calls[i] = (struct agon_episode_call){agon_str(tool), agon_str(text)};
+    e->calls[i] = (struct agon_play_call){agon_str(tool), agon_str(text)};
 }
 
 static void call_hotels(struct sample_episode *e, int i, const char *city)
@@ -316,7 +316,7 @@ static void call_book(struct sample_episode *e, int i, int booking, const char *
                  "{\"booking\": %d, \"hotel\": \"%s\", \"guest\": \"Li Wei\", \"nights\": 3}",
                  booking, hotel) < 0)
         exit(1);
-    e->calls[i] = (struct agon_episode_call){agon_str("book_room"), agon_str(text)};
+    e->calls[i] = (struct agon_play_call){agon_str("book_room"), agon_str(text)};
     e->steps[e->n_steps++] =
         (struct sample_step){SQL_BOOK, 4, {NULL, hotel, "Li Wei", NULL}, {booking, 0, 0, 3}};
 }

@@ -5,7 +5,7 @@
  * list of its SQL statements, which the floor runs. One text of each statement
  * serves both.
  */
-#include "verifiers/episodes.h"
+#include "verifiers/playback.h"
 
 enum {
     SAMPLE_EPISODES = 64, /* all different */
@@ -40,7 +40,7 @@ struct sample_step { /* a statement; text NULL: bind number */
     int64_t number[4];
 };
 struct sample_episode {
-    struct agon_episode_call calls[SAMPLE_CALLS];
+    struct agon_play_call calls[SAMPLE_CALLS];
     struct sample_step steps[SAMPLE_STATEMENTS];
     int n_steps;
     char *answer; /* owned */

@@ -2,7 +2,7 @@
  * what is wrong. The first byte picks the request; this file stands in for sandbox/cell.c. */
 #include "envs/runtime.h"
 #include "sandbox/cell.h"
-#include "verifiers/episodes.h"
+#include "verifiers/playback.h"
 
 #include <assert.h>
 #include <stdint.h>
@@ -81,12 +81,12 @@ static void ask(char what, struct agon_runtime *rt, struct agon_instance *in, st
         (void)!agon_trial(rt, &input, &trial, out, &err);
     }
     if (what == 'e') {
-        struct agon_episode_call call = {agon_str("tool"), agon_str("{}")};
-        struct agon_episode list[2] = {{&call, 1, agon_str("1")}, {NULL, 0, agon_str("1")}};
-        struct agon_episodes_input episodes = {
+        struct agon_play_call call = {agon_str("tool"), agon_str("{}")};
+        struct agon_play list[2] = {{&call, 1, agon_str("1")}, {NULL, 0, agon_str("1")}};
+        struct agon_playback_input episodes = {
             .verifier = agon_str("x"), .episodes = list, .n_episodes = 2, .results = true};
-        struct agon_episodes ends AGON_AUTO(agon_episodes_deinit) = {0};
-        (void)!agon_episodes(rt, &episodes, &ends, out, &err);
+        struct agon_playback ends AGON_AUTO(agon_playback_deinit) = {0};
+        (void)!agon_playback(rt, &episodes, &ends, out, &err);
     }
     if (what == 'v') {
         static char verifier[] = "x";

@@ -1,5 +1,5 @@
 /* Batches of episodes on the driver's side: see episodes.h. */
-#include "verifiers/episodes.h"
+#include "verifiers/playback.h"
 
 #include "base/json.h"
 #include "envs/runtime_wire.h"
@@ -9,16 +9,16 @@
 
 enum { MESSAGE_BYTES_MAX = 64 << 20 };
 
-void agon_episodes_deinit(struct agon_episodes *e)
+void agon_playback_deinit(struct agon_playback *e)
 {
     free(e->ends);
     free(e->results);
     agon_buf_deinit(&e->request);
     agon_buf_deinit(&e->reply);
-    *e = (struct agon_episodes){0};
+    *e = (struct agon_playback){0};
 }
 
-static int episodes_request(struct agon_buf *b, const struct agon_episodes_input *in,
+static int episodes_request(struct agon_buf *b, const struct agon_playback_input *in,
                             struct agon_err *err)
 {
     struct agon_buf schema AGON_AUTO(agon_buf_deinit) = AGON_BUF(8 << 20);
@@ -31,7 +31,7 @@ static int episodes_request(struct agon_buf *b, const struct agon_episodes_input
     agon_wire_add_int(b, in->anew);
     agon_wire_add_int(b, in->n_episodes);
     for (int i = 0; i < in->n_episodes; i++) {
-        const struct agon_episode *e = &in->episodes[i];
+        const struct agon_play *e = &in->episodes[i];
         agon_wire_add_int(b, e->n_calls);
         for (int k = 0; k < e->n_calls; k++) {
             agon_wire_add_str(b, e->calls[k].tool);
@@ -43,7 +43,7 @@ static int episodes_request(struct agon_buf *b, const struct agon_episodes_input
 }
 
 /* Room for all that the reply may hold: what a reply says of more is refused. */
-static int episodes_room(struct agon_episodes *e, const struct agon_episodes_input *in,
+static int episodes_room(struct agon_playback *e, const struct agon_playback_input *in,
                          struct agon_err *err)
 {
     int n_results = 0;
@@ -65,12 +65,12 @@ static int episodes_room(struct agon_episodes *e, const struct agon_episodes_inp
                : agon_fail(err, AGON_ENOMEM, "episodes: out of memory");
 }
 
-static void read_episode(struct agon_wire *wire, const struct agon_episode *from, bool results,
-                         struct agon_episodes *ret)
+static void read_episode(struct agon_wire *wire, const struct agon_play *from, bool results,
+                         struct agon_playback *ret)
 {
-    struct agon_episode_end *end = &ret->ends[ret->n_ends++];
+    struct agon_played *end = &ret->ends[ret->n_ends++];
     for (int k = 0; results && k < from->n_calls; k++) {
-        struct agon_episode_result *result = &ret->results[ret->n_results++];
+        struct agon_played_call *result = &ret->results[ret->n_results++];
         result->failed = agon_wire_int(wire) != 0;
         result->text = agon_wire_str(wire);
     }
@@ -79,8 +79,8 @@ static void read_episode(struct agon_wire *wire, const struct agon_episode *from
     end->brief = end->judged ? agon_wire_brief(wire) : (struct agon_brief){0};
 }
 
-static int episodes_read(struct agon_str reply, const struct agon_episodes_input *in,
-                         struct agon_episodes *ret, struct agon_buf *reason, struct agon_err *err)
+static int episodes_read(struct agon_str reply, const struct agon_playback_input *in,
+                         struct agon_playback *ret, struct agon_buf *reason, struct agon_err *err)
 {
     struct agon_wire wire = agon_wire_of(reply);
     int64_t status = agon_wire_int(&wire);
@@ -94,8 +94,8 @@ static int episodes_read(struct agon_str reply, const struct agon_episodes_input
     return agon_wire_end(&wire, "verify.episodes", err);
 }
 
-int agon_episodes_begin(struct agon_runtime *rt, const struct agon_episodes_input *input,
-                        struct agon_episodes *ret, struct agon_err *err)
+int agon_playback_begin(struct agon_runtime *rt, const struct agon_playback_input *input,
+                        struct agon_playback *ret, struct agon_err *err)
 {
     ret->request.size_max = ret->reply.size_max = MESSAGE_BYTES_MAX;
     agon_buf_reset(&ret->request);
@@ -105,16 +105,16 @@ int agon_episodes_begin(struct agon_runtime *rt, const struct agon_episodes_inpu
     return r ? r : agon_runtime_begin(rt, "verify.episodes", agon_buf_str(&ret->request), err);
 }
 
-int agon_episodes_end(struct agon_runtime *rt, const struct agon_episodes_input *input,
-                      struct agon_episodes *ret, struct agon_buf *reason, struct agon_err *err)
+int agon_playback_end(struct agon_runtime *rt, const struct agon_playback_input *input,
+                      struct agon_playback *ret, struct agon_buf *reason, struct agon_err *err)
 {
     int r = agon_runtime_end(rt, "verify.episodes", agon_buf_str(&ret->request), &ret->reply, err);
     return r ? r : episodes_read(agon_buf_str(&ret->reply), input, ret, reason, err);
 }
 
-int agon_episodes(struct agon_runtime *rt, const struct agon_episodes_input *input,
-                  struct agon_episodes *ret, struct agon_buf *reason, struct agon_err *err)
+int agon_playback(struct agon_runtime *rt, const struct agon_playback_input *input,
+                  struct agon_playback *ret, struct agon_buf *reason, struct agon_err *err)
 {
-    int r = agon_episodes_begin(rt, input, ret, err);
-    return r ? r : agon_episodes_end(rt, input, ret, reason, err);
+    int r = agon_playback_begin(rt, input, ret, err);
+    return r ? r : agon_playback_end(rt, input, ret, reason, err);
 }

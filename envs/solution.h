@@ -13,12 +13,12 @@
 #include <stdint.h>
 
 struct agon_env_cell;
-struct agon_solver;
+struct agon_solution;
 
-int agon_solver_new(struct agon_solver **ret, struct agon_env_cell *cell,
-                    struct agon_err *err) AGON_MUST_USE;
-void agon_solver_free(struct agon_solver *s);
-AGON_DEFINE_FREEP(struct agon_solver, agon_solver_free)
+int agon_solution_new(struct agon_solution **ret, struct agon_env_cell *cell,
+                      struct agon_err *err) AGON_MUST_USE;
+void agon_solution_free(struct agon_solution *s);
+AGON_DEFINE_FREEP(struct agon_solution, agon_solution_free)
 
 enum agon_solve_end {
     AGON_SOLVE_OK,
@@ -33,6 +33,6 @@ struct agon_solve_result {
 };
 /* Run a solution from the session's present state; it leaves the state that it made. Returns an
  * agon_solve_end or <0. schema may be NULL. */
-int agon_solver_run(struct agon_solver *s, struct agon_str text, const json_t *schema,
-                    struct agon_solve_result *ret, struct agon_err *err) AGON_MUST_USE;
+int agon_solution_run(struct agon_solution *s, struct agon_str text, const json_t *schema,
+                      struct agon_solve_result *ret, struct agon_err *err) AGON_MUST_USE;
 void agon_solve_result_deinit(struct agon_solve_result *r);

@@ -1,5 +1,5 @@
-/* Running a solution: see solver.h. */
-#include "envs/solver.h"
+/* Running a solution: see solution.h. */
+#include "envs/solution.h"
 
 #include "base/json.h"
 #include "envs/cell_state.h"
@@ -12,7 +12,7 @@
 
 enum { REASON_MAX = 480, SOLUTION_FUEL = 5000000, CALL_FUEL = 50 };
 
-struct agon_solver {
+struct agon_solution {
     struct agon_env_cell *cell; /* borrowed */
     struct agon_script *script; /* owned */
     struct agon_codec codec;
@@ -23,7 +23,7 @@ struct agon_solver {
 
 static const char key_tools;
 
-static void record_call(struct agon_solver *s, const char *tool, bool failed)
+static void record_call(struct agon_solution *s, const char *tool, bool failed)
 {
     struct agon_buf *b = &s->result->calls;
     agon_buf_adds(b, s->result->n_calls++ ? ", {\"tool\": " : "[{\"tool\": ");
@@ -42,7 +42,7 @@ static void record_call(struct agon_solver *s, const char *tool, bool failed)
 /* tools.name(arguments) */
 static int lua_call_tool(lua_State *L)
 {
-    struct agon_solver *s = agon_script_user(L);
+    struct agon_solution *s = agon_script_user(L);
     const struct agon_tool_entry *t =
         agon_toolset_get(s->cell->toolset, (int)lua_tointeger(L, lua_upvalueindex(1)));
     struct agon_err err;
@@ -79,9 +79,9 @@ static int lua_call_tool(lua_State *L)
     return 1;
 }
 
-static int solver_fill(lua_State *L, void *arg)
+static int solution_fill(lua_State *L, void *arg)
 {
-    const struct agon_solver *s = arg;
+    const struct agon_solution *s = arg;
     agon_codec_open(L);
     int n = agon_toolset_count(s->cell->toolset);
     lua_createtable(L, 0, n);
@@ -94,11 +94,11 @@ static int solver_fill(lua_State *L, void *arg)
     return 0;
 }
 
-int agon_solver_new(struct agon_solver **ret, struct agon_env_cell *cell, struct agon_err *err)
+int agon_solution_new(struct agon_solution **ret, struct agon_env_cell *cell, struct agon_err *err)
 {
-    struct agon_solver *s AGON_AUTO(agon_solver_freep) = calloc(1, sizeof(*s));
+    struct agon_solution *s AGON_AUTO(agon_solution_freep) = calloc(1, sizeof(*s));
     if (!s)
-        return agon_fail(err, AGON_ENOMEM, "solver: out of memory");
+        return agon_fail(err, AGON_ENOMEM, "solution: out of memory");
     s->cell = cell;
     s->arguments = (struct agon_buf)AGON_BUF(2 << 20);
     agon_codec_init(&s->codec);
@@ -107,18 +107,18 @@ int agon_solver_new(struct agon_solver **ret, struct agon_env_cell *cell, struct
         return r;
     agon_script_set_user(s->script, s);
     char reason[REASON_MAX];
-    r = agon_script_protect(s->script, solver_fill, s, reason, sizeof(reason), err);
+    r = agon_script_protect(s->script, solution_fill, s, reason, sizeof(reason), err);
     if (r > 0)
-        return agon_fail(err, AGON_ESCRIPT, "solver: %s", reason);
+        return agon_fail(err, AGON_ESCRIPT, "solution: %s", reason);
     if (!r)
         r = agon_script_snapshot(s->script, err);
     if (r)
-        return r < 0 ? r : agon_fail(err, AGON_ESCRIPT, "solver: no snapshot");
+        return r < 0 ? r : agon_fail(err, AGON_ESCRIPT, "solution: no snapshot");
     *ret = AGON_STEAL(s);
     return 0;
 }
 
-void agon_solver_free(struct agon_solver *s)
+void agon_solution_free(struct agon_solution *s)
 {
     if (!s)
         return;
@@ -135,7 +135,7 @@ void agon_solve_result_deinit(struct agon_solve_result *r)
 }
 
 struct solving {
-    struct agon_solver *s;
+    struct agon_solution *s;
     struct agon_str text;
     const json_t *schema;
     enum agon_solve_end end;
@@ -158,7 +158,8 @@ static int solve_in_lua(lua_State *L, void *arg)
 }
 
 /* What the run used, its budgets being new when it began. */
-static void solver_count(const struct agon_solver *s, int64_t tools_fuel, struct agon_usage *ret)
+static void solution_count(const struct agon_solution *s, int64_t tools_fuel,
+                           struct agon_usage *ret)
 {
     int64_t own = SOLUTION_FUEL - agon_script_fuel(s->script);
     *ret = (struct agon_usage){own + tools_fuel, agon_world_run_ops(s->cell->world), 0};
@@ -167,8 +168,8 @@ static void solver_count(const struct agon_solver *s, int64_t tools_fuel, struct
     agon_usage_raise(ret, ret->ops, agon_world_run_ops_max(s->cell->world));
 }
 
-int agon_solver_run(struct agon_solver *s, struct agon_str text, const json_t *schema,
-                    struct agon_solve_result *ret, struct agon_err *err)
+int agon_solution_run(struct agon_solution *s, struct agon_str text, const json_t *schema,
+                      struct agon_solve_result *ret, struct agon_err *err)
 {
     struct solving v = {s, text, schema, AGON_SOLVE_NO_LOAD, {0}};
     *ret = (struct agon_solve_result){
@@ -181,7 +182,7 @@ int agon_solver_run(struct agon_solver *s, struct agon_str text, const json_t *s
     int64_t tools_fuel = s->cell->fuel;
     agon_script_set_fuel(s->script, SOLUTION_FUEL);
     int r = agon_script_protect(s->script, solve_in_lua, &v, reason, sizeof(reason), err);
-    solver_count(s, tools_fuel - s->cell->fuel, &ret->usage);
+    solution_count(s, tools_fuel - s->cell->fuel, &ret->usage);
     agon_script_restore(s->script);
     s->result = NULL;
     agon_buf_adds(&ret->calls, ret->n_calls ? "]" : "[]");

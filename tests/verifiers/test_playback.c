@@ -3,7 +3,7 @@
 #include "tests/envs/open.h"
 #include "tests/envs/samples.h"
 #include "tests/test.h"
-#include "verifiers/episodes.h"
+#include "verifiers/playback.h"
 
 #include <stdlib.h>
 #include <unistd.h>
@@ -15,7 +15,7 @@ static const char verifier[] =
     "check{ name='named', text='name it', run=function(world, answer)\n"
     "  return answer[1] == 'Astoria' end }\n";
 
-static const struct agon_episode_call calls[] = {
+static const struct agon_play_call calls[] = {
     {{"book", 4}, {"{\"guest\": \"Li\", \"hotel\": \"Astoria\"}", 35}},
     {{"bookings", 8}, {"", 0}},
     {{"book", 4}, {"{\"guest\": \"Nobody\", \"hotel\": \"Corso\"}", 37}},
@@ -26,7 +26,7 @@ static const struct agon_episode_call calls[] = {
 };
 enum { CALLS = sizeof(calls) / sizeof(*calls), FAILING = 3 };
 
-static const struct agon_episode episodes[] = {
+static const struct agon_play episodes[] = {
     {calls, CALLS, {"[\"Astoria\"]", 11}}, /* right */
     {calls + 1, 1, {"[\"Astoria\"]", 11}}, /* nothing booked */
     {calls, 1, {"[\"Corso\"]", 9}},        /* another name */
@@ -36,17 +36,17 @@ static const struct agon_episode episodes[] = {
 };
 enum { EPISODES = sizeof(episodes) / sizeof(*episodes) };
 
-static struct agon_episodes_input input_of(bool results)
+static struct agon_playback_input input_of(bool results)
 {
-    return (struct agon_episodes_input){.verifier = agon_str(verifier),
+    return (struct agon_playback_input){.verifier = agon_str(verifier),
                                         .episodes = episodes,
                                         .n_episodes = EPISODES,
                                         .results = results};
 }
 
 /* Whether the results from `at` on are what the calls of an episode give one by one. */
-static bool same_as_alone(struct open_env *b, const struct agon_episode *e,
-                          const struct agon_episode_result *at)
+static bool same_as_alone(struct open_env *b, const struct agon_play *e,
+                          const struct agon_played_call *at)
 {
     struct agon_instance *in AGON_AUTO(agon_instance_freep) = NULL;
     bool same = agon_instance_new(&in, b->rt, &b->err) == 0;
@@ -65,10 +65,10 @@ static bool same_as_alone(struct open_env *b, const struct agon_episode *e,
 TEST(gives_the_bytes_and_verdicts_of_single_calls)
 {
     START(b, sample_tools);
-    struct agon_episodes_input input = input_of(true);
-    struct agon_episodes e AGON_AUTO(agon_episodes_deinit) = {0};
+    struct agon_playback_input input = input_of(true);
+    struct agon_playback e AGON_AUTO(agon_playback_deinit) = {0};
     for (int round = 0; round < 2; round++) {
-        REQUIRE(agon_episodes(b.rt, &input, &e, &b.out, &b.err) == 0);
+        REQUIRE(agon_playback(b.rt, &input, &e, &b.out, &b.err) == 0);
         REQUIRE(e.n_ends == EPISODES && e.n_results == 3 * CALLS - CALLS + 3);
         EXPECT(e.ends[0].n_failed == FAILING && e.ends[0].judged && e.ends[0].brief.pass);
         EXPECT(e.ends[1].n_failed == 0 && !e.ends[1].brief.pass && e.ends[1].brief.failed == 1);
@@ -76,7 +76,7 @@ TEST(gives_the_bytes_and_verdicts_of_single_calls)
         EXPECT(!e.ends[3].judged);
         EXPECT(e.ends[4].brief.schema && !e.ends[4].brief.pass);
         EXPECT(e.ends[5].brief.pass);
-        const struct agon_episode_result *at = e.results;
+        const struct agon_played_call *at = e.results;
         for (int i = 0; i < EPISODES; at += episodes[i++].n_calls)
             EXPECT(same_as_alone(&b, &episodes[i], at));
     }
@@ -85,11 +85,11 @@ TEST(gives_the_bytes_and_verdicts_of_single_calls)
 TEST(judges_the_same_where_results_are_not_wanted)
 {
     START(b, sample_tools);
-    struct agon_episodes_input input = input_of(false), other = input_of(true);
-    struct agon_episodes e AGON_AUTO(agon_episodes_deinit) = {0};
-    struct agon_episodes f AGON_AUTO(agon_episodes_deinit) = {0};
-    REQUIRE(agon_episodes(b.rt, &input, &e, &b.out, &b.err) == 0);
-    REQUIRE(agon_episodes(b.rt, &other, &f, &b.out, &b.err) == 0);
+    struct agon_playback_input input = input_of(false), other = input_of(true);
+    struct agon_playback e AGON_AUTO(agon_playback_deinit) = {0};
+    struct agon_playback f AGON_AUTO(agon_playback_deinit) = {0};
+    REQUIRE(agon_playback(b.rt, &input, &e, &b.out, &b.err) == 0);
+    REQUIRE(agon_playback(b.rt, &other, &f, &b.out, &b.err) == 0);
     EXPECT(e.n_results == 0);
     for (int i = 0; i < EPISODES; i++)
         EXPECT(e.ends[i].n_failed == f.ends[i].n_failed &&
@@ -100,13 +100,13 @@ TEST(judges_the_same_where_results_are_not_wanted)
 TEST(what_was_read_before_changes_no_byte)
 {
     START(b, sample_tools);
-    struct agon_episodes_input input = input_of(true);
-    struct agon_episodes e AGON_AUTO(agon_episodes_deinit) = {0};
-    struct agon_episodes f AGON_AUTO(agon_episodes_deinit) = {0};
-    REQUIRE(agon_episodes(b.rt, &input, &e, &b.out, &b.err) == 0);
-    REQUIRE(agon_episodes(b.rt, &input, &e, &b.out, &b.err) == 0);
+    struct agon_playback_input input = input_of(true);
+    struct agon_playback e AGON_AUTO(agon_playback_deinit) = {0};
+    struct agon_playback f AGON_AUTO(agon_playback_deinit) = {0};
+    REQUIRE(agon_playback(b.rt, &input, &e, &b.out, &b.err) == 0);
+    REQUIRE(agon_playback(b.rt, &input, &e, &b.out, &b.err) == 0);
     input.anew = true;
-    REQUIRE(agon_episodes(b.rt, &input, &f, &b.out, &b.err) == 0);
+    REQUIRE(agon_playback(b.rt, &input, &f, &b.out, &b.err) == 0);
     EXPECT(agon_str_equal(agon_buf_str(&e.reply),
                           agon_buf_str(&f.reply))); /* fuel and operations, too */
 }
@@ -115,13 +115,13 @@ TEST(two_runtimes_work_at_once)
 {
     START(b, sample_tools);
     START(c, sample_tools);
-    struct agon_episodes_input input = input_of(true);
-    struct agon_episodes e AGON_AUTO(agon_episodes_deinit) = {0};
-    struct agon_episodes f AGON_AUTO(agon_episodes_deinit) = {0};
-    REQUIRE(agon_episodes_begin(b.rt, &input, &e, &b.err) == 0);
-    REQUIRE(agon_episodes_begin(c.rt, &input, &f, &c.err) == 0);
-    REQUIRE(agon_episodes_end(c.rt, &input, &f, &c.out, &c.err) == 0);
-    REQUIRE(agon_episodes_end(b.rt, &input, &e, &b.out, &b.err) == 0);
+    struct agon_playback_input input = input_of(true);
+    struct agon_playback e AGON_AUTO(agon_playback_deinit) = {0};
+    struct agon_playback f AGON_AUTO(agon_playback_deinit) = {0};
+    REQUIRE(agon_playback_begin(b.rt, &input, &e, &b.err) == 0);
+    REQUIRE(agon_playback_begin(c.rt, &input, &f, &c.err) == 0);
+    REQUIRE(agon_playback_end(c.rt, &input, &f, &c.out, &c.err) == 0);
+    REQUIRE(agon_playback_end(b.rt, &input, &e, &b.out, &b.err) == 0);
     EXPECT(e.n_results == f.n_results);
     EXPECT(agon_str_equal(agon_buf_str(&e.reply), agon_buf_str(&f.reply)));
 }
@@ -129,13 +129,13 @@ TEST(two_runtimes_work_at_once)
 TEST(says_why_a_verifier_does_not_load)
 {
     START(b, sample_tools);
-    struct agon_episodes_input input = input_of(false);
-    struct agon_episodes e AGON_AUTO(agon_episodes_deinit) = {0};
+    struct agon_playback_input input = input_of(false);
+    struct agon_playback e AGON_AUTO(agon_playback_deinit) = {0};
     input.verifier = agon_str("check{");
-    EXPECT(agon_episodes(b.rt, &input, &e, &b.out, &b.err) == AGON_REJECTED);
+    EXPECT(agon_playback(b.rt, &input, &e, &b.out, &b.err) == AGON_REJECTED);
     EXPECT(strstr(agon_buf_text(&b.out), "verifier:1:"));
     input.verifier = agon_str(verifier);
-    EXPECT(agon_episodes(b.rt, &input, &e, &b.out, &b.err) == 0 && e.ends[0].brief.pass);
+    EXPECT(agon_playback(b.rt, &input, &e, &b.out, &b.err) == 0 && e.ends[0].brief.pass);
 }
 
 TEST(another_environment_opens_in_the_same_cell)

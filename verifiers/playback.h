@@ -12,54 +12,54 @@
 #include "verifiers/trial.h"
 
 /* A call to make; borrowed. arguments: JSON text ("" is {}). */
-struct agon_episode_call {
+struct agon_play_call {
     struct agon_str tool, arguments;
 };
-struct agon_episode {
-    const struct agon_episode_call *calls; /* borrowed */
+struct agon_play {
+    const struct agon_play_call *calls; /* borrowed */
     int n_calls;
     struct agon_str answer; /* JSON text as submitted; size 0: not judged */
 };
-struct agon_episodes_input {
+struct agon_playback_input {
     const json_t *answer_schema; /* NULL: any */
     struct agon_str verifier;    /* size 0: nothing is judged */
-    const struct agon_episode *episodes;
+    const struct agon_play *episodes;
     int n_episodes;
     bool results; /* the calls' results are wanted; without, they are checked and not written */
     bool anew;    /* each episode asks the database again for what an earlier one has read
                      (envs/memo.h); the same bytes, for who wants to see that or to measure it */
 };
 
-struct agon_episode_result {
+struct agon_played_call {
     bool failed;          /* text is the error's sentence */
     struct agon_str text; /* borrowed from the reply */
 };
-struct agon_episode_end {
+struct agon_played {
     int n_failed; /* calls that ended in an error */
     bool judged;
     struct agon_brief brief; /* where judged */
 };
 /* Zero it, use it for many batches, deinit it. What a batch gave stands until the next. */
-struct agon_episodes {
-    struct agon_episode_end *ends; /* n_ends = n_episodes */
+struct agon_playback {
+    struct agon_played *ends; /* n_ends = n_episodes */
     int n_ends;
-    struct agon_episode_result *results; /* of all calls in order; 0 unless wanted */
+    struct agon_played_call *results; /* of all calls in order; 0 unless wanted */
     int n_results;
     struct agon_buf request, reply; /* internal */
     int ends_capacity, results_capacity;
 };
-void agon_episodes_deinit(struct agon_episodes *e);
+void agon_playback_deinit(struct agon_playback *e);
 
 /* Returns 0; AGON_REJECTED when the verifier does not load (reason); or <0. */
-int agon_episodes(struct agon_runtime *rt, const struct agon_episodes_input *input,
-                  struct agon_episodes *ret, struct agon_buf *reason,
+int agon_playback(struct agon_runtime *rt, const struct agon_playback_input *input,
+                  struct agon_playback *ret, struct agon_buf *reason,
                   struct agon_err *err) AGON_MUST_USE;
 /*
  * The two halves, to keep several runtimes busy from one thread: begin sends and returns at once,
  * end waits. Between them the runtime takes no other request, and input and ret stand as they are.
  */
-int agon_episodes_begin(struct agon_runtime *rt, const struct agon_episodes_input *input,
-                        struct agon_episodes *ret, struct agon_err *err) AGON_MUST_USE;
-int agon_episodes_end(struct agon_runtime *rt, const struct agon_episodes_input *input,
-                      struct agon_episodes *ret, struct agon_buf *reason,
+int agon_playback_begin(struct agon_runtime *rt, const struct agon_playback_input *input,
+                        struct agon_playback *ret, struct agon_err *err) AGON_MUST_USE;
+int agon_playback_end(struct agon_runtime *rt, const struct agon_playback_input *input,
+                      struct agon_playback *ret, struct agon_buf *reason,
                       struct agon_err *err) AGON_MUST_USE;
