@@ -146,6 +146,13 @@ bool agon_cgroup_find(struct agon_cgroup_place *ret, const char *root)
     return ret->n_dirs > 0;
 }
 
+/* The last processes of a killed box may still be ending in it. */
+static void remove_group(const char *path)
+{
+    for (int tries = 0; tries < REMOVE_TRIES && rmdir(path) < 0 && errno == EBUSY; tries++)
+        (void)poll(NULL, 0, REMOVE_MS);
+}
+
 static void sweep_dir(const char *dir)
 {
     DIR *d = opendir(dir);
@@ -157,7 +164,7 @@ static void sweep_dir(const char *dir)
         if (launcher <= 0 || kill(launcher, 0) == 0 || errno != ESRCH)
             continue;
         snprintf(path, sizeof(path), "%s/%s", dir, e->d_name);
-        (void)rmdir(path); /* one that is not empty stays: somebody else's after all */
+        remove_group(path); /* one that is not empty stays: somebody else's after all */
     }
     if (d)
         (void)closedir(d); /* read only */
@@ -222,7 +229,6 @@ void agon_cgroup_remove(const struct agon_cgroup_place *place, int n)
     char path[AGON_CGROUP_PATH + 64];
     for (int i = 0; i < place->n_dirs; i++) {
         group_path(path, place, i, (int)getpid(), n);
-        for (int tries = 0; tries < REMOVE_TRIES && rmdir(path) < 0 && errno == EBUSY; tries++)
-            (void)poll(NULL, 0, REMOVE_MS); /* the last of the box are ending */
+        remove_group(path);
     }
 }
