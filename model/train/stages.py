@@ -4,6 +4,7 @@ Author: tools and level stages; solver. (retrieve.py has the retrieve stage.) Lo
 falls on the model's own turns only, and never on a planted mistake: of a call that
 goes wrong the model learns the repair.
 """
+import functools
 import json
 import os
 import re
@@ -19,9 +20,15 @@ from encoding import Call, Document
 PROMPTS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "synth", "prompts")
 
 
+@functools.cache  # read once: a run of an hour does not depend on files that may go
+def _text(path):
+    with open(path, encoding="utf-8") as f:
+        return f.read().rstrip("\n")
+
+
 class Prompts:
     def __init__(self, path=PROMPTS):
-        read = lambda n: open(os.path.join(path, n), encoding="utf-8").read().rstrip("\n")
+        read = lambda n: _text(os.path.join(path, n))
         self.text = {n: read(n + ".md") for n in ("author", "retrieve", "tools", "level", "solver", "task")}
         self.tools = {t["function"]["name"]: json.dumps(t["function"], ensure_ascii=False) for t in json.loads(read("tools.json"))}
 

@@ -15,6 +15,7 @@ import math
 import multiprocessing as mp
 import os
 import queue
+import shutil
 import threading
 import time
 
@@ -273,6 +274,8 @@ def main():
     shards, marks = "/dev/shm/agon%d" % os.getpid(), os.path.join(args.out, "marks")
     os.makedirs(shards)
     os.makedirs(marks, exist_ok=True)
+    if team.RANK == 0:  # the end of the run reads these again
+        args.tokenizer, args.tables = (shutil.copy(f, args.out) for f in (args.tokenizer, args.tables))
     workers = [mp.Process(target=data.worker, args=(w + team.RANK * args.workers, args.tokenizer, args.tables, shards, 4096, args.seed, marks), daemon=True)
                for w in range(args.workers)]
     for w in workers:
