@@ -15,6 +15,9 @@ enum {
     GRACE_MS = 10000,     /* for the runner to end a command and answer */
     FILE_WALL_MS = 60000, /* for a piece of a file */
     MARKER_BYTES = 256,
+    /* The runner is ours. Where its box is at the limit of its memory the kernel looks for pages on
+     * the runner's account, and it does not come to beat: slow, but no hang. */
+    RUNNER_HANG_CPU_MS = 4000,
 };
 
 struct agon_bashbox {
@@ -90,6 +93,7 @@ int agon_bashbox_open(struct agon_bashbox **ret, struct agon_sandbox *sb,
     char argument[48];
     snprintf(argument, sizeof(argument), "--bash=%zu", work);
     struct agon_box_options o = {.kind = AGON_BOX_BASH,
+                                 .hang_cpu_ms = RUNNER_HANG_CPU_MS,
                                  .docs = options->docs_dir,
                                  .work_bytes_max = work,
                                  .argument = argument};
