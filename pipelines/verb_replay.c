@@ -32,14 +32,7 @@ static const struct agon_opt table[] = {
      .max = 1000000,
      .arg = "N",
      .help = "only the rollout with this index, from 0; -1: all"},
-    {.name = "jobs",
-     .letter = 'j',
-     .type = AGON_OPT_INT,
-     FIELD(jobs),
-     .min = 0,
-     .max = 1024,
-     .arg = "N",
-     .help = "environments at once, a cell each; 0: one a core"},
+    AGON_WORKERS_OPTION(offsetof(struct options, jobs)),
     {0},
 };
 
@@ -334,8 +327,7 @@ static int replay_run(struct verb *v, struct agon_err *err)
     if (r)
         return r;
     struct agon_workers w = {.n_items = (int)json_array_size(v->environments),
-                             .n_jobs =
-                                 v->o.jobs ? (int)v->o.jobs : (int)sysconf(_SC_NPROCESSORS_ONLN),
+                             .n_jobs = (int)v->o.jobs,
                              .user = v,
                              .work = replay_work,
                              .done = replay_done};

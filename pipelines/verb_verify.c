@@ -53,14 +53,7 @@ static const struct agon_opt table[] = {
      .max = 100,
      .arg = "PERCENT",
      .help = "most share of a limit that a golden run may take"},
-    {.name = "jobs",
-     .letter = 'j',
-     .type = AGON_OPT_INT,
-     FIELD(jobs),
-     .min = 0,
-     .max = 1024,
-     .arg = "N",
-     .help = "environments at once, a cell each; 0: one a core"},
+    AGON_WORKERS_OPTION(offsetof(struct options, jobs)),
     {0},
 };
 
@@ -230,8 +223,7 @@ static int verify_run(struct verify *v, int n, char **paths, struct agon_err *er
     for (int i = 0; i < n && !r; i++)
         r = verify_path(v, paths[i], err);
     struct agon_workers w = {.n_items = v->dirs.n,
-                             .n_jobs =
-                                 v->o.jobs ? (int)v->o.jobs : (int)sysconf(_SC_NPROCESSORS_ONLN),
+                             .n_jobs = (int)v->o.jobs,
                              .user = v,
                              .work = verify_work,
                              .done = verify_done};

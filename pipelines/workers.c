@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 enum { AHEAD_MAX = 64 }; /* items whose results may wait for one before them */
 
@@ -125,7 +126,8 @@ static int team_start(struct team *t, struct member *members, int n, struct agon
 int agon_workers_run(const struct agon_workers *w, struct agon_err *err)
 {
     struct team t = {.w = w};
-    int n = w->n_jobs < w->n_items ? w->n_jobs : w->n_items;
+    int n = w->n_jobs ? w->n_jobs : (int)sysconf(_SC_NPROCESSORS_ONLN);
+    n = n < w->n_items ? n : w->n_items;
     struct member *members = calloc((size_t)n + 1, sizeof(*members));
     t.items = calloc((size_t)w->n_items + 1, sizeof(*t.items));
     int r = members && t.items ? 0 : agon_fail(err, AGON_ENOMEM, "workers: out of memory");

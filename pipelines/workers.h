@@ -4,11 +4,19 @@
  * from a list; what came of them is handed out in the order of the list, by the calling thread.
  */
 #include "base/err.h"
+#include "base/opt.h"
 
 struct agon_sandbox;
 
+/* The option of a verb that works so; field: offset of an int64_t for n_jobs. */
+#define AGON_WORKERS_OPTION(field)                                                           \
+    {                                                                                        \
+        .name = "jobs", .letter = 'j', .type = AGON_OPT_INT, .offset = (field), .min = 0,    \
+        .max = 1024, .arg = "N", .help = "environments at once, a cell each; 0: one a core", \
+    }
+
 struct agon_workers {
-    int n_items, n_jobs; /* at least 1 job */
+    int n_items, n_jobs; /* 0 jobs: one a core */
     void *user;
     /* In a thread; *result is its own until done() gets it. An error ends the work. */
     int (*work)(void *user, struct agon_sandbox *sb, int i, void **result, struct agon_err *err);

@@ -6,8 +6,8 @@ usage: novelty.py merge DIR OUT.bin            the marks that the workers of a r
                OUT.md gets 20 random tasks unedited, each beside the nearest prompt of tasks that the teacher writes meanwhile
 
 A skeleton is a verifier without names, texts and literals. Its mark is the first five
-bytes of the skeleton's SHA-256. `agon show CORPUS` does the same (verifiers/skeleton.c; tests/train
-holds the two against each other).
+bytes of the skeleton's SHA-256. `agon synth` prints the share at its end, where the model's folder has
+skeletons.bin (verifiers/skeleton.c; tests/train holds the two against each other).
 """
 import glob
 import hashlib
@@ -37,9 +37,9 @@ def sql_skeleton(sql):
 
 def skeleton(verifier):
     """Long brackets become T, strings v (SQL: identifiers x), numbers v, fields .x, white space one blank."""
-    out, before = [], ""
+    out, text = [], ""  # text: the end of what is out
     for m in LEXEME.finditer(verifier.strip(WHITE)):
-        w, text = m.group(), "".join(before)
+        w = m.group()
         if w.startswith("[[") and w.endswith("]]"):
             w = "T"
         elif w[0] == '"' and len(w) > 1:
@@ -51,7 +51,7 @@ def skeleton(verifier):
         elif re.match(r"[A-Za-z_]", w) and text.endswith("."):
             w = "x"
         out.append(w)
-        before = (text + w)[-80:]
+        text = (text + w)[-80:]
     return "".join(out)
 
 
