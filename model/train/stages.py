@@ -181,13 +181,14 @@ def level_doc(r, prompts, world, view, tools, task, below=None, others=(), new_t
     if new_tool:
         d.assistant("A tool is missing: %s." % new_tool.name, calls=[Call("define_tool", {"source": new_tool.lua()})])
         d.results(["ok: " + new_tool.signature()])
-    refused = False
+    refused, drawn = False, [t for t in (task, below) if t]
     for _ in range(r.choices((0, 1, 2), (0.86, 0.1, 0.04))[0] if not new_tool else 0):
         other, error = _refused(r, task, below)
         if other:
             plan = _plan(other, other.leaves[len(below.leaves) if below else 0:])
             d.assistant(("Another task.\n" if refused else "") + thought.split("\n")[0] + "\n" + plan, calls=[Call("propose_task", other.arguments(), skip=True)], loss=False)
             d.results([error])
+            drawn.append(other)
             refused = True
     if refused:
         thought = "Another task.\n" + thought
@@ -201,6 +202,7 @@ def level_doc(r, prompts, world, view, tools, task, below=None, others=(), new_t
         early = task.copy()
         early.leaves = task.leaves[:-1]
         if early.guess() > 1.4 * tasks.guess_limit(task.level) and early.leaves:
+            drawn.append(early)
             first = leaves[:-1]
             d.assistant(thought.split("\n")[0] + "\n" + _plan(task, first), calls=[Call("propose_task", early.arguments(), skip=True)], loss=False)
             n, text = min(10000, int(early.guess() * 10000)), T.dumps(early.answer())
@@ -211,7 +213,7 @@ def level_doc(r, prompts, world, view, tools, task, below=None, others=(), new_t
             d.assistant(thought, calls=[Call("propose_task", task.arguments())])
     else:
         d.assistant(thought, calls=[Call("propose_task", task.arguments())])
-    d.meta = {"level": task.level, "kinds": [l.kind for l in task.leaves], "skeletons": [novelty.mark(t.verifier()) for t in (task, below) if t]}
+    d.meta = {"level": task.level, "kinds": [l.kind for l in task.leaves], "skeletons": [novelty.mark(t.verifier()) for t in drawn]}
     return d
 
 
