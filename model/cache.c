@@ -28,7 +28,8 @@ static size_t page_extend(struct agon_cache *c, int n, size_t size)
 void agon_cache_init(struct agon_cache *c, const struct agon_config *config, size_t bytes_max,
                      bool record_routing, bool record_indexer)
 {
-    *c = (struct agon_cache){.entry_dim = padded(config->kv_lora + config->rope_dim),
+    *c = (struct agon_cache){.page = AGON_PAGE,
+                             .entry_dim = padded(config->kv_lora + config->rope_dim),
                              .value_dim = padded(config->kv_lora),
                              .index_dim = config->index_dim};
     c->layer_floats = (size_t)AGON_PAGE * (size_t)(c->entry_dim + c->index_dim);
@@ -42,6 +43,11 @@ void agon_cache_init(struct agon_cache *c, const struct agon_config *config, siz
         c->selected_at = page_extend(c, c->n_selected, sizeof(int32_t));
     }
     c->n_pages_max = bytes_max / (c->page_floats * sizeof(float));
+}
+
+void agon_cache_init_numbers(struct agon_cache *c, int page, size_t n_pages)
+{
+    *c = (struct agon_cache){.page = page, .numbers_only = true, .n_pages_max = n_pages};
 }
 
 void agon_cache_deinit(struct agon_cache *c)
@@ -61,17 +67,19 @@ static bool cache_grow(struct agon_cache *c)
         return false;
     struct cache_slab *slab = calloc(1, sizeof(*slab));
     size_t size = n * c->page_floats * sizeof(float); /* a multiple of 64: panels are */
-    float *data = slab ? aligned_alloc(64, size) : NULL;
-    if (!data) {
+    float *data = slab && !c->numbers_only ? aligned_alloc(64, size) : NULL;
+    if (!slab || (!data && !c->numbers_only)) {
         free(slab);
         return false;
     }
-    memset(data, 0, size); /* padding stays zero for good */
+    if (data)
+        memset(data, 0, size); /* padding stays zero for good */
     slab->data = data;
     slab->next = c->slabs;
     c->slabs = slab;
     for (size_t i = n; i-- > 0;) {
-        slab->pages[i].data = data + i * c->page_floats;
+        slab->pages[i].data = data ? data + i * c->page_floats : NULL;
+        slab->pages[i].number = (int)(c->n_pages + i);
         slab->pages[i].next_free = c->free;
         c->free = &slab->pages[i];
     }

@@ -11,6 +11,9 @@
  * sequence that shares the page, however the position came to be computed.
  *   experts   uint16_t [AGON_PAGE][n_sparse][top_k]
  *   selected  int32_t [AGON_PAGE][n_indexers][index_topk], ascending, then -1
+ *
+ * Where something else than this process' memory holds the positions (a GPU), the cache counts
+ * pages and gives them numbers; they have no data here.
  */
 #include "base/mem.h"
 #include "model/config.h"
@@ -20,17 +23,19 @@
 enum { AGON_PAGE = AGON_PANEL };
 
 struct agon_page {
-    int n_refs;
+    int n_refs, number; /* number: from 0, in the order in which pages were made */
     float *data;
     struct agon_page *next_free;
 };
 
 struct agon_cache {
+    int page;                            /* positions of a page */
     int entry_dim, value_dim, index_dim; /* dims padded to AGON_PANEL; value_dim: c's part */
     size_t layer_floats, page_floats;
     int n_experts, n_selected;      /* recorded of a position; 0: not recorded */
     size_t experts_at, selected_at; /* in floats */
     size_t n_pages, n_pages_max, n_free;
+    bool numbers_only;
     struct agon_page *free;
     struct cache_slab *slabs; /* owned */
 };
@@ -39,6 +44,8 @@ struct agon_cache {
  * record_indexer, pages have room for these. */
 void agon_cache_init(struct agon_cache *c, const struct agon_config *config, size_t bytes_max,
                      bool record_routing, bool record_indexer);
+/* n_pages pages of `page` positions, whose data stand elsewhere, at their numbers. */
+void agon_cache_init_numbers(struct agon_cache *c, int page, size_t n_pages);
 void agon_cache_deinit(struct agon_cache *c);
 /* A page with one reference, or NULL where bytes_max or memory is exhausted. */
 struct agon_page *agon_cache_take(struct agon_cache *c);

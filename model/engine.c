@@ -12,34 +12,26 @@
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-enum { BATCH_DEFAULT = 64, CHUNK_DEFAULT = 256, BATCH_MAX = 4096 };
+enum { BATCH_MAX = 4096 };
 
 /* ---- engine ------------------------------------------------------------------------- */
-
-static size_t memory_half(void)
-{
-    long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
-    return pages > 0 && size > 0 ? (size_t)pages * (size_t)size / 2 : (size_t)1 << 30;
-}
 
 static int engine_options(struct agon_engine *e, const struct agon_engine_options *options,
                           struct agon_err *err)
 {
-    e->n_batch_max = options->n_batch_max ? options->n_batch_max : BATCH_DEFAULT;
-    e->n_chunk_max = options->n_chunk_max ? options->n_chunk_max : CHUNK_DEFAULT;
-    if (e->n_batch_max < 1 || e->n_batch_max > BATCH_MAX || e->n_chunk_max < 1 ||
+    e->n_batch_max = options->n_batch_max;
+    e->n_chunk_max = options->n_chunk_max;
+    if (e->n_batch_max < 0 || e->n_batch_max > BATCH_MAX || e->n_chunk_max < 0 ||
         e->n_chunk_max > BATCH_MAX)
         return agon_fail(err, AGON_EINPUT, "engine: batch %d and chunk %d are not from 1 to %d",
                          e->n_batch_max, e->n_chunk_max, BATCH_MAX);
-    if (e->n_chunk_max < e->n_batch_max)
-        e->n_chunk_max = e->n_batch_max;
     e->kernels = agon_kernels_for(options->cpu);
     if (!e->kernels)
         return agon_fail(err, AGON_EINPUT,
                          "engine: this machine lacks the instruction set asked for");
-    return 0;
+    e->record = options->record;
+    return engine_cpu_new(e, options, err);
 }
 
 int agon_engine_new(struct agon_engine **ret, const struct agon_checkpoint *checkpoint,
@@ -49,21 +41,12 @@ int agon_engine_new(struct agon_engine **ret, const struct agon_checkpoint *chec
     if (!e)
         return agon_fail(err, AGON_ENOMEM, "engine: out of memory");
     e->checkpoint = checkpoint;
-    e->record = options->record;
-    agon_cache_init(&e->cache, &checkpoint->config,
-                    options->cache_bytes_max ? options->cache_bytes_max : memory_half(),
-                    options->record & AGON_TRACE_ROUTING, options->record & AGON_TRACE_INDEXER);
-    int r;
-    if ((r = engine_options(e, options, err)) ||
-        (r = agon_pool_new(&e->pool, options->n_threads, err)) ||
-        (r = agon_forward_new(&e->forward, checkpoint, e->kernels, e->pool, &e->cache,
-                              e->n_chunk_max, e->n_batch_max, err)))
+    int r = engine_options(e, options, err);
+    if (r)
         return r;
     e->rows = calloc((size_t)e->n_chunk_max, sizeof(*e->rows));
     e->parts = calloc((size_t)e->n_chunk_max, sizeof(*e->parts));
-    e->sample_scratch = malloc((size_t)agon_pool_threads(e->pool) *
-                               (size_t)checkpoint->config.n_vocab * AGON_SAMPLE_SCRATCH);
-    if (!e->rows || !e->parts || !e->sample_scratch)
+    if (!e->rows || !e->parts)
         return agon_fail(err, AGON_ENOMEM, "engine: out of memory");
     *ret = AGON_STEAL(e);
     return 0;
@@ -74,12 +57,11 @@ void agon_engine_free(struct agon_engine *e)
     if (!e)
         return;
     assert(!e->all);
-    agon_forward_free(e->forward);
-    agon_pool_free(e->pool);
+    if (e->compute)
+        e->compute->ops->free(e->compute);
     agon_cache_deinit(&e->cache);
     free(e->rows);
     free(e->parts);
-    free(e->sample_scratch);
     free(e);
 }
 
@@ -98,15 +80,21 @@ int agon_engine_generating(const struct agon_engine *e)
 
 size_t agon_engine_room(const struct agon_engine *e)
 {
-    return agon_cache_left(&e->cache) * AGON_PAGE;
+    return agon_cache_left(&e->cache) * (size_t)e->cache.page;
 }
 
-void agon_engine_weights_changed(struct agon_engine *e)
+int agon_engine_weights_changed(struct agon_engine *e, struct agon_err *err)
 {
     assert(!e->first);
     for (struct agon_sequence *s = e->all; s; s = s->all_next)
         agon_sequence_forget(s);
     e->version++;
+    return e->compute->ops->weights_changed(e, err);
+}
+
+const char *agon_engine_failure(const struct agon_engine *e)
+{
+    return e->failure.text;
 }
 
 uint64_t agon_engine_version(const struct agon_engine *e)
@@ -197,9 +185,10 @@ int agon_sequence_append(struct agon_sequence *s, const int *ids, int n, struct 
     return 0;
 }
 
-static int pages_for(int n)
+static int pages_for(const struct agon_sequence *s, int n)
 {
-    return (n + AGON_PAGE - 1) / AGON_PAGE;
+    int page = s->engine->cache.page;
+    return (n + page - 1) / page;
 }
 
 void agon_sequence_truncate(struct agon_sequence *s, int n)
@@ -207,7 +196,7 @@ void agon_sequence_truncate(struct agon_sequence *s, int n)
     assert(n >= 0 && n <= s->n);
     s->n = n;
     s->n_cached = s->n_cached < n ? s->n_cached : n;
-    while (s->n_pages > pages_for(s->n_cached))
+    while (s->n_pages > pages_for(s, s->n_cached))
         agon_page_unref(&s->engine->cache, s->pages[--s->n_pages]);
 }
 
@@ -250,25 +239,22 @@ const struct agon_drawn *agon_sequence_drawn(const struct agon_sequence *s, int 
     return s->drawn;
 }
 
-/*
- * Give s pages of its own for positions [n_cached, end): a page shared with others is copied.
- * False where the cache has none left; what was taken stays.
- */
-static bool sequence_reserve(struct agon_sequence *s, int end)
+/* A page shared with others is copied. */
+bool sequence_reserve(struct agon_sequence *s, int end)
 {
     struct agon_cache *cache = &s->engine->cache;
-    if (!engine_grow(&s->pages, &s->page_capacity, pages_for(end), sizeof(struct agon_page *)))
+    if (!engine_grow(&s->pages, &s->page_capacity, pages_for(s, end), sizeof(struct agon_page *)))
         return false;
-    int first = s->n_cached / AGON_PAGE;
+    int first = s->n_cached / cache->page;
     if (end > s->n_cached && first < s->n_pages && s->pages[first]->n_refs > 1) {
         struct agon_page *copy = agon_cache_take(cache);
         if (!copy)
             return false;
-        memcpy(copy->data, s->pages[first]->data, cache->page_floats * sizeof(*copy->data));
+        s->engine->compute->ops->page_copy(s->engine, copy, s->pages[first]);
         agon_page_unref(cache, s->pages[first]);
         s->pages[first] = copy;
     }
-    while (s->n_pages < pages_for(end)) {
+    while (s->n_pages < pages_for(s, end)) {
         struct agon_page *page = agon_cache_take(cache);
         if (!page)
             return false;
@@ -313,13 +299,17 @@ bool engine_step_add(struct agon_engine *e, struct agon_sequence *s, int end, bo
     return true;
 }
 
-void engine_step_run(struct agon_engine *e, const struct agon_forward_trace *trace)
+int engine_step_run(struct agon_engine *e, const struct agon_forward_trace *trace,
+                    struct agon_err *err)
 {
-    agon_forward_run(e->forward, e->rows, e->n_rows, trace);
+    int r = e->compute->ops->run(e, trace, err);
+    if (r)
+        return r;
     e->n_rows_total += (uint64_t)e->n_rows;
     for (int i = 0; i < e->n_parts; i++)
         if (e->parts[i].s->n_cached < e->parts[i].end)
             e->parts[i].s->n_cached = e->parts[i].end;
+    return 0;
 }
 
 /* Rows of those that generate: decoding ones first, then chunks of prompts. */
@@ -341,25 +331,12 @@ static void step_fill(struct agon_engine *e)
     }
 }
 
-static void sample_task(void *user, int task, int thread)
+double sequence_uniform(const struct agon_sequence *s, int position)
 {
-    struct agon_engine *e = user;
-    struct step_part *part = &e->parts[task];
-    if (part->logits < 0)
-        return;
-    const struct agon_generation *generation = &part->s->generation;
-    size_t n_vocab = (size_t)e->checkpoint->config.n_vocab;
-    int n = generation->n_ids > 0 ? generation->n_ids : (int)n_vocab;
-    const float *logits = agon_forward_logits(e->forward, part->logits);
-    void *scratch = (char *)e->sample_scratch + (size_t)thread * n_vocab * AGON_SAMPLE_SCRATCH;
     struct agon_rng seed, at;
-    agon_rng_init(&seed, generation->seed);
-    at = agon_rng_split_int(&seed, (uint64_t)part->end); /* the position it will have */
-    part->good = e->kernels->sample(&part->sample, logits, n, &generation->sample,
-                                    agon_rng_real(&at), scratch);
-    part->memory = true;
-    if (part->good && (generation->record || generation->n_top > 0))
-        part->memory = sequence_record(part->s, &part->sample, logits, n, scratch);
+    agon_rng_init(&seed, s->generation.seed);
+    at = agon_rng_split_int(&seed, (uint64_t)position);
+    return agon_rng_real(&at);
 }
 
 static bool is_stop(const struct agon_generation *generation, int id)
@@ -397,9 +374,10 @@ int agon_engine_step(struct agon_engine *e)
     step_fill(e);
     if (e->n_parts == 0) {
         sequence_unlink(e->last, AGON_SEQUENCE_CACHE);
+    } else if (engine_step_run(e, NULL, &e->failure) || e->compute->ops->draw(e, &e->failure)) {
+        while (e->first)
+            sequence_unlink(e->first, AGON_SEQUENCE_FAILED);
     } else {
-        engine_step_run(e, NULL);
-        agon_pool_run(e->pool, sample_task, e, e->n_parts);
         for (int i = 0; i < e->n_parts; i++)
             if (e->parts[i].logits >= 0)
                 sequence_advance(e->parts[i].s, &e->parts[i]);
@@ -465,9 +443,11 @@ int agon_sequence_compute(struct agon_sequence *s, struct agon_err *err)
         int n = s->n - s->n_cached;
         engine_step_begin(e);
         if (!engine_step_add(e, s, s->n_cached + (n < e->n_chunk_max ? n : e->n_chunk_max), false))
-            return agon_fail(err, AGON_ENOMEM, "the cache is full (%zu pages of %zu bytes)",
-                             e->cache.n_pages_max, e->cache.page_floats * sizeof(float));
-        engine_step_run(e, NULL);
+            return agon_fail(err, AGON_ENOMEM, "the cache is full (%zu pages of %d positions)",
+                             e->cache.n_pages_max, e->cache.page);
+        int r = engine_step_run(e, NULL, err);
+        if (r)
+            return r;
     }
     return 0;
 }
@@ -482,9 +462,9 @@ int agon_sequence_share(struct agon_sequence *s, struct agon_sequence *other, in
     n = n < other->n_cached ? n : other->n_cached;
     if (r || (r = agon_sequence_append(s, other->ids, n, err)))
         return r;
-    if (!engine_grow(&s->pages, &s->page_capacity, pages_for(n), sizeof(struct agon_page *)))
+    if (!engine_grow(&s->pages, &s->page_capacity, pages_for(s, n), sizeof(struct agon_page *)))
         return agon_fail(err, AGON_ENOMEM, "sequence: out of memory");
-    for (; s->n_pages < pages_for(n); s->n_pages++) {
+    for (; s->n_pages < pages_for(s, n); s->n_pages++) {
         s->pages[s->n_pages] = other->pages[s->n_pages];
         s->pages[s->n_pages]->n_refs++;
     }

@@ -44,9 +44,12 @@ const struct agon_config *agon_engine_config(const struct agon_engine *e);
 size_t agon_engine_room(const struct agon_engine *e);
 /*
  * The checkpoint's weights have changed in place (agon_checkpoint_replace()): what is computed is
- * forgotten, ids stay, and the version goes up. Nobody may be generating.
+ * forgotten, ids stay, and the version goes up. Nobody may be generating. On failure (a device's)
+ * the engine computes nothing any more.
  */
-void agon_engine_weights_changed(struct agon_engine *e);
+int agon_engine_weights_changed(struct agon_engine *e, struct agon_err *err) AGON_MUST_USE;
+/* What the device said when a step failed; "" if none did. */
+const char *agon_engine_failure(const struct agon_engine *e);
 uint64_t agon_engine_version(const struct agon_engine *e); /* of the weights: 0, 1, ... */
 
 /* ---- sequences ---------------------------------------------------------------------- */
@@ -100,6 +103,7 @@ enum agon_sequence_state {
     AGON_SEQUENCE_CACHE,   /* the cache is full and nobody else will make room */
     AGON_SEQUENCE_NAN,     /* logits that are no numbers: a broken checkpoint */
     AGON_SEQUENCE_MEMORY,  /* no memory for what is recorded */
+    AGON_SEQUENCE_FAILED,  /* the device failed: agon_engine_failure() */
 };
 /* For each generated id: log-probability under the distribution drawn from (temperature, top-k,
  * top-p, renormalised) and under softmax(logits), and how many ids the cut left over. */

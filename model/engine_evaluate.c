@@ -36,7 +36,7 @@ static void evaluated_call(struct agon_engine *e, const struct agon_forward_trac
         memcpy(selected + (size_t)i * topk, trace->selected + at * topk, topk * sizeof(int));
     }
     struct agon_evaluated row = {.position = e->rows[r].position,
-                                 .logits = agon_forward_logits(e->forward, e->rows[r].logits),
+                                 .logits = e->compute->ops->logits(e, e->rows[r].logits),
                                  .n_selected = n_selected,
                                  .selected = selected};
     fn(user, &row);
@@ -66,8 +66,8 @@ int agon_sequence_evaluate(struct agon_sequence *s, int n_rows_max,
         }
         for (int i = 0; i < e->n_rows; i++)
             e->rows[i].logits = i;
-        engine_step_run(e, &trace);
-        for (int i = 0; i < e->n_rows; i++)
+        r = engine_step_run(e, &trace, err);
+        for (int i = 0; i < e->n_rows && r == 0; i++)
             evaluated_call(e, &trace, i, n_selected, selected, fn, user);
     }
     trace_free(&trace);

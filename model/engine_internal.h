@@ -1,5 +1,9 @@
 #pragma once
-/* Private to engine*.c. */
+/*
+ * Private to engine*.c. engine.c plans: whose rows stand in a step, who waits for pages, what a
+ * draw does to a sequence. A compute does what was planned: a CPU's threads (engine_cpu.c) or a GPU
+ * (engine_cuda.c).
+ */
 #include "model/engine.h"
 
 struct agon_sequence {
@@ -23,7 +27,7 @@ struct agon_sequence {
     struct agon_sequence *all_previous, *all_next; /* of the engine's */
 };
 
-/* A sequence's part of a step. */
+/* A sequence's part of a step: rows that stand together. */
 struct step_part {
     struct agon_sequence *s;
     int begin, end; /* positions */
@@ -32,11 +36,48 @@ struct step_part {
     bool good, memory; /* the logits are numbers; there was memory to record */
 };
 
+/* What ran in one go on a device: of part i, draws [i][0 .. n_drawn[i]). */
+struct burst {
+    int n_steps;                 /* at most */
+    int *n_drawn;                /* [n_chunk_max]; set: it may have ended before n_steps */
+    struct agon_sample *samples; /* [n_chunk_max][BURST_MAX] */
+    bool *good;                  /* [n_chunk_max]: false: the draw after n_drawn had no numbers */
+};
+enum { BURST_MAX = 16 };
+
+struct engine_compute {
+    const struct engine_compute_ops *ops;
+};
+/* All but free work on the engine's step: e->rows, e->parts. */
+struct engine_compute_ops {
+    void (*free)(struct engine_compute *c); /* NULL is no compute */
+    /* Compute e->rows; trace may be NULL. */
+    int (*run)(struct agon_engine *e, const struct agon_forward_trace *trace, struct agon_err *err);
+    /* Row i of the logits of the last run; valid until the next. */
+    const float *(*logits)(struct agon_engine *e, int i);
+    /* After a run: sample, good and memory of each part with logits, and what it records. */
+    int (*draw)(struct agon_engine *e, struct agon_err *err);
+    /*
+     * Run and draw up to b->n_steps times, feeding each draw to the next step; e->parts are
+     * decoding sequences of one row each, and have pages for it. NULL where there is no such thing.
+     */
+    int (*burst)(struct agon_engine *e, struct burst *b, struct agon_err *err);
+    /* Before anything else that a later run does. */
+    void (*page_copy)(struct agon_engine *e, const struct agon_page *to,
+                      const struct agon_page *from);
+    /* What is recorded of n positions from `slot` on, in one page. */
+    int (*experts)(struct agon_engine *e, const struct agon_page *page, int slot, int n,
+                   uint16_t *ret, struct agon_err *err);
+    int (*selected)(struct agon_engine *e, const struct agon_page *page, int slot, int n,
+                    int32_t *ret, struct agon_err *err);
+    /* The checkpoint's weights are others now; false: they could not be taken over. */
+    int (*weights_changed)(struct agon_engine *e, struct agon_err *err);
+};
+
 struct agon_engine {
     const struct agon_checkpoint *checkpoint;
-    const struct agon_kernels *kernels;
-    struct agon_pool *pool;
-    struct agon_forward *forward;
+    const struct agon_kernels *kernels; /* of the CPU, for what is done with logits here */
+    struct engine_compute *compute;     /* owned */
     struct agon_cache cache;
     int n_batch_max, n_chunk_max;
     struct agon_sequence *first, *last; /* those that generate */
@@ -46,8 +87,8 @@ struct agon_engine {
     struct agon_row *rows;   /* [n_chunk_max] */
     struct step_part *parts; /* [n_chunk_max] */
     int n_rows, n_parts, n_logits;
-    void *sample_scratch; /* [threads][AGON_SAMPLE_SCRATCH * n_vocab] */
     uint64_t n_rows_total;
+    struct agon_err failure; /* why sequences are in AGON_SEQUENCE_FAILED */
 };
 
 /* ---- engine.c ----------------------------------------------------------------------- */
@@ -57,7 +98,20 @@ bool engine_grow(void *array, int *capacity, int n, size_t item);
 void engine_step_begin(struct agon_engine *e);
 /* Add positions [begin, end) of s to the step; false where the cache has no room. */
 bool engine_step_add(struct agon_engine *e, struct agon_sequence *s, int end, bool logits);
-void engine_step_run(struct agon_engine *e, const struct agon_forward_trace *trace);
+int engine_step_run(struct agon_engine *e, const struct agon_forward_trace *trace,
+                    struct agon_err *err);
+/* Give s pages of its own for positions [n_cached, end): false where the cache has none left; what
+ * was taken stays. */
+bool sequence_reserve(struct agon_sequence *s, int end);
+/* A number in [0, 1) for the draw that stands at a position. */
+double sequence_uniform(const struct agon_sequence *s, int position);
+
+/* ---- engine_cpu.c, engine_cuda.c ---------------------------------------------------- */
+
+/* Set e->compute, e->cache, and n_batch_max and n_chunk_max where they are 0; checkpoint, kernels
+ * and record are set. */
+int engine_cpu_new(struct agon_engine *e, const struct agon_engine_options *options,
+                   struct agon_err *err) AGON_MUST_USE;
 
 /* ---- engine_record.c ---------------------------------------------------------------- */
 
@@ -67,4 +121,6 @@ bool sequence_record_begin(struct agon_sequence *s, int n);
  * scratch: AGON_SAMPLE_SCRATCH bytes for each of the n ids. */
 bool sequence_record(struct agon_sequence *s, const struct agon_sample *sample, const float *logits,
                      int n, void *scratch);
+/* Does a draw of s need its logits in this process? */
+bool sequence_records_draws(const struct agon_sequence *s);
 void sequence_record_free(struct agon_sequence *s);

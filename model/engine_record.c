@@ -21,6 +21,11 @@ bool sequence_record_begin(struct agon_sequence *s, int n)
     return g->n_top == 0 || engine_grow(&s->top, &s->top_capacity, n * g->n_top, sizeof(*s->top));
 }
 
+bool sequence_records_draws(const struct agon_sequence *s)
+{
+    return s->generation.record || s->generation.n_top > 0;
+}
+
 void sequence_record_free(struct agon_sequence *s)
 {
     free(s->kept);
@@ -90,27 +95,38 @@ const struct agon_top *agon_sequence_top(const struct agon_sequence *s, int i)
 
 /* ---- in the pages ------------------------------------------------------------------- */
 
+/* Positions of [p, end) that stand in the page of p. */
+static int page_share(const struct agon_sequence *s, int p, int end)
+{
+    int page = s->engine->cache.page, n = page - p % page;
+    return n < end - p ? n : end - p;
+}
+
 bool agon_sequence_experts(const struct agon_sequence *s, int begin, int end, uint16_t *ret)
 {
-    const struct agon_cache *cache = &s->engine->cache;
-    size_t n = (size_t)cache->n_experts;
-    if (!(s->engine->record & AGON_TRACE_ROUTING) || end > s->n_cached)
+    struct agon_engine *e = s->engine;
+    int page = e->cache.page, n;
+    if (!(e->record & AGON_TRACE_ROUTING) || end > s->n_cached)
         return false;
-    for (int p = begin; p < end; p++)
-        memcpy(ret + (size_t)(p - begin) * n,
-               agon_page_experts(cache, s->pages[p / AGON_PAGE], p % AGON_PAGE), n * sizeof(*ret));
+    for (int p = begin; p < end; p += n, ret += (size_t)n * (size_t)e->cache.n_experts) {
+        n = page_share(s, p, end);
+        if (e->compute->ops->experts(e, s->pages[p / page], p % page, n, ret, &e->failure))
+            return false;
+    }
     return true;
 }
 
 bool agon_sequence_selected(const struct agon_sequence *s, int begin, int end, int32_t *ret)
 {
-    const struct agon_cache *cache = &s->engine->cache;
-    size_t n = (size_t)cache->n_selected;
-    if (!(s->engine->record & AGON_TRACE_INDEXER) || end > s->n_cached)
+    struct agon_engine *e = s->engine;
+    int page = e->cache.page, n;
+    if (!(e->record & AGON_TRACE_INDEXER) || end > s->n_cached)
         return false;
-    for (int p = begin; p < end; p++)
-        memcpy(ret + (size_t)(p - begin) * n,
-               agon_page_selected(cache, s->pages[p / AGON_PAGE], p % AGON_PAGE), n * sizeof(*ret));
+    for (int p = begin; p < end; p += n, ret += (size_t)n * (size_t)e->cache.n_selected) {
+        n = page_share(s, p, end);
+        if (e->compute->ops->selected(e, s->pages[p / page], p % page, n, ret, &e->failure))
+            return false;
+    }
     return true;
 }
 

@@ -385,6 +385,9 @@ static int turn_end(const struct agon_session *s, struct agon_turn *turn, const 
     case AGON_SEQUENCE_MEMORY:
         agon_turn_fail(turn, "local: no memory for what the turn records");
         break;
+    case AGON_SEQUENCE_FAILED:
+        agon_turn_fail(turn, "local: %s", agon_engine_failure(session->model->engine));
+        break;
     case AGON_SEQUENCE_IDLE:
     case AGON_SEQUENCE_GENERATING: agon_turn_fail(turn, "local: cancelled"); break;
     }

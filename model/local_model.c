@@ -183,7 +183,8 @@ int local_model_load(struct agon_model *base, const char *dir, struct agon_err *
         (r = agon_checkpoint_replace(m->checkpoint, dir, err)))
         return r;
     local_find_stops(m);
-    agon_engine_weights_changed(m->engine);
+    if ((r = agon_engine_weights_changed(m->engine, err)))
+        return r;
     return local_name(m, dir, dir, err);
 }
 

@@ -296,6 +296,9 @@ static void choice_after_step(struct agon_reply *j, struct choice *o)
     case AGON_SEQUENCE_NAN:
         choice_end(j, o, AGON_CHOICE_FAILED, "the model's logits are no numbers");
         break;
+    case AGON_SEQUENCE_FAILED:
+        choice_end(j, o, AGON_CHOICE_FAILED, agon_engine_failure(c->engine));
+        break;
     case AGON_SEQUENCE_MEMORY:
     case AGON_SEQUENCE_IDLE: choice_end(j, o, AGON_CHOICE_FAILED, "out of memory"); break;
     }
