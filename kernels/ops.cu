@@ -1,0 +1,262 @@
+/*
+ * Operators over elements and over rows: see cuda_ops.h. All are bound by memory: the floor of each
+ * is its bytes read and written once. Products and sums that the CPU twin rounds one by one are
+ * written with __fmul_rn and __fadd_rn, so that nvcc does not fuse them.
+ */
+#include "kernels/check.cuh"
+#include "kernels/cuda_ops.h"
+#include "kernels/number.cuh"
+
+enum { ROW_THREADS = 128, ROWS_GRID_MAX = 65535 };
+
+static dim3 rows_grid(int n_columns, int n_rows)
+{
+    return dim3(agon_ceil_div(n_columns, ROW_THREADS),
+                n_rows < ROWS_GRID_MAX ? n_rows : ROWS_GRID_MAX);
+}
+
+static int rows_check(const char *what, int n, int n_rows, struct agon_err *err)
+{
+    if (n <= 0 || n_rows < 0)
+        return agon_fail(err, AGON_EINPUT, "%s: shape [%d][%d]", what, n_rows, n);
+    return 0;
+}
+
+static bool is_float(enum agon_dtype dtype)
+{
+    return dtype == AGON_F32 || dtype == AGON_BF16;
+}
+
+/* ---- elements: blockIdx.y is the row, blockIdx.x * ROW_THREADS its columns --------------- */
+
+static __global__ void embed_kernel(float *out, size_t ld_out, const int32_t *ids,
+                                    struct agon_cuda_matrix table, int n_rows,
+                                    const int32_t *d_n_rows)
+{
+    int j = blockIdx.x * ROW_THREADS + threadIdx.x;
+    n_rows = rows_today(n_rows, d_n_rows);
+    for (int r = blockIdx.y; r < n_rows && j < table.k; r += gridDim.y) {
+        int id = ids[r];
+        out[r * ld_out + j] = id >= 0 && id < table.n ? matrix_at(table, id, j) : 0;
+    }
+}
+
+extern "C" int agon_cuda_embed(float *out, size_t ld_out, const int32_t *ids,
+                               const struct agon_cuda_matrix *table, int n_rows,
+                               const int32_t *d_n_rows, void *stream, struct agon_err *err)
+{
+    int r = rows_check("embedding", table->k, n_rows, err);
+    if (r || n_rows == 0)
+        return r;
+    embed_kernel<<<rows_grid(table->k, n_rows), ROW_THREADS, 0, (cudaStream_t)stream>>>(
+        out, ld_out, ids, *table, n_rows, d_n_rows);
+    AGON_CUDA(err, "embedding launch", cudaGetLastError());
+    return 0;
+}
+
+static __global__ void add_kernel(float *x, size_t ld_x, const float *y, size_t ld_y, int n,
+                                  int n_rows, const int32_t *d_n_rows)
+{
+    int j = blockIdx.x * ROW_THREADS + threadIdx.x;
+    n_rows = rows_today(n_rows, d_n_rows);
+    for (int r = blockIdx.y; r < n_rows && j < n; r += gridDim.y)
+        x[r * ld_x + j] += y[r * ld_y + j];
+}
+
+extern "C" int agon_cuda_add(float *x, size_t ld_x, const float *y, size_t ld_y, int n, int n_rows,
+                             const int32_t *d_n_rows, void *stream, struct agon_err *err)
+{
+    int r = rows_check("add", n, n_rows, err);
+    if (r || n_rows == 0)
+        return r;
+    add_kernel<<<rows_grid(n, n_rows), ROW_THREADS, 0, (cudaStream_t)stream>>>(x, ld_x, y, ld_y, n,
+                                                                               n_rows, d_n_rows);
+    AGON_CUDA(err, "add launch", cudaGetLastError());
+    return 0;
+}
+
+static __global__ void convert_kernel(void *to, enum agon_dtype to_dtype, size_t ld_to,
+                                      const void *from, enum agon_dtype from_dtype, size_t ld_from,
+                                      int n, int n_rows, const int32_t *d_n_rows)
+{
+    int j = blockIdx.x * ROW_THREADS + threadIdx.x;
+    n_rows = rows_today(n_rows, d_n_rows);
+    for (int r = blockIdx.y; r < n_rows && j < n; r += gridDim.y)
+        number_store(to, to_dtype, r * ld_to + j, number_load(from, from_dtype, r * ld_from + j));
+}
+
+extern "C" int agon_cuda_convert(void *to, enum agon_dtype to_dtype, size_t ld_to, const void *from,
+                                 enum agon_dtype from_dtype, size_t ld_from, int n, int n_rows,
+                                 const int32_t *d_n_rows, void *stream, struct agon_err *err)
+{
+    int r = rows_check("convert", n, n_rows, err);
+    if (!r && (!is_float(to_dtype) || !is_float(from_dtype)))
+        r = agon_fail(err, AGON_EINPUT, "convert: %s to %s", agon_dtype_name(from_dtype),
+                      agon_dtype_name(to_dtype));
+    if (r || n_rows == 0)
+        return r;
+    convert_kernel<<<rows_grid(n, n_rows), ROW_THREADS, 0, (cudaStream_t)stream>>>(
+        to, to_dtype, ld_to, from, from_dtype, ld_from, n, n_rows, d_n_rows);
+    AGON_CUDA(err, "convert launch", cudaGetLastError());
+    return 0;
+}
+
+static __global__ void swiglu_kernel(void *out, enum agon_dtype out_dtype, size_t ld_out,
+                                     const float *x, size_t ld_x, int n, int n_rows,
+                                     const int32_t *d_n_rows)
+{
+    int j = blockIdx.x * ROW_THREADS + threadIdx.x;
+    n_rows = rows_today(n_rows, d_n_rows);
+    for (int r = blockIdx.y; r < n_rows && j < n; r += gridDim.y) {
+        float gate = x[r * ld_x + j];
+        number_store(out, out_dtype, r * ld_out + j,
+                     gate / (1 + expf(-gate)) * x[r * ld_x + n + j]);
+    }
+}
+
+extern "C" int agon_cuda_swiglu(void *out, enum agon_dtype out_dtype, size_t ld_out, const float *x,
+                                size_t ld_x, int n, int n_rows, const int32_t *d_n_rows,
+                                void *stream, struct agon_err *err)
+{
+    int r = rows_check("SwiGLU", n, n_rows, err);
+    if (!r && !is_float(out_dtype))
+        r = agon_fail(err, AGON_EINPUT, "SwiGLU: to %s", agon_dtype_name(out_dtype));
+    if (r || n_rows == 0)
+        return r;
+    swiglu_kernel<<<rows_grid(n, n_rows), ROW_THREADS, 0, (cudaStream_t)stream>>>(
+        out, out_dtype, ld_out, x, ld_x, n, n_rows, d_n_rows);
+    AGON_CUDA(err, "SwiGLU launch", cudaGetLastError());
+    return 0;
+}
+
+/* ---- rotary embedding -------------------------------------------------------------------- */
+
+static __global__ void rope_angles_kernel(float *cosine, float *sine, const double *inv_freq,
+                                          int half, const int32_t *position, int n_rows,
+                                          const int32_t *d_n_rows)
+{
+    n_rows = rows_today(n_rows, d_n_rows);
+    for (int i = blockIdx.x * ROW_THREADS + threadIdx.x; i < n_rows * half;
+         i += gridDim.x * ROW_THREADS) {
+        double angle = (double)position[i / half] * inv_freq[i % half];
+        cosine[i] = (float)cos(angle);
+        sine[i] = (float)sin(angle);
+    }
+}
+
+extern "C" int agon_cuda_rope_angles(float *cosine, float *sine, const double *inv_freq, int half,
+                                     const int32_t *position, int n_rows, const int32_t *d_n_rows,
+                                     void *stream, struct agon_err *err)
+{
+    int r = rows_check("angles", half, n_rows, err);
+    if (r || n_rows == 0)
+        return r;
+    rope_angles_kernel<<<agon_ceil_div(n_rows * half, ROW_THREADS), ROW_THREADS, 0,
+                         (cudaStream_t)stream>>>(cosine, sine, inv_freq, half, position, n_rows,
+                                                 d_n_rows);
+    AGON_CUDA(err, "angles launch", cudaGetLastError());
+    return 0;
+}
+
+/* A block is a row; its threads take the pairs of all heads. A pair is read whole before it is
+ * written, so out may be x. */
+static __global__ void rope_kernel(struct agon_cuda_rope p)
+{
+    int n_rows = rows_today(p.n_rows, p.d_n_rows);
+    for (int r = blockIdx.x; r < n_rows; r += gridDim.x)
+        for (int at = threadIdx.x; at < p.n_heads * p.half; at += blockDim.x) {
+            int h = at / p.half, i = at % p.half;
+            int first = p.interleaved ? 2 * i : i, second = p.interleaved ? 2 * i + 1 : i + p.half;
+            const float *x = p.x + r * p.ld_x + h * p.ld_head;
+            float *out = p.out + r * p.ld_out + h * p.ld_out_head;
+            float a = x[first], b = x[second];
+            float c = p.cosine[(size_t)r * p.half + i], s = p.sine[(size_t)r * p.half + i];
+            out[first] = __fsub_rn(__fmul_rn(a, c), __fmul_rn(b, s));
+            out[second] = __fadd_rn(__fmul_rn(a, s), __fmul_rn(b, c));
+        }
+}
+
+extern "C" int agon_cuda_rope(const struct agon_cuda_rope *rope, void *stream, struct agon_err *err)
+{
+    int r = rows_check("RoPE", rope->half * rope->n_heads, rope->n_rows, err);
+    if (r || rope->n_rows == 0)
+        return r;
+    rope_kernel<<<rope->n_rows, ROW_THREADS, 0, (cudaStream_t)stream>>>(*rope);
+    AGON_CUDA(err, "RoPE launch", cudaGetLastError());
+    return 0;
+}
+
+/* ---- quantisation ------------------------------------------------------------------------ */
+
+enum { QUANT_WARPS = 4, HADAMARD_MAX = 256 };
+
+/* Hadamard of `values`, which one warp owns. */
+static __device__ void hadamard(float *values, int n)
+{
+    for (int half = 1; half < n; half *= 2) {
+        __syncwarp();
+        for (int p = threadIdx.x % 32; p < n / 2; p += 32) {
+            int i = p / half * 2 * half + p % half;
+            float a = values[i], b = values[i + half];
+            values[i] = __fadd_rn(a, b);
+            values[i + half] = __fsub_rn(a, b);
+        }
+    }
+    __syncwarp();
+    for (int i = threadIdx.x % 32; i < n; i += 32)
+        values[i] = (float)(values[i] / sqrt((double)n));
+}
+
+/* A warp is one group of one row. Without the rotation, values are read twice (the second time from
+ * L1). */
+static __global__ void quantise_kernel(struct agon_cuda_quant p)
+{
+    __shared__ float rotated[QUANT_WARPS][HADAMARD_MAX];
+    int lane = threadIdx.x % 32, n_groups = agon_ceil_div(p.n, p.group);
+    int n_rows = rows_today(p.n_rows, p.d_n_rows);
+    float *values = rotated[threadIdx.x / 32];
+    for (int at = blockIdx.x * QUANT_WARPS + threadIdx.x / 32; at < n_rows * n_groups;
+         at += gridDim.x * QUANT_WARPS) {
+        int r = at / n_groups, g = at % n_groups, begin = g * p.group;
+        int n = p.n - begin < p.group ? p.n - begin : p.group;
+        size_t from = r * p.ld_x + begin;
+        if (p.hadamard) {
+            for (int i = lane; i < n; i += 32)
+                values[i] = number_load(p.x, p.x_dtype, from + i);
+            hadamard(values, n);
+        }
+        float largest = 1e-4F;
+        for (int i = lane; i < n; i += 32) {
+            float x = p.hadamard ? values[i] : number_load(p.x, p.x_dtype, from + i);
+            largest = fmaxf(largest, fabsf(x));
+        }
+        largest = warp_max(largest);
+        float scale = p.ue8m0 ? ue8m0_round_up(largest / 448) : largest / 448;
+        for (int i = lane; i < n; i += 32) {
+            float x = p.hadamard ? values[i] : number_load(p.x, p.x_dtype, from + i);
+            p.codes[r * p.ld_codes + begin + i] = e4m3_encode(x / scale);
+        }
+        if (lane == 0)
+            p.scales[r * p.ld_scales + g] = scale;
+        __syncwarp();
+    }
+}
+
+extern "C" int agon_cuda_quantise(const struct agon_cuda_quant *quant, void *stream,
+                                  struct agon_err *err)
+{
+    int r = rows_check("quantise", quant->n, quant->n_rows, err), group = quant->group;
+    bool power = group > 0 && (group & (group - 1)) == 0;
+    if (!r && (group <= 0 || !is_float(quant->x_dtype) ||
+               (quant->hadamard && (!power || group > HADAMARD_MAX || quant->n % group != 0))))
+        r = agon_fail(err, AGON_EINPUT, "quantise: groups of %d of [%d][%d] %s%s", group,
+                      quant->n_rows, quant->n, agon_dtype_name(quant->x_dtype),
+                      quant->hadamard ? ", rotated" : "");
+    if (r || quant->n_rows == 0)
+        return r;
+    int n_groups = quant->n_rows * agon_ceil_div(quant->n, group);
+    quantise_kernel<<<agon_ceil_div(n_groups, QUANT_WARPS), 32 * QUANT_WARPS, 0,
+                      (cudaStream_t)stream>>>(*quant);
+    AGON_CUDA(err, "quantise launch", cudaGetLastError());
+    return 0;
+}
