@@ -68,9 +68,13 @@ class Topic:
     """What a category is about: its words in text, and as parts of a file's name."""
 
     def __init__(self, r, name=None):
+        self.title = ""
         if name:  # that of a table
             self.words = [x for x in name.split("_") if x] or [name]
             self.query, self.stem = " ".join(self.words), name
+            return
+        if r.random() < 0.3:
+            self._titled(r)
             return
         w = lambda: W.word(r) if r.random() < 0.5 else r.choice(W.SEED)
         u = r.random()
@@ -87,7 +91,27 @@ class Topic:
             self.query = " ".join(self.words)
             self.stem = r.choice(("_", "-", "")).join(x.lower() for x in self.words[:2])
 
+    def _titled(self, r):
+        """The title of a data set, most often with its name behind it: "Do Birds Sing? (4 Months) (birdSong4)". Words come twice."""
+        self.title, words = W.title(r)
+        some = words[:r.choice((1, 2, 2, 3))]
+        camel = "".join(w.capitalize() for w in some)
+        self.stem = r.choice((camel, camel, camel[0].lower() + camel[1:], "".join(some), "_".join(some), ".".join(some), W.word(r), W.stutter(r)))[:30]
+        self.stem += r.choice(("", "", "", str(r.randint(1, 9)), "_ts", ".df", str(r.randint(1960, 2024))))
+        self.words = words
+        self.named = r.random() < 0.75
+        said = re.sub(r"[^\w -]", "", self.title).split(" ")[:r.choice((4, 5, 6))]
+        self.query = " ".join(said + [self.stem] if self.named else said)
+
+    def second(self, r):
+        """What to search for where the first words found nothing."""
+        if self.title and self.named:
+            return self.stem
+        return max(self.words, key=len) if len(self.words) > 1 else self.words[0] + " data"
+
     def category(self, r):
+        if self.title:
+            return self.title + (" (%s)" % self.stem if self.named else "")
         q = self.query
         if r.random() < 0.5:
             return q
@@ -299,7 +323,8 @@ def _mistake(r, s, a, into, keep):
         a["columns"] = a["columns"][:i] + [bad] + a["columns"][i + 1:]
         return a, "error: there is no column '%s'; the columns are: %s" % (bad, ", ".join(s.headers)), "Mend the columns: " + ", ".join(s.headers[i] for i in keep)
     if u < 0.7:
-        bad = r.choice((re.sub(r"\.\w+$", "", s.name).replace("_", "-"), into + "-data", "%s/%s" % (W.word(r), into), into.capitalize(), into.replace("_", " ") + " x"))
+        stem = re.sub(r"\.\w+$", "", s.name)
+        bad = r.choice((stem if fold(stem) != stem else stem.capitalize(), stem[:1].lower() + stem[1:-1] + stem[-1:].upper(), stem.replace("_", "-") + "-", into + "-data", "%s/%s" % (W.word(r), into), into.capitalize(), into.replace("_", " ") + " x"))
         a["into"] = bad
         return a, "error: into: '%s' is no name: use a lower-case letter, then letters, digits and _" % bad, "Mend the name: " + into
     bad = r.choice(("1" + s.address, s.name, s.address + "x", s.address.replace(".", "", 1), "/" + s.name))
@@ -316,7 +341,12 @@ def retrieve_doc(r, prompts, real):
     d = Document("retrieve")
     prompts.author(d, "search", "fetch", "bash", "import_table")
     d.user(prompts.fill("retrieve", category=topic.category(r), world="(empty)\n"))
-    d.assistant("Search for %s." % topic.query, calls=[Call("search", {"query": topic.query})])
+    query = topic.query
+    d.assistant("Search for %s." % query, calls=[Call("search", {"query": query})])
+    if r.random() < 0.12:
+        d.results(["no hits\n"])
+        query = topic.second(r)
+        d.assistant("No hits. Search for %s." % query, calls=[Call("search", {"query": query})])
     n = r.randint(1, 6)
     at = r.choices(range(n), [3.0 / (1 + i) ** 1.5 for i in range(n)])[0]
     listing = _listing(r, s) if s.kind != "html" and r.random() < 0.12 else None
@@ -328,7 +358,7 @@ def retrieve_doc(r, prompts, real):
         elif listing and h.kind != "html":
             continue
         else:
-            hits.append((h.address, h.title, h.snippet(r, topic.query)))
+            hits.append((h.address, h.title, h.snippet(r, query)))
     where = [h[0] for h in hits].index(listing[0] if listing else s.address)
     d.results([page("".join("%d. %s\n   %s\n   %s\n" % ((i + 1,) + h) for i, h in enumerate(hits)))])
     others = [h for h in hits if h[0] != hits[where][0]]

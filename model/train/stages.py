@@ -125,20 +125,42 @@ def _spoil(r, task):
     a = task.arguments()
     leaf = r.choice(task.leaves)
     u = r.random()
-    if u < 0.3:
+    if u < 0.2:  # a name that was copied badly
+        at = r.randrange(1, len(task.leaves[-1].calls[-1][0][0].name))
+        tool = task.leaves[-1].calls[-1][0][0].name
+        wrong = r.choice((tool[:at] + tool[at - 1] + tool[at:], tool[:at] + tool[at + 1:]))
+        a["solution"] = re.sub(r"tools\.%s\b" % tool, "tools." + wrong, a["solution"])
+        return a, "error: gate 2 (golden): the solution gives no answer: solution:%d: attempt to call a nil value (field '%s')" % (len(task.leaves) + 1, wrong)
+    if u < 0.35:
+        table = task.x.world.tables[0].name
+        wrong = r.choice((table[:-1], table + table[-1], table + "s"))
+        what = "no such table: " + wrong if r.random() < 0.5 else "no such column: " + table
+        a["verifier"] = re.sub(r"FROM %s\b" % table, "FROM " + wrong, a["verifier"]) if what[8] == "t" else re.sub(r"WHERE \w+", "WHERE " + table, a["verifier"], 1)
+        text = T.dumps(task.answer())
+        return a, "error: gate 2 (golden): the solution's answer %s does not pass: check '%s' ends in an error (verifier:2: SQL: %s)" % (text if len(text) <= 80 else text[:80] + "...", task.leaves[0].name, what)
+    if u < 0.5:
         text = leaf.text.replace("the ", "", 1).replace("which ", "what ", 1) + " now"
         a["verifier"] = a["verifier"].replace("[[" + leaf.text + "]]", "[[" + text + "]]")
         return a, "error: gate 7 (text): the text of check '%s' does not stand in the prompt word for word: \"%s\"" % (leaf.name, text[:80])
-    if u < 0.6:
+    if u < 0.7:
         tool = task.leaves[0].calls[-1][0][0].name
         a["solution"] = a["solution"].replace("tools." + tool, "tools.x_" + tool, 1)
         return a, "error: gate 2 (golden): the solution gives no answer: solution:2: attempt to call a nil value (field 'x_%s')" % tool
-    if u < 0.8:
+    if u < 0.85:
         a["solution"] = a["solution"].replace("return {", "return {extra = 1, ", 1)
         return a, "error: gate 2 (golden): the solution gives no answer: answer: unknown property 'extra' (known: %s)" % ", ".join(l.name for l in task.leaves)
     a["verifier"] = a["verifier"].replace(" == ", " ~= ", 1)
     text = T.dumps(task.answer())
     return a, "error: gate 2 (golden): the solution's answer %s does not pass: check '%s' fails" % (text if len(text) <= 80 else text[:80] + "...", task.leaves[0].name)
+
+
+def _another(r, task, below):
+    """A task for the same place whose last leaf is of another kind or tool; None where none was found."""
+    other = tasks.next_level(r, below, task.x) if below else tasks.first_level(r, task.x)
+    used = {(l.kind, f.name) for l in task.leaves[len(below.leaves) if below else 0:] for stage in l.calls for f, _ in stage}
+    if not other or any((other.leaves[-1].kind, f.name) in used for stage in other.leaves[-1].calls for f, _ in stage):
+        return None
+    return other
 
 
 def _refused(r, task, below):
@@ -151,9 +173,8 @@ def _refused(r, task, below):
         weak = tasks.Task(r, task.x)
         if weak.add(r, weak=True) and not weak.leaves[0].carries() and weak.leaves[0].value not in (0, 0.0):
             return weak, "error: gate 8 (metamorphic): the solution gives the same answer in %d of 8 worlds with other values: it is written into the solution, or does not depend on what it reads" % r.choice((7, 8, 8))
-    other = tasks.next_level(r, below, task.x) if below else tasks.first_level(r, task.x)
-    used = {(l.kind, f.name) for l in task.leaves[len(below.leaves) if below else 0:] for stage in l.calls for f, _ in stage}
-    if not other or any((other.leaves[-1].kind, f.name) in used for stage in other.leaves[-1].calls for f, _ in stage):
+    other = _another(r, task, below)
+    if not other:
         return None, None
     leaf, tool = other.leaves[-1], other.leaves[-1].calls[-1][0][0]
     why = ["answer: property '%s' is missing" % leaf.name, "solution:%d: attempt to index a nil value (field 'integer index')" % (len(other.leaves) + 1)]
@@ -193,12 +214,15 @@ def level_doc(r, prompts, world, view, tools, task, below=None, others=(), new_t
     if refused:
         thought = "Another task.\n" + thought
     u = r.random()
-    if u < 0.04 and not new_tool and not refused:
-        bad, error = _spoil(r, task)
-        d.assistant(thought, calls=[Call("propose_task", bad, skip=True)], loss=False)
+    other = _another(r, task, below) if u < 0.08 and not new_tool and not refused else None
+    if other:
+        bad, error = _spoil(r, other)
+        drawn.append(other)
+        plan = _plan(other, other.leaves[len(below.leaves) if below else 0:])
+        d.assistant(thought.split("\n")[0] + "\n" + plan, calls=[Call("propose_task", bad, skip=True)], loss=False)
         d.results([error])
-        d.assistant("Once more.\n" + thought, calls=[Call("propose_task", task.arguments())])
-    elif u < 0.1 and not new_tool and not refused and len(leaves) > 1:
+        d.assistant("Another task.\n" + thought, calls=[Call("propose_task", task.arguments())])
+    elif u < 0.14 and not new_tool and not refused and len(leaves) > 1:
         early = task.copy()
         early.leaves = task.leaves[:-1]
         if early.guess() > 1.4 * tasks.guess_limit(task.level) and early.leaves:

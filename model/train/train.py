@@ -276,6 +276,8 @@ def main():
     os.makedirs(marks, exist_ok=True)
     if team.RANK == 0:  # the end of the run reads these again
         args.tokenizer, args.tables = (shutil.copy(f, args.out) for f in (args.tokenizer, args.tables))
+        if args.resume and os.path.exists(drawn := os.path.join(args.resume, "skeletons.bin")):
+            shutil.copy(drawn, os.path.join(marks, "before.bin"))  # what it was trained on counts as drawn
     workers = [mp.Process(target=data.worker, args=(w + team.RANK * args.workers, args.tokenizer, args.tables, shards, 4096, args.seed, marks), daemon=True)
                for w in range(args.workers)]
     for w in workers:

@@ -136,6 +136,19 @@ def sentence(r):
     return s[0].upper() + s[1:] + (r.choice([".", "", "", " (" + word(r) + ")"]))
 
 
+def title(r):
+    """The title of a data set, and its words: "Do Birds Sing in the Harbor? (4 Months)". A word may stand in it twice."""
+    words = [word(r) if r.random() < 0.6 else r.choice(SEED) for _ in range(r.randint(2, 8))]
+    if r.random() < 0.25:
+        words.insert(r.randint(1, len(words)), r.choice(words))
+    parts = [w.capitalize() if r.random() < 0.6 else w for w in words]
+    for _ in range(r.choice((0, 1, 1, 2, 3))):
+        small = r.choice(("of", "in", "the", "and", "from", "by", "on", "for", "UK", "US", str(r.randint(1850, 2024))))
+        parts.insert(r.randint(1, len(parts)), small)
+    tail = r.choice(("", "", "", "?", ".", " (%d Months)" % r.randint(2, 12), ", %d-%d" % (r.randint(1900, 1960), r.randint(1961, 2024))))
+    return " ".join(parts) + tail, words
+
+
 def code_maker(r):
     """A function that makes codes of one shape ("AB", "xk-12", "4/tcp", "Abc/Def_gh")."""
     up, lo, dg = "ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz", "0123456789"
@@ -165,6 +178,16 @@ def code_maker(r):
     return lambda: "%s%04d%s%05d" % (r.choice("+-"), r.randint(0, 8959), r.choice("+-"), r.randint(0, 17959))
 
 
+def stutter(r):
+    """A name in which the same stands twice, or words without a seam: c_3333, tata_ta, cloudseedings. Copying loses count there."""
+    u, w = r.random(), word(r)
+    if u < 0.4:
+        return w[:r.randint(1, 6)] + r.choice(("", "_")) + r.choice("0123456789") * r.randint(2, 4) + r.choice(("", "", str(r.randint(0, 9))))
+    if u < 0.6:
+        return w[:3] * 2 + r.choice(("", "_" + w[:3], w[3:]))
+    return "".join(r.choice((word(r), r.choice(_PARTS))) for _ in range(r.choice((2, 2, 3)))) + r.choice(("", "", "4", "83", "_ts", "_df", "_tbl_df"))
+
+
 def ident(r, base, used, limit=24):
     """A column or table name: from base, pseudo, or both; unique in used."""
     near = sorted(w for w in used if 2 < len(w) < 16)  # names that repeat each other: alpha_2 and alpha_3, region and sub_region
@@ -173,8 +196,10 @@ def ident(r, base, used, limit=24):
         if u < 0.1 and near:
             w, part = r.choice(near), r.choice((word(r)[:6], r.choice(SUFFIX), r.choice(SUFFIX)))
             w = r.choice((w + "_" + part, part + "_" + w, re.sub(r"\d+$", lambda m: str(int(m.group(0)) + 1), w) if w[-1:].isdigit() else w.split("_")[0] + "_" + part))
-        elif u < 0.38:
+        elif u < 0.36:
             w = r.choice(base)
+        elif u < 0.42:
+            w = stutter(r)
         elif u < 0.7:
             w = word(r)
         elif u < 0.85:

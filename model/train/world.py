@@ -298,8 +298,15 @@ def make_world(r, real=None):
             tables.append(pseudo_table(r, used=used))
     if len(tables) == 2 and tables[0].name == tables[1].name:
         tables = tables[:1]
+    return World(_category(r, tables[0].name), tables)
+
+
+def _category(r, name):
+    """What a world is said to be about; often the name of its table stands in it, or a title with that name behind it."""
+    if r.random() < 0.3:
+        camel = "".join(x.capitalize() for x in name.split("_"))
+        return "%s (%s)" % (W.title(r)[0] if r.random() < 0.7 else name.replace("_", " ").title(), r.choice((name, name, name.replace("_", "."), name.capitalize(), camel)))
     words = [W.word(r) if r.random() < 0.5 else r.choice(W.SEED) for _ in range(r.choice((1, 1, 2)))]
-    base = tables[0].name.replace("_", " ").strip() if r.random() < 0.6 else " ".join(words)
-    cat = base if r.random() < 0.3 else r.choice(("%s planning", "%s data", "records of %s", "%s and statistics", "%s registry",
-                                                  "facts on %s", "%s survey", "choose among %s", "study of %s", "%s in numbers")) % base
-    return World(cat, tables)
+    base = name.replace("_", " ").strip() if r.random() < 0.6 else " ".join(words)
+    return base if r.random() < 0.3 else r.choice(("%s planning", "%s data", "records of %s", "%s and statistics", "%s registry",
+                                                   "facts on %s", "%s survey", "choose among %s", "study of %s", "%s in numbers")) % base
