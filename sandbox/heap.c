@@ -1,14 +1,16 @@
 /*
  * The heap of one Lua state: see heap.h.
  *
- * Up to 2 KiB, a block is a multiple of 16 bytes cut from a shared chunk and kept
- * in a free list for its size. Above that it is a run of pages found first-fit in a
- * bitmap, so that freed neighbours join by themselves. Small memory never becomes
- * pages again; the mapping is therefore twice as large as what may be handed out.
+ * Up to 2 KiB, a block is a multiple of 16 bytes, kept in a free list for its size when it
+ * is freed. A new one is taken from its list, else cut off the smallest larger block that is
+ * free, else cut from a shared chunk: so what loading a script leaves behind is used before
+ * the heap grows, and there is less to copy at each restore. Above 2 KiB a block is a run of
+ * pages found first-fit in a bitmap, so that freed neighbours join by themselves. Small memory
+ * never becomes pages again; the mapping is therefore twice as large as what may be handed out.
  *
  * Invariants: 1. everything that changes lies in the mapping; 2. pages at or above
- * head->high have never been used since the snapshot was restored; 3. shrinking
- * needs no new memory: the tail is cut off in place.
+ * head->high, and the last chunk from head->chunk on, have never been used since the
+ * snapshot was restored; 3. shrinking needs no new memory: the tail is cut off in place.
  */
 #include "sandbox/heap.h"
 
@@ -20,6 +22,7 @@
 
 enum {
     PAGE = 4096,
+    LINE = 64, /* what the processor moves at once */
     GRAIN = 16,
     LIST_MAX = 1024,  /* lists for each multiple of 16 up to here */
     SMALL_MAX = 2048, /* then for each multiple of 128 */
@@ -38,7 +41,8 @@ struct heap_head {
     char *chunk, *chunk_end; /* where the next small block is cut */
     uint32_t n_pages, first_free, high;
     struct free_block *lists[N_LISTS];
-    uint64_t taken[]; /* a bit a page */
+    uint64_t filled[(N_LISTS + 63) / 64]; /* a bit a list: it is not empty */
+    uint64_t taken[];                     /* a bit a page */
 };
 
 static struct heap_head *heap_head(const struct agon_heap *h)
@@ -58,6 +62,40 @@ static unsigned list_of(size_t rounded)
 {
     return rounded <= LIST_MAX ? (unsigned)(rounded / GRAIN) - 1
                                : (unsigned)(N_FINE + (rounded - LIST_MAX) / 128) - 1;
+}
+
+/* The first list from here on that is not empty, or N_LISTS. */
+static unsigned list_filled(const struct heap_head *d, unsigned from)
+{
+    for (unsigned i = from / 64; i < sizeof(d->filled) / sizeof(*d->filled); i++) {
+        uint64_t some = i == from / 64 ? d->filled[i] >> from % 64 << from % 64 : d->filled[i];
+        if (some)
+            return i * 64 + (unsigned)__builtin_ctzll(some);
+    }
+    return N_LISTS;
+}
+
+static size_t list_size(unsigned list)
+{
+    return list < N_FINE ? (size_t)(list + 1) * GRAIN
+                         : LIST_MAX + (size_t)(list - N_FINE + 1) * 128;
+}
+
+static void *list_take(struct heap_head *d, unsigned list)
+{
+    struct free_block *f = d->lists[list];
+    d->lists[list] = f->next;
+    if (!f->next)
+        d->filled[list / 64] &= ~(UINT64_C(1) << list % 64);
+    return f;
+}
+
+static void list_give(struct heap_head *d, unsigned list, char *at)
+{
+    struct free_block *f = (struct free_block *)(void *)at;
+    f->next = d->lists[list];
+    d->lists[list] = f;
+    d->filled[list / 64] |= UINT64_C(1) << list % 64;
 }
 
 static bool page_taken(const struct heap_head *d, uint32_t page)
@@ -126,24 +164,30 @@ static void small_give(struct heap_head *d, char *at, size_t size)
     while (size > 0) {
         size_t piece = size > LIST_MAX && size != block_size(size) ? LIST_MAX : size;
         piece = piece > SMALL_MAX ? LIST_MAX : piece;
-        struct free_block *f = (struct free_block *)(void *)at;
-        struct free_block **list = &d->lists[list_of(piece)];
-        f->next = *list;
-        *list = f;
+        list_give(d, list_of(piece), at);
         at += piece;
         size -= piece;
     }
 }
 
+/* Off a larger free block; NULL: there is none. */
+static void *small_cut(struct heap_head *d, size_t rounded, unsigned list)
+{
+    unsigned larger = list_filled(d, list);
+    if (larger == N_LISTS)
+        return NULL;
+    char *at = list_take(d, larger);
+    small_give(d, at + rounded, list_size(larger) - rounded);
+    return at;
+}
+
 static void *small_take(struct agon_heap *h, size_t rounded)
 {
     struct heap_head *d = heap_head(h);
-    struct free_block **list = &d->lists[list_of(rounded)];
-    if (*list) {
-        struct free_block *f = *list;
-        *list = f->next;
-        return f;
-    }
+    unsigned list = list_of(rounded);
+    void *free_one = d->lists[list] ? list_take(d, list) : small_cut(d, rounded, list);
+    if (free_one)
+        return free_one;
     if ((size_t)(d->chunk_end - d->chunk) < rounded) {
         char *chunk = pages_take(h, (size_t)CHUNK_PAGES * PAGE);
         if (!chunk)
@@ -261,7 +305,7 @@ int agon_heap_init(struct agon_heap *h, size_t bytes_max, struct agon_err *err)
         return agon_fail(err, AGON_EINPUT, "script: memory limit %zu is out of range", bytes_max);
     size_t n_data = 2 * bytes_max / PAGE + CHUNK_PAGES;
     size_t head = sizeof(struct heap_head) + (n_data / 64 + 2) * 8;
-    size_t n_head = (head + PAGE - 1) / PAGE + 1;
+    size_t n_head = (head + PAGE - 1) / PAGE;
     h->base_size = (n_data + n_head) * PAGE;
     void *base = heap_map(h->base_size);
     if (base == MAP_FAILED) {
@@ -274,43 +318,84 @@ int agon_heap_init(struct agon_heap *h, size_t bytes_max, struct agon_err *err)
     d->n_pages = (uint32_t)(n_data + n_head);
     pages_mark(d, 0, (uint32_t)n_head, true);
     d->first_free = (uint32_t)n_head;
+    d->chunk = h->base + ((head + LINE - 1) & ~(size_t)(LINE - 1)); /* the rest of its page */
+    d->chunk_end = h->base + n_head * PAGE;
     return 0;
+}
+
+static void copy_deinit(struct agon_heap_copy *c)
+{
+    if (c->data)
+        munmap(c->data, c->capacity);
+    *c = (struct agon_heap_copy){0};
 }
 
 void agon_heap_deinit(struct agon_heap *h)
 {
     if (h->base)
         munmap(h->base, h->base_size);
-    if (h->saved)
-        munmap(h->saved, h->saved_capacity);
+    copy_deinit(&h->saved);
+    copy_deinit(&h->layer);
     *h = (struct agon_heap){0};
+}
+
+/* What has to be copied: up to the highest page, or to where the chunk that ends there is cut. */
+static size_t heap_extent(const struct agon_heap *h)
+{
+    const struct heap_head *d = heap_head(h);
+    size_t size = (size_t)d->high * PAGE, cut = (size_t)(d->chunk - h->base);
+    if (d->chunk_end == h->base + size)
+        size = cut;
+    return (size + LINE - 1) & ~(size_t)(LINE - 1);
+}
+
+static int copy_keep(struct agon_heap_copy *c, const struct agon_heap *h, struct agon_err *err)
+{
+    size_t size = heap_extent(h);
+    if (size > c->capacity) {
+        size_t capacity = (size + PAGE - 1) & ~(size_t)(PAGE - 1);
+        void *p = mmap(NULL, capacity, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (p == MAP_FAILED)
+            return agon_fail(err, AGON_ENOMEM, "script: no memory for a snapshot of %zu bytes",
+                             size);
+        copy_deinit(c);
+        c->data = p;
+        c->capacity = capacity;
+    }
+    memcpy(c->data, h->base, size);
+    c->size = size;
+    return 0;
+}
+
+static void copy_restore(const struct agon_heap_copy *c, struct agon_heap *h)
+{
+    size_t high = (size_t)heap_head(h)->high * PAGE;
+    size_t kept = (c->size + PAGE - 1) & ~(size_t)(PAGE - 1);
+    if (high > kept + (size_t)TRIM_PAGES * PAGE)
+        (void)madvise(h->base + kept, high - kept, MADV_DONTNEED); /* only saves memory */
+    memcpy(h->base, c->data, c->size);
 }
 
 int agon_heap_snapshot(struct agon_heap *h, struct agon_err *err)
 {
-    size_t size = (size_t)heap_head(h)->high * PAGE;
-    if (size > h->saved_capacity) {
-        void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        if (p == MAP_FAILED)
-            return agon_fail(err, AGON_ENOMEM, "script: no memory for a snapshot of %zu bytes",
-                             size);
-        if (h->saved)
-            munmap(h->saved, h->saved_capacity);
-        h->saved = p;
-        h->saved_capacity = size;
-    }
-    memcpy(h->saved, h->base, size);
-    h->saved_size = size;
-    return 0;
+    h->layered = false;
+    return copy_keep(&h->saved, h, err);
+}
+
+int agon_heap_layer(struct agon_heap *h, struct agon_err *err)
+{
+    int r = copy_keep(&h->layer, h, err);
+    h->layered = r == 0;
+    return r;
+}
+
+void agon_heap_drop_layer(struct agon_heap *h)
+{
+    h->layered = false;
 }
 
 void agon_heap_restore(struct agon_heap *h)
 {
-    if (!h->saved)
-        return;
-    size_t high = (size_t)heap_head(h)->high * PAGE;
-    if (high > h->saved_size + (size_t)TRIM_PAGES * PAGE)
-        (void)madvise(h->base + h->saved_size, high - h->saved_size,
-                      MADV_DONTNEED); /* only saves memory */
-    memcpy(h->base, h->saved, h->saved_size);
+    if (h->saved.data)
+        copy_restore(h->layered ? &h->layer : &h->saved, h);
 }

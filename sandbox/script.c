@@ -408,16 +408,27 @@ int agon_script_snapshot(struct agon_script *s, struct agon_err *err)
         return r < 0 ? r
                      : agon_fail(err, AGON_ENOMEM, "script: collecting before a snapshot: %s",
                                  reason);
-    s->stack_saved = s->stack;
-    s->stack_bytes_saved = s->stack_bytes;
+    s->saved = (struct script_stack){s->stack, s->stack_bytes};
     return agon_heap_snapshot(&s->heap, err);
+}
+
+int agon_script_layer(struct agon_script *s, struct agon_err *err)
+{
+    s->layer = (struct script_stack){s->stack, s->stack_bytes};
+    return agon_heap_layer(&s->heap, err);
+}
+
+void agon_script_drop_layer(struct agon_script *s)
+{
+    agon_heap_drop_layer(&s->heap);
 }
 
 void agon_script_restore(struct agon_script *s)
 {
-    if (!s->heap.saved)
+    if (!s->heap.saved.data)
         return;
     agon_heap_restore(&s->heap);
-    s->stack = s->stack_saved;
-    s->stack_bytes = s->stack_bytes_saved;
+    const struct script_stack *stack = s->heap.layered ? &s->layer : &s->saved;
+    s->stack = stack->block;
+    s->stack_bytes = stack->bytes;
 }

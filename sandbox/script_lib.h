@@ -11,6 +11,10 @@
 #include <lauxlib.h>
 #include <lua.h>
 
+struct script_stack {
+    const void *block;
+    size_t bytes;
+};
 struct agon_script {
     struct agon_heap heap;
     lua_State *L; /* owned; lives in heap */
@@ -22,10 +26,11 @@ struct agon_script {
     size_t bulk;              /* bytes worked on that are not yet a unit of fuel */
     uint64_t hooks;           /* hook calls in this entry */
     int64_t cpu_start_ns;
-    bool overdue; /* it took far longer than its fuel explains: no heartbeat any more */
-    const void *stack, *stack_saved; /* the block of Lua's stack, now and in the snapshot */
-    size_t stack_bytes, stack_bytes_saved;
-    const void *newest; /* the last block handed out */
+    bool overdue;      /* it took far longer than its fuel explains: no heartbeat any more */
+    const void *stack; /* the block of Lua's stack */
+    size_t stack_bytes;
+    struct script_stack saved, layer; /* the same in the snapshots */
+    const void *newest;               /* the last block handed out */
     size_t newest_bytes;
     bool stack_probe;
     void *user;     /* borrowed */

@@ -12,8 +12,9 @@
 
 enum { REASON_MAX = 480, NAME_BYTES_MAX = 100, TEXT_BYTES_MAX = 2000 };
 
-/* Keys in the registry: the checks' functions by number, the tables `world` and `changes`. */
-static const char key_functions, key_world, key_changes;
+/* Keys in the registry: the checks' functions by number, the tables `world` and `changes`, and the
+ * answer that is being judged. */
+static const char key_functions, key_world, key_changes, key_answer;
 
 /* ---- loading ---- */
 
@@ -73,6 +74,8 @@ static int verifier_run_chunk(lua_State *L, void *arg)
     lua_rawsetp(L, LUA_REGISTRYINDEX, &key_world);
     verifier_push_changes(L);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &key_changes);
+    lua_pushboolean(L, false);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &key_answer);
     lua_pushcfunction(L, lua_check);
     lua_setglobal(L, "check");
     agon_script_run_chunk(L, "=verifier", (struct agon_str){v->source, v->source_size}, 0);
@@ -146,29 +149,45 @@ const char *agon_verifier_text(const struct agon_verifier *v, int i)
 
 /* ---- judging ---- */
 
+/*
+ * The answer is decoded once and kept in a layer over the snapshot. Each check starts from there,
+ * so what it does to its answer, globals or upvalues is gone for the next one, and is charged for
+ * the decoding as if it had done it.
+ */
 struct judging {
     struct agon_verifier *v;
     const json_t *schema;
     struct agon_str answer;
-    int check; /* -1: only whether the answer fits */
+    int64_t decode_fuel;
+    int check;
     bool pass, refused;
     struct agon_err why; /* refused: it does not fit */
 };
 
-static int judge_in_lua(lua_State *L, void *arg)
+static int decode_in_lua(lua_State *L, void *arg)
 {
     struct judging *j = arg;
-    struct agon_codec *codec = &j->v->host.codec;
-    if (j->check >= 0) {
-        lua_rawgetp(L, LUA_REGISTRYINDEX, &key_functions);
-        lua_rawgeti(L, -1, j->check + 1);
-        lua_rawgetp(L, LUA_REGISTRYINDEX, &key_world);
-    }
-    j->refused = agon_codec_decode(codec, L, j->answer, "answer", &j->why) != 0;
-    if (!j->refused && j->check < 0 && j->schema)
-        j->refused = agon_codec_fits(codec, L, j->schema, "answer", &j->why) != 0;
-    if (j->check < 0 || j->refused)
-        return 0;
+    j->refused = agon_codec_decode(&j->v->host.codec, L, j->answer, "answer", &j->why) != 0;
+    if (!j->refused)
+        lua_rawsetp(L, LUA_REGISTRYINDEX, &key_answer);
+    return 0;
+}
+
+static int fits_in_lua(lua_State *L, void *arg)
+{
+    struct judging *j = arg;
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &key_answer);
+    j->refused = agon_codec_fits(&j->v->host.codec, L, j->schema, "answer", &j->why) != 0;
+    return 0;
+}
+
+static int check_in_lua(lua_State *L, void *arg)
+{
+    struct judging *j = arg;
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &key_functions);
+    lua_rawgeti(L, -1, j->check + 1);
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &key_world);
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &key_answer);
     lua_rawgetp(L, LUA_REGISTRYINDEX, &key_changes);
     lua_call(L, 3, 1);
     if (!lua_isnil(L, -1) && !lua_isboolean(L, -1))
@@ -178,15 +197,50 @@ static int judge_in_lua(lua_State *L, void *arg)
     return 0;
 }
 
-/* One entry into the verifier's state, which starts from and goes back to the snapshot. */
-static int judge_enter(struct judging *j, char reason[REASON_MAX], struct agon_usage *usage,
-                       struct agon_err *err)
+/* One entry into the verifier's state; *ret_fuel is what it took. */
+static int judge_enter(struct judging *j, int (*fn)(lua_State *L, void *arg),
+                       char reason[REASON_MAX], int64_t *ret_fuel, struct agon_err *err)
 {
-    agon_script_set_fuel(j->v->script, AGON_CHECK_FUEL);
-    int r = agon_script_protect(j->v->script, judge_in_lua, j, reason, REASON_MAX, err);
-    int64_t fuel = AGON_CHECK_FUEL - agon_script_fuel(j->v->script);
+    struct agon_script *script = j->v->script;
+    agon_script_set_fuel(script, AGON_CHECK_FUEL - j->decode_fuel);
+    int r = agon_script_protect(script, fn, j, reason, REASON_MAX, err);
+    *ret_fuel = AGON_CHECK_FUEL - agon_script_fuel(script);
+    return r;
+}
+
+static void judge_spent(struct agon_usage *usage, int64_t fuel)
+{
     usage->fuel += fuel;
     agon_usage_raise(usage, fuel, AGON_CHECK_FUEL);
+}
+
+/* Decode and compare with the schema; the layer stands unless this fails. As agon_script_protect().
+ */
+static int judge_answer(struct judging *j, char reason[REASON_MAX], struct agon_usage *usage,
+                        struct agon_err *err)
+{
+    int64_t fuel;
+    int r = judge_enter(j, decode_in_lua, reason, &fuel, err);
+    if (!r && !j->refused)
+        r = agon_script_layer(j->v->script, err);
+    if (!r && !j->refused && j->schema) {
+        j->decode_fuel = fuel;
+        r = judge_enter(j, fits_in_lua, reason, &fuel, err);
+        agon_script_restore(j->v->script);
+    } else if (!r) {
+        j->decode_fuel = fuel;
+    }
+    judge_spent(usage, fuel);
+    return r;
+}
+
+static int judge_check(struct judging *j, char reason[REASON_MAX], struct agon_usage *usage,
+                       struct agon_err *err)
+{
+    int64_t fuel;
+    j->pass = false;
+    int r = judge_enter(j, check_in_lua, reason, &fuel, err);
+    judge_spent(usage, fuel);
     agon_script_restore(j->v->script);
     agon_world_end_entry(j->v->host.world);
     return r;
@@ -200,8 +254,7 @@ static int judge_checks(struct judging *j, bool want_reasons, int failed_max,
     for (int i = 0; i < j->v->n_checks && (!failed_max || n_failed < failed_max); i++) {
         int64_t fuel = ret->usage.fuel, ops = agon_world_run_ops(j->v->host.world);
         j->check = i;
-        j->pass = false;
-        int r = judge_enter(j, reason, &ret->usage, err);
+        int r = judge_check(j, reason, &ret->usage, err);
         if (r < 0)
             return r;
         ret->costs[i] = (struct agon_check_cost){ret->usage.fuel - fuel,
@@ -217,25 +270,16 @@ static int judge_checks(struct judging *j, bool want_reasons, int failed_max,
     return 0;
 }
 
-int agon_verifier_run(struct agon_verifier *v, const json_t *schema, struct agon_str answer,
-                      bool want_reasons, int failed_max, struct agon_judgement *ret,
-                      struct agon_err *err)
+/* The answer fits: its checks, and that they claim all changes. */
+static int judge_world(struct judging *j, bool want_reasons, int failed_max,
+                       struct agon_judgement *ret, struct agon_err *err)
 {
-    struct judging j = {.v = v, .schema = schema, .answer = answer, .check = -1};
-    char reason[REASON_MAX];
-    int r = judge_enter(&j, reason, &ret->usage, err);
-    if (r < 0)
-        return r;
-    if (r > 0 || j.refused) {
-        ret->schema = true;
-        snprintf(ret->why, sizeof(ret->why), "%.255s", r > 0 ? reason : j.why.text);
-        return 0;
-    }
+    struct agon_verifier *v = j->v;
     agon_changes_deinit(&v->changes);
-    r = agon_changes_of(&v->changes, v->host.world, err);
+    int r = agon_changes_of(&v->changes, v->host.world, err);
     ret->changes = verifier_changes_digest(v);
     if (!r)
-        r = judge_checks(&j, want_reasons, failed_max, ret, err);
+        r = judge_checks(j, want_reasons, failed_max, ret, err);
     for (int i = 0; !r && i < v->changes.n && !ret->unclaimed; i++) {
         if (v->changes.items[i].claimed)
             continue;
@@ -245,6 +289,25 @@ int agon_verifier_run(struct agon_verifier *v, const json_t *schema, struct agon
     ret->pass = !r && !ret->failed && !ret->unclaimed;
     ret->usage.ops = agon_world_run_ops(v->host.world);
     agon_usage_raise(&ret->usage, ret->usage.ops, agon_world_run_ops_max(v->host.world));
+    return r;
+}
+
+int agon_verifier_run(struct agon_verifier *v, const json_t *schema, struct agon_str answer,
+                      bool want_reasons, int failed_max, struct agon_judgement *ret,
+                      struct agon_err *err)
+{
+    struct judging j = {.v = v, .schema = schema, .answer = answer};
+    char reason[REASON_MAX];
+    int r = judge_answer(&j, reason, &ret->usage, err);
+    if (r > 0 || j.refused) {
+        ret->schema = true;
+        snprintf(ret->why, sizeof(ret->why), "%.255s", r > 0 ? reason : j.why.text);
+        r = 0;
+    } else if (!r) {
+        r = judge_world(&j, want_reasons, failed_max, ret, err);
+    }
+    agon_script_drop_layer(v->script);
+    agon_script_restore(v->script);
     return r;
 }
 
