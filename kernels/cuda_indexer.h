@@ -29,6 +29,7 @@ struct agon_cuda_rows {
     const int32_t *row_sequence, *row_position; /* device [n_rows] */
     const int32_t *pages;                       /* device [n_sequences][ld_pages] */
     int ld_pages;
+    const void *plan; /* agon_cuda_index_plan() of these rows, or NULL */
 };
 
 /*
@@ -41,6 +42,17 @@ int agon_cuda_index_store(const struct agon_cuda_keys *keys, const float *x, siz
                           const struct agon_cuda_rows *rows, void *stream, struct agon_err *err);
 
 /*
+ * How the scores of these rows are shared out over the device: which pages neighbouring rows have
+ * in common (those of one chunk, forks of one prompt: put them side by side) and are read once for
+ * eight rows. Made once for a batch, on the device, for all layers; again when rows, positions or
+ * page tables change. plan: device, 16-byte aligned, agon_cuda_index_plan_bytes(n_rows). k_skip: as
+ * below.
+ */
+size_t agon_cuda_index_plan_bytes(int n_rows);
+int agon_cuda_index_plan(void *plan, int k_skip, const struct agon_cuda_rows *rows, void *stream,
+                         struct agon_err *err);
+
+/*
  * scores[r][s] = k_scale[s] * sum over heads h of weights[r][h] * max(0, q[r][h] . k[s]) for s in
  * 0..row_position[r]; the k_scale is 1 for F32. What lies beyond is not written. Rows with
  * row_position[r] + 1 <= k_skip are skipped: their top-k is everything (0: no row).
@@ -48,7 +60,10 @@ int agon_cuda_index_store(const struct agon_cuda_keys *keys, const float *x, siz
  *   weights  device float [n_rows][n_heads]: all constants, and for FP8 the query's scale,
  *            multiplied in; finite
  *   scores   device float [n_rows][ld_scores], ld_scores >= n_max
- * One score depends on its own query, weights and key alone. AGON_EINPUT: index_dim above 640.
+ * With rows->plan, keys of 128 e4m3 and 32 or 64 heads go through the tensor cores (q and weights
+ * 16-byte aligned; k_skip as the plan's): their sums are some 1e-4 off the others', so give a model
+ * a plan always or never. One score depends on its own query, weights and key alone, whatever the
+ * plan. AGON_EINPUT: index_dim above 640.
  */
 int agon_cuda_index_scores(float *scores, size_t ld_scores, const struct agon_cuda_keys *keys,
                            const void *q, const float *weights, int n_heads, int k_skip,

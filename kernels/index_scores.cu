@@ -10,7 +10,7 @@
  * every launch.
  * Floor: 2 n_heads index_dim operations a score at 60 TFLOP/s; this takes some four times that.
  */
-#include "kernels/index.cuh"
+#include "kernels/index_fp8.cuh"
 
 #include <cuda_fp8.h>
 
@@ -126,6 +126,10 @@ extern "C" int agon_cuda_index_scores(float *scores, size_t ld_scores,
                          n_heads, keys->index_dim, SCORE_DIM_MAX, ld_scores, rows->n_max);
     if (rows->n_rows == 0 || rows->n_max == 0)
         return 0;
+    if (rows->plan && keys->format == AGON_KEYS_FP8 && keys->index_dim == FAST_DIM &&
+        index_fast_heads(n_heads))
+        return index_scores_fp8(scores, ld_scores, keys, q, weights, n_heads, k_skip, rows,
+                                (cudaStream_t)stream, err);
     struct scores_work work = {
         scores,  ld_scores, agon_keys_page_bytes(keys->format, keys->index_dim), q, weights,
         n_heads, k_skip};

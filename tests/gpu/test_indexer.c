@@ -172,6 +172,126 @@ TEST(keys_and_scores_are_the_twins_in_every_shape)
         }
 }
 
+/* FP8 scores of random queries, with the plan or without. */
+static float *run_scores(const struct paged *p, const struct layer *l,
+                         const struct agon_cuda_rows *rows, const struct gpu_buffer *q,
+                         const struct gpu_buffer *weights, int n_heads, int k_skip,
+                         size_t first_row)
+{
+    struct agon_err err = {0};
+    size_t ld = (size_t)p->rows.n_max + 3, bytes = (size_t)rows->n_rows * ld * sizeof(float);
+    GPU_AUTO d_scores = gpu_poisoned(bytes, 0x5a);
+    float *scores = malloc(bytes);
+    EXPECT(agon_cuda_index_scores(d_scores.p, ld, &l->keys,
+                                  (char *)q->p + first_row * (size_t)(n_heads * l->keys.index_dim),
+                                  (float *)weights->p + first_row * (size_t)n_heads, n_heads,
+                                  k_skip, rows, NULL, &err) == 0);
+    gpu_download(scores, &d_scores);
+    return scores;
+}
+
+/* The tensor cores' scores against the plain kernel's; every row again alone, for the same bits. */
+static void check_fast(const struct paged *p, int n_heads, int k_skip)
+{
+    struct agon_err err = {0};
+    enum { DIM = 128 };
+    size_t page_bytes = agon_keys_page_bytes(AGON_KEYS_FP8, DIM),
+           n_q = (size_t)(p->n_rows * n_heads * DIM);
+    size_t n_pool = (size_t)p->n_pages * page_bytes;
+    uint8_t *pool = malloc(n_pool), *codes = malloc(n_q);
+    for (size_t i = 0; i < n_pool; i++)
+        pool[i] = agon_e4m3_encode(random_float() * 300);
+    for (size_t page = 0; page < (size_t)p->n_pages; page++)
+        for (size_t i = 0; i < AGON_CUDA_PAGE; i++) {
+            float scale = ldexpf(1, random_below(8) - 12);
+            memcpy(pool + page * page_bytes + AGON_CUDA_PAGE * DIM + i * 4, &scale, 4);
+        }
+    for (size_t i = 0; i < n_q; i++)
+        codes[i] = agon_e4m3_encode(random_float() * 448);
+    float *weights = random_floats((size_t)(p->n_rows * n_heads));
+    GPU_AUTO d_pool = gpu_upload(pool, n_pool);
+    GPU_AUTO d_q = gpu_upload(codes, n_q);
+    GPU_AUTO d_weights = gpu_upload(weights, (size_t)(p->n_rows * n_heads) * 4);
+    GPU_AUTO d_plan = gpu_poisoned(agon_cuda_index_plan_bytes(p->n_rows), 0x5a);
+    struct layer l = {.keys = {d_pool.p, AGON_KEYS_FP8, DIM, p->n_pages}};
+    struct agon_cuda_rows rows = p->rows;
+    float *plain = run_scores(p, &l, &rows, &d_q, &d_weights, n_heads, k_skip, 0);
+    rows.plan = d_plan.p;
+    EXPECT(agon_cuda_index_plan(d_plan.p, k_skip, &rows, NULL, &err) == 0);
+    float *fast = run_scores(p, &l, &rows, &d_q, &d_weights, n_heads, k_skip, 0);
+    size_t ld = (size_t)p->rows.n_max + 3;
+    int n_told = 0, n_other = 0;
+    for (size_t r = 0; r < (size_t)p->n_rows; r++) {
+        int n = p->row_sequence[r] < 0 || p->row_position[r] < k_skip ? 0 : p->row_position[r] + 1;
+        double error = relative_error(fast + r * ld, plain + r * ld, (size_t)n);
+        /* The tensor cores keep some 14 bits of the largest product while they add. */
+        if (!(error < 1e-3) && n_told++ < 4) {
+            printf("# %d heads, row %zu of %d (sequence %d), %d positions: error %g\n", n_heads, r,
+                   p->n_rows, p->row_sequence[r], n, error);
+            for (int s = 0, told = 0; s < n && told < 6; s++)
+                if (!(fabsf(fast[r * ld + (size_t)s] - plain[r * ld + (size_t)s]) <=
+                      0.01F * fabsf(plain[r * ld + (size_t)s]) + 1) &&
+                    ++told)
+                    printf("#   position %d: %g, not %g\n", s, fast[r * ld + (size_t)s],
+                           plain[r * ld + (size_t)s]);
+        }
+        n_other += memcmp(fast + r * ld + n, plain + r * ld + n, (ld - (size_t)n) * 4) != 0;
+        if (r % 7 != 3 && r + 1 < (size_t)p->n_rows)
+            continue;
+        rows.n_rows = 1;
+        rows.row_sequence = (const int32_t *)p->d_sequence.p + r;
+        rows.row_position = (const int32_t *)p->d_position.p + r;
+        EXPECT(agon_cuda_index_plan(d_plan.p, k_skip, &rows, NULL, &err) == 0);
+        float *alone = run_scores(p, &l, &rows, &d_q, &d_weights, n_heads, k_skip, r);
+        n_other += memcmp(alone, fast + r * ld, ld * 4) != 0;
+        free(alone);
+    }
+    EXPECT(n_told == 0);
+    EXPECT(n_other == 0);
+    free(pool), free(codes), free(weights), free(plain), free(fast);
+}
+
+TEST(fast_scores_are_the_plain_ones_for_a_chunk_of_one_sequence)
+{
+    REQUIRE_GPU();
+    PAGED_AUTO p = paged_new(77, 1, 20, 20);
+    for (int r = 0; r < p.n_rows; r++)
+        p.row_position[r] = 1100 + r;
+    paged_upload(&p);
+    check_fast(&p, 64, 0);
+    check_fast(&p, 32, 1130);
+}
+
+TEST(fast_scores_are_the_plain_ones_for_forks_of_one_prompt)
+{
+    REQUIRE_GPU();
+    PAGED_AUTO p = paged_new(101, 101, 40, 30);
+    for (int r = 0; r < p.n_rows; r++) {
+        p.row_sequence[r] = r % 13 == 5 ? -1 : r;
+        p.row_position[r] = 1920 + random_below(600);
+    }
+    paged_upload(&p);
+    check_fast(&p, 64, 0);
+    check_fast(&p, 32, 2048);
+}
+
+TEST(fast_scores_are_the_plain_ones_for_rows_with_nothing_in_common)
+{
+    REQUIRE_GPU();
+    PAGED_AUTO p = paged_new(33, 11, 70, 0);
+    for (int r = 0; r < p.n_rows; r++) {
+        p.row_sequence[r] = random_below(11);
+        p.row_position[r] = random_below(r % 4 ? 4480 : 65);
+    }
+    paged_upload(&p);
+    check_fast(&p, 64, 0);
+    check_fast(&p, 32, 100);
+    p.row_sequence[0] = -1;
+    p.n_rows = 1;
+    paged_upload(&p);
+    check_fast(&p, 64, 0);
+}
+
 TEST(a_shape_that_is_not_done_is_told)
 {
     REQUIRE_GPU();
