@@ -2,11 +2,11 @@
  * The restricted Lua: states, entries and limits (script.h). The libraries are in
  * script_lib_*.c.
  *
- * Fuel is charged in four places, so that nothing is free: the count hook for VM
+ * Fuel is charged in five places, so that nothing is free: the count hook for VM
  * instructions, library functions for what they do, the allocator for what it
  * hands out and for each full collection that a refusal causes (a heap kept just
- * below its limit would otherwise collect for ever at no cost), and script_bulk.c
- * for what one instruction does to long strings.
+ * below its limit would otherwise collect for ever at no cost), script_bulk.c for
+ * what one instruction does to long strings, and script_hash.c for keys that collide.
  *
  * Invariants: 1. nothing that can raise runs outside agon_script_protect(); 2. once
  * s->end is set, the outermost entry ends with it whatever the code catches;

@@ -55,8 +55,7 @@ struct agon_script *agon_script_running(struct agon_script *s)
     return before;
 }
 
-/* The work of so many bytes at 1 ns. False when there is no fuel left for it. */
-static bool bulk_charge(size_t bytes)
+bool agon_script_bulk(size_t bytes)
 {
     struct agon_script *s = running;
     if (!s)
@@ -73,7 +72,7 @@ int __wrap_strcoll(const char *a, const char *b)
     size_t n = 0;
     while (a[n] == b[n] && a[n])
         n++;
-    if (!bulk_charge(PIECE_BYTES + n))
+    if (!agon_script_bulk(PIECE_BYTES + n))
         return -1; /* ends a comparison of many pieces, too */
     return (int)(unsigned char)a[n] - (int)(unsigned char)b[n];
 }
@@ -92,7 +91,7 @@ static size_t long_string_size(const struct TString *s)
 int __wrap_luaS_eqlngstr(struct TString *a, struct TString *b)
 {
     size_t n = long_string_size(a);
-    if (n >= LONG && a != b && n == long_string_size(b) && !bulk_charge(n / EQUAL_BYTES))
+    if (n >= LONG && a != b && n == long_string_size(b) && !agon_script_bulk(n / EQUAL_BYTES))
         return 0;
     return __real_luaS_eqlngstr(a, b);
 }
@@ -100,7 +99,7 @@ int __wrap_luaS_eqlngstr(struct TString *a, struct TString *b)
 size_t __wrap_luaO_str2num(const char *s, struct TValue *ret)
 {
     size_t n = strlen(s);
-    if (n > NUMERAL_LONG && !bulk_charge(n * NUMERAL_BYTES))
+    if (n > NUMERAL_LONG && !agon_script_bulk(n * NUMERAL_BYTES))
         return 0; /* no numeral */
     return __real_luaO_str2num(s, ret);
 }
@@ -116,7 +115,7 @@ static int exponent_of(double x)
 double __wrap_fmod(double a, double b)
 {
     int high = exponent_of(a), low = exponent_of(b);
-    if (high - low > EXPONENTS_LONG && !bulk_charge((size_t)(high - low) / EXPONENTS))
+    if (high - low > EXPONENTS_LONG && !agon_script_bulk((size_t)(high - low) / EXPONENTS))
         return 0;
     return __real_fmod(a, b);
 }
@@ -126,12 +125,12 @@ void __wrap_luaO_tostring(lua_State *L, struct TValue *v)
     double x = 0;
     if (((const unsigned char *)v)[TAG_AT] == TAG_FLOAT)
         memcpy(&x, v, sizeof(x));
-    (void)bulk_charge(NUMBER_BYTES + (size_t)abs(exponent_of(x))); /* its text is needed */
+    (void)agon_script_bulk(NUMBER_BYTES + (size_t)abs(exponent_of(x))); /* its text is needed */
     __real_luaO_tostring(L, v);
 }
 
 struct UpVal *__wrap_luaF_findupval(lua_State *L, void *level)
 {
-    (void)bulk_charge(CAPTURE_BYTES); /* the variable is needed */
+    (void)agon_script_bulk(CAPTURE_BYTES); /* the variable is needed */
     return __real_luaF_findupval(L, level);
 }

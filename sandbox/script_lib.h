@@ -39,6 +39,9 @@ struct agon_script {
 
 /* The script that is charged for what Lua does in bulk, or NULL; returns the one before. */
 struct agon_script *agon_script_running(struct agon_script *s);
+/* The running script pays for the work of so many bytes at 1 ns; raises nothing. False when there
+ * is no fuel left for it. */
+bool agon_script_bulk(size_t bytes);
 /* lua_newstate() with a seed that is the same in each cell. */
 lua_State *agon_script_newstate(lua_Alloc alloc, void *user);
 /* End the entry: remembers why and raises; no allocation. */

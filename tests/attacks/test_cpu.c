@@ -193,6 +193,20 @@ LUA_ATTACK(X26_a_stack_that_grows_and_shrinks, TOOL_ERROR, "ran out of fuel",
            "local function f(n) if n > 0 then return 1 + f(n - 1) end return 0 end "
            "while true do f(15000) end")
 
+/* Keys that collide: script_hash.c, and more of these in tests/sandbox/test_hash.c. */
+LUA_ATTACK(B11_integers_that_collide, TOOL_ERROR, "ran out of fuel",
+           "local t = {} for i = 1, 140000 do t[i * 131071] = true end return 1")
+LUA_ATTACK(B11_floats_that_collide, TOOL_ERROR, "ran out of fuel",
+           "local t = {} for i = 1, 20000 do t[0.5 + i * 2^-50] = true end return 1")
+LUA_ATTACK(B11_a_long_chain_looked_through, TOOL_ERROR, "ran out of fuel",
+           "local t = {} for i = 1, 3000 do t[i * 4095] = true end "
+           "for i = 1, 200000 do local x = t[4095] end")
+LUA_ATTACK(B11_a_list_counted_for_each_key, TOOL_ERROR, "ran out of fuel",
+           "local t = {} for i = 1, 200000 do t[i] = true end while true do "
+           "for i = 1, 40 do t['k' .. i] = 1 end for i = 1, 40 do t['k' .. i] = nil end end")
+LUA_ATTACK(B11_few_keys_that_collide, CONTAINED, "1",
+           "local t = {} for i = 1, 3000 do t[i * 4095] = true end return 1")
+
 ATTACK(X19_closures_over_190_locals)
 {
     struct agon_buf text AGON_AUTO(agon_buf_deinit) = AGON_BUF(1 << 20);

@@ -439,22 +439,3 @@ ATTACK(D15_the_reset_survives_new_policies)
                        "[{\"n\": 0}]");
     }
 }
-
-/* ---- B11: work that nobody is charged for ---- */
-
-#ifndef UNBOXED /* there, nobody watches */
-/* Integer keys are hashed by their remainder: all of these meet in one chain, and when the table
- * grows each of them walks it, within one instruction. */
-ATTACK(B11_keys_that_collide_end_three_cells)
-{
-    static const char code[] =
-        "local t = {} for i = 1, 140000 do t[i * 131071] = true end return 1";
-    b->seconds_max = 60; /* a second of processor time for each of three cells */
-    EXPECT_OUTCOME(victim_tool(false, agon_str(code)), WORKER_KILLED, victim_said,
-                   "no heartbeat for");
-    EXPECT_HAS(victim_said, "ended 3 cells");
-}
-#endif
-
-LUA_ATTACK(B11_few_keys_that_collide, CONTAINED, "1",
-           "local t = {} for i = 1, 3000 do t[i * 4095] = true end return 1")
