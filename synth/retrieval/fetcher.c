@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/http.h"
+#include "synth/retrieval/parser.h"
 #include "synth/retrieval/robots.h"
 
 #include <arpa/inet.h>
@@ -228,6 +229,18 @@ static bool is_web(const char *url)
     return strncmp(url, "http://", 7) == 0 || strncmp(url, "https://", 8) == 0;
 }
 
+/* Rules that cannot be read forbid everything. */
+static int read_robots(struct agon_fetcher *f, struct host *h, const char *url,
+                       struct agon_str text, struct agon_err *err)
+{
+    int r = agon_parser_robots(f->options.parser, url, text, f->product, &h->robots, err);
+    if (r <= 0)
+        return r;
+    h->closed = true;
+    snprintf(h->why, sizeof(h->why), "its robots.txt can't be read");
+    return 0;
+}
+
 /* RFC 9309 section 2.3.1: 4xx means no rules, 5xx or no answer means keep out; redirects are
  * followed. */
 static int learn_robots(struct agon_fetcher *f, struct host *h, struct agon_err *err)
@@ -249,7 +262,7 @@ static int learn_robots(struct agon_fetcher *f, struct host *h, struct agon_err 
         else if (moved)
             snprintf(url, sizeof(url), "%.2040s", res.location);
         else if (res.end == AGON_HTTP_OK && res.status == 200)
-            r = agon_robots_parse(&h->robots, agon_buf_str(&res.body), f->product, err);
+            r = read_robots(f, h, url, agon_buf_str(&res.body), err);
         else if (res.end != AGON_HTTP_OK || res.status >= 500)
             close_host(h, &res);
         agon_http_response_deinit(&res);

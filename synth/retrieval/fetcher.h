@@ -10,8 +10,10 @@
 #include "base/mem.h"
 
 struct agon_fetcher;
+struct agon_parser;
 
 struct agon_fetcher_options {
+    struct agon_parser *parser;     /* borrowed: reads robots.txt, in a box */
     const char *user_agent;         /* "agon/0.1"; its product token is looked up in robots.txt */
     const char *const *allow_hosts; /* "host" or "host:port", NULL-terminated, or NULL */
     int delay_ms;                   /* <0: 1000, for allowed hosts 0 */

@@ -331,11 +331,15 @@ static int library_init(struct agon_library *lib, struct agon_err *err)
     if (r || (o->exclusive && ((r = agon_dir_each(lib->dir, sweep_stage, lib, err)) ||
                                (r = agon_dir_sweep(lib->docs_dir, err)))))
         return r;
-    struct agon_fetcher_options fo = {o->user_agent, o->allow_hosts, o->delay_ms,
-                                      o->document_bytes_max};
     snprintf(path, sizeof(path), "%s/index.db", o->dir);
-    if ((r = agon_fetcher_new(&lib->fetcher, &fo, err)) ||
-        (r = agon_parser_new(&lib->parser, o->sandbox, err)))
+    if ((r = agon_parser_new(&lib->parser, o->sandbox, err)))
+        return r;
+    struct agon_fetcher_options fo = {.parser = lib->parser,
+                                      .user_agent = o->user_agent,
+                                      .allow_hosts = o->allow_hosts,
+                                      .delay_ms = o->delay_ms,
+                                      .bytes_max = o->document_bytes_max};
+    if ((r = agon_fetcher_new(&lib->fetcher, &fo, err)))
         return r;
     return agon_index_open(&lib->index, path, err);
 }

@@ -3,6 +3,7 @@
 
 #include "envs/wire.h"
 #include "synth/retrieval/document.h"
+#include "synth/retrieval/robots.h"
 
 #include <iconv.h>
 #include <libxml/parser.h>
@@ -125,8 +126,34 @@ static int op_table(void *state, struct agon_str request, struct agon_buf *reply
     return 0;
 }
 
-const struct agon_worker_op agon_parse_ops[] = {
-    {"doc.render", op_render}, {"doc.words", op_words}, {"doc.table", op_table}, {0}};
+static int op_robots(void *state, struct agon_str request, struct agon_buf *reply,
+                     struct agon_err *err)
+{
+    (void)state;
+    struct agon_robots *rules AGON_AUTO(agon_robots_freep) = NULL;
+    struct agon_wire w = agon_wire_of(request);
+    struct agon_document d = take_document(&w);
+    const char *agent = take_text(&w);
+    int r = agon_wire_end(&w, "doc.robots", err);
+    if (r || (r = agon_robots_parse(&rules, d.body, agent, err)))
+        return r;
+    int n = agon_robots_n_rules(rules);
+    agon_wire_add_int(reply, agon_robots_delay_ms(rules));
+    agon_wire_add_int(reply, n);
+    for (int i = 0; i < n; i++) {
+        bool allow;
+        const char *path = agon_robots_rule(rules, i, &allow);
+        agon_wire_add_int(reply, allow);
+        agon_wire_add_text(reply, path);
+    }
+    return 0;
+}
+
+const struct agon_worker_op agon_parse_ops[] = {{"doc.render", op_render},
+                                                {"doc.words", op_words},
+                                                {"doc.table", op_table},
+                                                {"doc.robots", op_robots},
+                                                {0}};
 
 /* The encodings of the web (WHATWG's list) that libxml2 does not convert itself. A converter that
  * is open here is found again by later parses without a file. */

@@ -6,6 +6,7 @@
 #include "envs/wire.h"
 #include "sandbox/cell.h"
 #include "sandbox/frame.h"
+#include "synth/retrieval/robots.h"
 
 #include <stdlib.h>
 
@@ -263,4 +264,40 @@ int agon_parser_table(struct agon_parser *p, const struct agon_document *d,
     add_option(&p->request, o->delimiter);
     add_option(&p->request, o->comment);
     return parser_call(p, "doc.table", d, decode_table, ret, err);
+}
+
+/* ---- robots.txt */
+
+/* Paths are bytes: they are compared, and shown nowhere. */
+static int decode_robots(struct agon_parser *p, struct agon_wire *w, void *ret,
+                         struct agon_err *err)
+{
+    (void)p;
+    struct agon_robots *rules AGON_AUTO(agon_robots_freep) = NULL;
+    int r = agon_robots_new(&rules, err);
+    if (r)
+        return r;
+    agon_robots_set_delay(rules, agon_wire_int(w));
+    int n = agon_wire_count(w);
+    for (int i = 0; i < n && !w->bad && !r; i++) {
+        bool allow = agon_wire_int(w) != 0;
+        struct agon_str path = agon_wire_str(w);
+        w->bad = w->bad || path.size == 0 || memchr(path.data, '\0', path.size);
+        if (!w->bad)
+            r = agon_robots_add(rules, allow, path, err);
+    }
+    if (!r)
+        r = agon_wire_end(w, "doc.robots", err);
+    if (!r)
+        *(struct agon_robots **)ret = AGON_STEAL(rules);
+    return r;
+}
+
+int agon_parser_robots(struct agon_parser *p, const char *address, struct agon_str text,
+                       const char *agent, struct agon_robots **ret, struct agon_err *err)
+{
+    struct agon_document d = {address, AGON_DOC_TEXT, text};
+    request_begin(p, &d);
+    add_text(&p->request, agent);
+    return parser_call(p, "doc.robots", &d, decode_robots, ret, err);
 }

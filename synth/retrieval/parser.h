@@ -1,7 +1,8 @@
 #pragma once
 /*
  * Documents from elsewhere, taken apart in a box: the driver's side of parse_ops.h. It parses no
- * HTML, CSV or JSON of a page itself; what comes back is checked like all that comes out of a box.
+ * HTML, CSV or JSON of a page, and no robots.txt, itself; what comes back is checked like all that
+ * comes out of a box.
  *
  * A parser cell is opened when it is first needed and kept. One that dies, hangs (20 s of
  * processor time on one document) or answers nonsense is replaced, and the document tried once
@@ -12,6 +13,7 @@
 #include "synth/retrieval/document.h"
 
 struct agon_parser;
+struct agon_robots;
 struct agon_sandbox;
 
 enum { AGON_PARSER_LOST = 2 }; /* AGON_TABLE_NONE is 1 */
@@ -44,3 +46,9 @@ int agon_parser_words(struct agon_parser *p, const struct agon_document *d, bool
 int agon_parser_table(struct agon_parser *p, const struct agon_document *d,
                       const struct agon_table_options *o, struct agon_table **ret,
                       struct agon_err *err) AGON_MUST_USE;
+
+/* The rules of a robots.txt for this agent ("agon"): 0 with *ret owned by the caller,
+ * AGON_PARSER_LOST or <0. */
+int agon_parser_robots(struct agon_parser *p, const char *address, struct agon_str text,
+                       const char *agent, struct agon_robots **ret,
+                       struct agon_err *err) AGON_MUST_USE;

@@ -1,12 +1,11 @@
-/* robots.txt: see robots.h. */
+/* The rules of a robots.txt: see robots.h. */
 #include "synth/retrieval/robots.h"
 
-#include <stdio.h>
+#include "base/mem.h"
+
 #include <stdlib.h>
-#include <strings.h>
 
 enum {
-    ROBOTS_BYTES_MAX = 500 << 10,
     ROBOTS_RULES_MAX = 2000,
     ROBOTS_DELAY_MAX = 60000,
     ROBOTS_STEPS_MAX = 5000000 /* of one question: 20 ms */
@@ -14,7 +13,7 @@ enum {
 
 struct rule {
     bool allow;
-    char *path;
+    char *path; /* owned */
 };
 struct agon_robots {
     struct rule rules[ROBOTS_RULES_MAX];
@@ -22,99 +21,41 @@ struct agon_robots {
     int delay_ms;
 };
 
-static struct agon_str trim(struct agon_str s)
+int agon_robots_new(struct agon_robots **ret, struct agon_err *err)
 {
-    while (s.size && strchr(" \t\r", s.data[0]))
-        s.data++, s.size--;
-    while (s.size && strchr(" \t\r", s.data[s.size - 1]))
-        s.size--;
-    return s;
-}
-
-static bool key_is(struct agon_str key, const char *name)
-{
-    return key.size == strlen(name) && strncasecmp(key.data, name, key.size) == 0;
-}
-
-/* Section 2.2.1: the product token, case-insensitively; "*" is everybody. */
-static bool agent_matches(struct agon_str value, const char *agent)
-{
-    size_t n = strlen(agent);
-    return value.size >= n && strncasecmp(value.data, agent, n) == 0;
-}
-
-/* Seconds, perhaps with a fraction; what is no number ("nan") or negative is no delay. */
-static int delay_ms(struct agon_str value)
-{
-    char text[32];
-    (void)snprintf(text, sizeof(text), "%.*s", AGON_STR_ARG(value)); /* cut where too long */
-    double ms = strtod(text, NULL) * 1000;
-    return ms >= ROBOTS_DELAY_MAX ? ROBOTS_DELAY_MAX : ms >= 0 ? (int)ms : -1;
-}
-
-/* One pass over the groups that name `wanted` ("*" or the agent). *ret_found: was there such a
- * group? */
-static int read_groups(struct agon_robots *r, struct agon_str text, const char *agent, bool star,
-                       bool *ret_found)
-{
-    bool in_agents = false, applies = false;
-    while (text.size) {
-        const char *nl = memchr(text.data, '\n', text.size);
-        size_t size = nl ? (size_t)(nl - text.data) : text.size;
-        struct agon_str line = {text.data, size};
-        text.data += size + (nl ? 1 : 0);
-        text.size -= size + (nl ? 1 : 0);
-        const char *hash = memchr(line.data, '#', line.size);
-        if (hash)
-            line.size = (size_t)(hash - line.data);
-        const char *colon = memchr(line.data, ':', line.size);
-        if (!colon)
-            continue;
-        struct agon_str key = trim((struct agon_str){line.data, (size_t)(colon - line.data)});
-        struct agon_str value =
-            trim((struct agon_str){colon + 1, line.size - (size_t)(colon + 1 - line.data)});
-        if (key_is(key, "user-agent")) {
-            bool match = star ? agon_str_is(value, "*") : agent_matches(value, agent);
-            applies = match || (in_agents && applies);
-            in_agents = true;
-            *ret_found = *ret_found || match;
-            continue;
-        }
-        in_agents = false;
-        if (!applies)
-            continue;
-        if (key_is(key, "crawl-delay")) {
-            r->delay_ms = delay_ms(value);
-        }
-        bool allow = key_is(key, "allow");
-        if ((!allow && !key_is(key, "disallow")) || value.size == 0 ||
-            r->n_rules == ROBOTS_RULES_MAX)
-            continue;
-        char *path = strndup(value.data, value.size);
-        if (!path)
-            return AGON_ENOMEM;
-        r->rules[r->n_rules++] = (struct rule){allow, path};
-    }
-    return 0;
-}
-
-int agon_robots_parse(struct agon_robots **ret, struct agon_str text, const char *agent,
-                      struct agon_err *err)
-{
-    struct agon_robots *r AGON_AUTO(agon_robots_freep) = calloc(1, sizeof(*r));
-    char *copy = strndup(text.data, text.size > ROBOTS_BYTES_MAX ? ROBOTS_BYTES_MAX : text.size);
-    bool found = false;
-    int bad = !r || !copy;
-    if (!bad) {
-        r->delay_ms = -1;
-        bad = read_groups(r, agon_str(copy), agent, false, &found) ||
-              (!found && read_groups(r, agon_str(copy), agent, true, &found));
-    }
-    free(copy);
-    if (bad)
+    struct agon_robots *r = calloc(1, sizeof(*r));
+    if (!r)
         return agon_fail(err, AGON_ENOMEM, "robots.txt: out of memory");
-    *ret = AGON_STEAL(r);
+    r->delay_ms = -1;
+    *ret = r;
     return 0;
+}
+
+int agon_robots_add(struct agon_robots *r, bool allow, struct agon_str path, struct agon_err *err)
+{
+    if (path.size == 0 || r->n_rules == ROBOTS_RULES_MAX)
+        return 0;
+    char *copy = strndup(path.data, path.size);
+    if (!copy)
+        return agon_fail(err, AGON_ENOMEM, "robots.txt: out of memory");
+    r->rules[r->n_rules++] = (struct rule){allow, copy};
+    return 0;
+}
+
+void agon_robots_set_delay(struct agon_robots *r, int64_t ms)
+{
+    r->delay_ms = ms > ROBOTS_DELAY_MAX ? ROBOTS_DELAY_MAX : ms < 0 ? -1 : (int)ms;
+}
+
+int agon_robots_n_rules(const struct agon_robots *r)
+{
+    return r->n_rules;
+}
+
+const char *agon_robots_rule(const struct agon_robots *r, int i, bool *ret_allow)
+{
+    *ret_allow = r->rules[i].allow;
+    return r->rules[i].path;
 }
 
 void agon_robots_free(struct agon_robots *r)

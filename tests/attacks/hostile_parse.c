@@ -63,8 +63,11 @@ static int op_any(void *state, struct agon_str request, struct agon_buf *reply,
 
 int main(int argc, char **argv)
 {
-    static const struct agon_worker_op ops[] = {
-        {"doc.render", op_any}, {"doc.words", op_any}, {"doc.table", op_any}, {0}};
+    static const struct agon_worker_op ops[] = {{"doc.render", op_any},
+                                                {"doc.words", op_any},
+                                                {"doc.table", op_any},
+                                                {"doc.robots", op_any},
+                                                {0}};
     static const struct agon_worker_op *const tables[] = {ops, NULL};
     struct agon_worker_options o = {
         .tables = tables, .bytes_max = argc == 2 ? 1UL << 30 : 0, .filter = argv[1] != NULL};

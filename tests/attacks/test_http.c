@@ -273,7 +273,8 @@ ATTACK(X_robots_txt_leads_to_no_private_address)
 ATTACK(X_a_host_that_hangs_is_left_alone)
 {
     const char *const hosts[] = {"127.0.0.1", NULL};
-    struct agon_fetcher_options o = {.user_agent = "agon/test",
+    struct agon_fetcher_options o = {.parser = web_parser(),
+                                     .user_agent = "agon/test",
                                      .allow_hosts = hosts,
                                      .delay_ms = -1,
                                      .bytes_max = 1000,
@@ -296,7 +297,8 @@ ATTACK(X_a_host_that_hangs_is_left_alone)
 ATTACK(X_many_hosts_push_nobody_out)
 {
     const char *const hosts[] = {"127.0.0.1", NULL};
-    struct agon_fetcher_options o = {.user_agent = "agon/test",
+    struct agon_fetcher_options o = {.parser = web_parser(),
+                                     .user_agent = "agon/test",
                                      .allow_hosts = hosts,
                                      .delay_ms = -1,
                                      .bytes_max = 1000,

@@ -112,7 +112,8 @@ static int fetch(const char *scheme, const char *name, int port, const char *pat
     char url[200];
     const char *const hosts[] = {named ? name : "nobody.test", "[::1]", "good.test", NULL};
     snprintf(url, sizeof(url), "%s://%s:%d/%s", scheme, name, port, path);
-    struct agon_fetcher_options o = {.user_agent = "agon/test",
+    struct agon_fetcher_options o = {.parser = web_parser(),
+                                     .user_agent = "agon/test",
                                      .allow_hosts = hosts,
                                      .delay_ms = -1,
                                      .bytes_max = 100000,

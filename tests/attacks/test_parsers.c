@@ -46,17 +46,21 @@ ATTACK(X_a_parser_that_was_taken_over_only_loses_its_document)
         struct agon_buf text AGON_AUTO(agon_buf_deinit) = AGON_BUF(1 << 20);
         struct agon_words words;
         struct agon_table *table = NULL;
+        struct agon_robots *rules = NULL;
         bool about_tables = i >= 6; /* the others read it as no text at all */
         int failures = test_failures;
         if (!about_tables) {
             EXPECT(agon_parser_render(p, &d, &text, &err) == AGON_PARSER_LOST);
             EXPECT_TEXT(err.text, said);
             EXPECT(agon_parser_words(p, &d, true, &words, &err) == AGON_PARSER_LOST);
+            EXPECT(agon_parser_robots(p, address, d.body, "agon", &rules, &err) ==
+                   AGON_PARSER_LOST);
+            EXPECT_TEXT(err.text, said);
         }
         EXPECT(agon_parser_table(p, &d, &(struct agon_table_options){0}, &table, &err) ==
                AGON_PARSER_LOST);
         EXPECT_TEXT(err.text, said);
-        EXPECT(text.size == 0 && !table);
+        EXPECT(text.size == 0 && !table && !rules);
         if (test_failures > failures)
             printf("# %s\n", what[i]);
     }

@@ -88,13 +88,23 @@ struct agon_http_response web_get(const char *path)
     return r;
 }
 
+struct agon_parser *web_parser(void)
+{
+    static struct agon_parser *p; /* kept to the end */
+    struct agon_err err;
+    if (!p && !EXPECT(agon_parser_new(&p, NULL, &err) == 0))
+        printf("# %s\n", err.text);
+    return p;
+}
+
 int web_fetch(enum web_port which, const char *path)
 {
     char host[32], other[32];
     snprintf(host, sizeof(host), "127.0.0.1:%d", ports[which]);
     snprintf(other, sizeof(other), "127.0.0.1:%d", ports[WEB_OTHER]);
     const char *const hosts[] = {host, other, NULL};
-    struct agon_fetcher_options o = {.user_agent = "agon/test",
+    struct agon_fetcher_options o = {.parser = web_parser(),
+                                     .user_agent = "agon/test",
                                      .allow_hosts = hosts,
                                      .delay_ms = -1,
                                      .bytes_max = 100000,

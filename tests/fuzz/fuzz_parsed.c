@@ -10,6 +10,7 @@
 #include "sandbox/cell.h"
 #include "synth/retrieval/import.h"
 #include "synth/retrieval/parser.h"
+#include "synth/retrieval/robots.h"
 
 #include <assert.h>
 #include <stdint.h>
@@ -93,6 +94,21 @@ static void ask(uint8_t what, struct agon_parser *p)
         import(t);
 }
 
+/* Rules that it made up: asking ends, and the delay is within its limit. */
+static void ask_robots(struct agon_parser *p)
+{
+    struct agon_robots *rules AGON_AUTO(agon_robots_freep) = NULL;
+    struct agon_err err = {0};
+    int r = agon_parser_robots(p, "http://h/robots.txt", agon_str(""), "agon", &rules, &err);
+    assert(r >= 0 && (r == 0 || err.text[0]));
+    if (r)
+        return;
+    int delay = agon_robots_delay_ms(rules);
+    assert(delay >= -1 && delay <= 60000 && agon_robots_n_rules(rules) <= 2000);
+    assert(agon_robots_allow(rules, "/robots.txt"));
+    (void)agon_robots_allow(rules, "/a/b?c=d");
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct agon_parser *p AGON_AUTO(agon_parser_freep) = NULL;
@@ -102,6 +118,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     agon_log_init(AGON_LOG_ERROR);
     next_reply = (struct agon_str){(const char *)data + 1, size - 1};
     assert(agon_parser_new(&p, NULL, &err) == 0);
-    ask(data[0], p);
+    if (data[0] == 'r')
+        ask_robots(p);
+    else
+        ask(data[0], p);
     return 0;
 }

@@ -4,6 +4,7 @@
 
 #include "base/file.h"
 #include "sandbox/cell.h"
+#include "synth/retrieval/robots.h"
 #include "tests/test.h"
 
 #include <signal.h>
@@ -115,6 +116,26 @@ TEST(a_box_gives_the_bytes_that_the_functions_give)
         if (test_failures > failures)
             printf("# %s: %.60s\n", d.address, d.body.data);
     }
+}
+
+TEST(rules_of_a_robots_txt_come_out_of_a_box_as_they_are)
+{
+    static const char text[] = "User-agent: *\nDisallow: /\n\nUser-agent: AGON\nUser-agent: b\n"
+                               "Crawl-delay: 1.5\nDisallow: /a # why\nAllow: /a/\xe9*$\nDisallow:\n"
+                               "Disallow: /\xff\x01 x\n";
+    struct agon_robots *here AGON_AUTO(agon_robots_freep) = NULL;
+    struct agon_robots *boxed AGON_AUTO(agon_robots_freep) = NULL;
+    REQUIRE(parser() && agon_robots_parse(&here, agon_str(text), "agon", &err) == 0);
+    REQUIRE(agon_parser_robots(parser(), "http://h/robots.txt", agon_str(text), "agon", &boxed,
+                               &err) == 0);
+    REQUIRE(agon_robots_n_rules(here) == 3 && agon_robots_n_rules(boxed) == 3);
+    for (int i = 0; i < 3; i++) {
+        bool a, b;
+        EXPECT_TEXT(agon_robots_rule(boxed, i, &a), agon_robots_rule(here, i, &b));
+        EXPECT(a == b);
+    }
+    EXPECT(agon_robots_delay_ms(boxed) == 1500 && agon_robots_delay_ms(here) == 1500);
+    EXPECT(!agon_robots_allow(boxed, "/ab") && agon_robots_allow(boxed, "/a/\xe9t\xe9"));
 }
 
 /* 400 rows of a wide table: more than a piece of the channel. */
