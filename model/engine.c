@@ -7,7 +7,7 @@
 #include "model/engine.h"
 
 #include "base/rng.h"
-#include "model/engine_internal.h"
+#include "model/engine_cuda.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -16,6 +16,28 @@
 enum { BATCH_MAX = 4096 };
 
 /* ---- engine ------------------------------------------------------------------------- */
+
+int agon_engine_check_device(const char *device, struct agon_err *err)
+{
+    static const char *const known[] = {"cpu", "cuda", "cuda:reference"};
+    for (size_t i = 0; device && i < sizeof(known) / sizeof(known[0]); i++)
+        if (strcmp(device, known[i]) == 0)
+            return 0;
+    return device ? agon_fail(err, AGON_EINPUT, "device '%.40s' is none of " AGON_DEVICES, device)
+                  : 0;
+}
+
+static int engine_compute_new(struct agon_engine *e, const struct agon_engine_options *options,
+                              struct agon_err *err)
+{
+    const char *device = options->device ? options->device : "cpu";
+    int r = agon_engine_check_device(device, err);
+    if (r)
+        return r;
+    if (strcmp(device, "cpu") == 0)
+        return engine_cpu_new(e, options, err);
+    return engine_cuda_new(e, options, strcmp(device, "cuda") == 0, err);
+}
 
 static int engine_options(struct agon_engine *e, const struct agon_engine_options *options,
                           struct agon_err *err)
@@ -31,7 +53,7 @@ static int engine_options(struct agon_engine *e, const struct agon_engine_option
         return agon_fail(err, AGON_EINPUT,
                          "engine: this machine lacks the instruction set asked for");
     e->record = options->record;
-    return engine_cpu_new(e, options, err);
+    return engine_compute_new(e, options, err);
 }
 
 int agon_engine_new(struct agon_engine **ret, const struct agon_checkpoint *checkpoint,
@@ -250,7 +272,11 @@ bool sequence_reserve(struct agon_sequence *s, int end)
         struct agon_page *copy = agon_cache_take(cache);
         if (!copy)
             return false;
-        s->engine->compute->ops->page_copy(s->engine, copy, s->pages[first]);
+        if (s->engine->compute->ops->page_copy(s->engine, copy, s->pages[first],
+                                               &s->engine->failure)) {
+            agon_page_unref(cache, copy);
+            return false; /* the device failed: so will the next run */
+        }
         agon_page_unref(cache, s->pages[first]);
         s->pages[first] = copy;
     }
@@ -347,8 +373,7 @@ static bool is_stop(const struct agon_generation *generation, int id)
     return false;
 }
 
-/* Append what was drawn, and say whether that ends it. */
-static void sequence_advance(struct agon_sequence *s, const struct step_part *part)
+void sequence_advance(struct agon_sequence *s, const struct step_part *part)
 {
     const struct agon_sample *sample = &part->sample;
     if (!part->good || !part->memory) {
@@ -366,17 +391,30 @@ static void sequence_advance(struct agon_sequence *s, const struct step_part *pa
         sequence_unlink(s, AGON_SEQUENCE_LENGTH);
 }
 
+/* The device failed: nobody goes on. */
+static int engine_fail(struct agon_engine *e)
+{
+    while (e->first)
+        sequence_unlink(e->first, AGON_SEQUENCE_FAILED);
+    return 0;
+}
+
 int agon_engine_step(struct agon_engine *e)
 {
+    int n_steps;
     if (!e->first)
         return 0;
+    if (engine_burst_begin(e, &n_steps)) {
+        if (e->compute->ops->burst(e, n_steps, &e->failure))
+            return engine_fail(e);
+        return agon_engine_generating(e);
+    }
     engine_step_begin(e);
     step_fill(e);
     if (e->n_parts == 0) {
         sequence_unlink(e->last, AGON_SEQUENCE_CACHE);
     } else if (engine_step_run(e, NULL, &e->failure) || e->compute->ops->draw(e, &e->failure)) {
-        while (e->first)
-            sequence_unlink(e->first, AGON_SEQUENCE_FAILED);
+        return engine_fail(e);
     } else {
         for (int i = 0; i < e->n_parts; i++)
             if (e->parts[i].logits >= 0)

@@ -9,6 +9,8 @@
  * batch, the chunks, the number of threads, or whether its prefix was shared.
  *
  * One thread uses an engine; it owns the worker threads.
+ *
+ * On a GPU (device "cuda") a step may draw several ids of each sequence.
  */
 #include "base/mem.h"
 #include "model/checkpoint.h"
@@ -21,6 +23,7 @@ struct agon_engine;
 struct agon_sequence;
 
 struct agon_engine_options {
+    const char *device;     /* see AGON_DEVICES; NULL: cpu */
     enum agon_cpu cpu;      /* AGON_CPU_BEST unless a test wants another */
     int n_threads;          /* 0: as many as the process may use */
     int n_batch_max;        /* most sequences that generate in one step; 0: 64 */
@@ -28,11 +31,16 @@ struct agon_engine_options {
     size_t cache_bytes_max; /* 0: half of the machine's memory */
     unsigned record;        /* AGON_TRACE_ROUTING and _INDEXER, kept with every position */
 };
+/* cuda: the first GPU that the process sees, in BF16 where the kernels can; cuda:reference: in F32,
+ * with the sums of the CPU. */
+#define AGON_DEVICES "cpu|cuda|cuda:reference"
 #define AGON_ENGINE_OPTIONS  \
     {                        \
         .cpu = AGON_CPU_BEST \
     }
 
+/* AGON_EINPUT where device is none of those; NULL is the default. */
+int agon_engine_check_device(const char *device, struct agon_err *err) AGON_MUST_USE;
 /* checkpoint is borrowed and must outlive the engine. */
 int agon_engine_new(struct agon_engine **ret, const struct agon_checkpoint *checkpoint,
                     const struct agon_engine_options *options, struct agon_err *err) AGON_MUST_USE;

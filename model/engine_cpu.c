@@ -56,7 +56,7 @@ static void sample_task(void *user, int task, int thread)
     part->good = e->kernels->sample(&part->sample, logits, n, &generation->sample,
                                     sequence_uniform(part->s, part->end), scratch);
     part->memory = true;
-    if (part->good && sequence_records_draws(part->s))
+    if (part->good)
         part->memory = sequence_record(part->s, &part->sample, logits, n, scratch);
 }
 
@@ -67,10 +67,12 @@ static int cpu_draw(struct agon_engine *e, struct agon_err *err)
     return 0;
 }
 
-static void cpu_page_copy(struct agon_engine *e, const struct agon_page *to,
-                          const struct agon_page *from)
+static int cpu_page_copy(struct agon_engine *e, const struct agon_page *to,
+                         const struct agon_page *from, struct agon_err *err)
 {
+    (void)err; /* nothing fails */
     memcpy(to->data, from->data, e->cache.page_floats * sizeof(*to->data));
+    return 0;
 }
 
 static int cpu_experts(struct agon_engine *e, const struct agon_page *page, int slot, int n,

@@ -36,14 +36,7 @@ struct step_part {
     bool good, memory; /* the logits are numbers; there was memory to record */
 };
 
-/* What ran in one go on a device: of part i, draws [i][0 .. n_drawn[i]). */
-struct burst {
-    int n_steps;                 /* at most */
-    int *n_drawn;                /* [n_chunk_max]; set: it may have ended before n_steps */
-    struct agon_sample *samples; /* [n_chunk_max][BURST_MAX] */
-    bool *good;                  /* [n_chunk_max]: false: the draw after n_drawn had no numbers */
-};
-enum { BURST_MAX = 16 };
+enum { BURST_MAX = 16 }; /* steps in one go */
 
 struct engine_compute {
     const struct engine_compute_ops *ops;
@@ -58,13 +51,14 @@ struct engine_compute_ops {
     /* After a run: sample, good and memory of each part with logits, and what it records. */
     int (*draw)(struct agon_engine *e, struct agon_err *err);
     /*
-     * Run and draw up to b->n_steps times, feeding each draw to the next step; e->parts are
-     * decoding sequences of one row each, and have pages for it. NULL where there is no such thing.
+     * Run, draw and advance n_steps times, feeding each draw to the next step; e->parts are
+     * decoding sequences of one position each, and have pages for it. NULL where there is no such
+     * thing.
      */
-    int (*burst)(struct agon_engine *e, struct burst *b, struct agon_err *err);
+    int (*burst)(struct agon_engine *e, int n_steps, struct agon_err *err);
     /* Before anything else that a later run does. */
-    void (*page_copy)(struct agon_engine *e, const struct agon_page *to,
-                      const struct agon_page *from);
+    int (*page_copy)(struct agon_engine *e, const struct agon_page *to,
+                     const struct agon_page *from, struct agon_err *err);
     /* What is recorded of n positions from `slot` on, in one page. */
     int (*experts)(struct agon_engine *e, const struct agon_page *page, int slot, int n,
                    uint16_t *ret, struct agon_err *err);
@@ -106,6 +100,21 @@ bool sequence_reserve(struct agon_sequence *s, int end);
 /* A number in [0, 1) for the draw that stands at a position. */
 double sequence_uniform(const struct agon_sequence *s, int position);
 
+/* Append what was drawn, and see whether that ends it. */
+void sequence_advance(struct agon_sequence *s, const struct step_part *part);
+
+/* ---- engine_burst.c ----------------------------------------------------------------- */
+
+/* If those that generate can go several steps in one, make e->parts of them and say how many. */
+bool engine_burst_begin(struct agon_engine *e, int *ret_n_steps);
+/* How many ids its generation may still draw. */
+int sequence_left(const struct agon_sequence *s);
+/* Give back pages that hold nothing computed. */
+void sequence_trim(struct agon_sequence *s);
+/* The sizes for which graphs are made: the smallest of 1, 2, 3, 4, 6, 8, 12, ... that is not below
+ * n, at most n_most. */
+int engine_bucket(int n, int n_most);
+
 /* ---- engine_cpu.c, engine_cuda.c ---------------------------------------------------- */
 
 /* Set e->compute, e->cache, and n_batch_max and n_chunk_max where they are 0; checkpoint, kernels
@@ -121,6 +130,11 @@ bool sequence_record_begin(struct agon_sequence *s, int n);
  * scratch: AGON_SAMPLE_SCRATCH bytes for each of the n ids. */
 bool sequence_record(struct agon_sequence *s, const struct agon_sample *sample, const float *logits,
                      int n, void *scratch);
-/* Does a draw of s need its logits in this process? */
-bool sequence_records_draws(const struct agon_sequence *s);
+/* The same in two halves, for draws made elsewhere: the likeliest ids, and the kept ids (ascending;
+ * NULL: they were lost), none of them where sequence_records_kept() is false. */
+void sequence_record_top(struct agon_sequence *s, const struct agon_sample *sample,
+                         const float *logits, int n, void *scratch);
+bool sequence_record_kept(struct agon_sequence *s, const int *ids, int n);
+/* Is a kept set recorded of its draws? (Without a cut it would be all ids.) */
+bool sequence_records_kept(const struct agon_sequence *s);
 void sequence_record_free(struct agon_sequence *s);

@@ -21,11 +21,6 @@ bool sequence_record_begin(struct agon_sequence *s, int n)
     return g->n_top == 0 || engine_grow(&s->top, &s->top_capacity, n * g->n_top, sizeof(*s->top));
 }
 
-bool sequence_records_draws(const struct agon_sequence *s)
-{
-    return s->generation.record || s->generation.n_top > 0;
-}
-
 void sequence_record_free(struct agon_sequence *s)
 {
     free(s->kept);
@@ -39,21 +34,35 @@ static bool cuts(const struct agon_sample_options *o, int n)
     return o->temperature <= 0 || o->top_p < 1 || (o->top_k > 0 && o->top_k < n);
 }
 
-/* The n_kept largest, the lowest id first on ties: what the sampler kept, by its definition. */
-static bool record_kept(struct agon_sequence *s, int n_kept, const float *logits, int n,
-                        uint32_t *scratch)
+bool sequence_records_kept(const struct agon_sequence *s)
 {
-    if (!engine_grow(&s->kept, &s->kept_capacity, s->n_kept + n_kept, sizeof(*s->kept)))
+    const struct agon_generation *g = &s->generation;
+    int n = g->n_ids > 0 ? g->n_ids : s->engine->checkpoint->config.n_vocab;
+    return (g->record & AGON_TRACE_MASK) && cuts(&g->sample, n);
+}
+
+bool sequence_record_kept(struct agon_sequence *s, const int *ids, int n)
+{
+    if (!(s->generation.record & AGON_TRACE_MASK))
+        return true;
+    if (!sequence_records_kept(s))
+        n = 0;
+    if ((n > 0 && !ids) ||
+        !engine_grow(&s->kept, &s->kept_capacity, s->n_kept + n, sizeof(*s->kept)))
         return false;
-    s->n_kept += s->engine->kernels->topk(s->kept + s->n_kept, logits, n, n_kept, scratch);
+    if (n > 0)
+        memcpy(s->kept + s->n_kept, ids, (size_t)n * sizeof(*ids));
+    s->n_kept += n;
     s->kept_at[s->n_drawn + 1] = s->n_kept;
     return true;
 }
 
-static void record_top(struct agon_sequence *s, const struct agon_sample *sample,
-                       const float *logits, int n, uint32_t *scratch)
+void sequence_record_top(struct agon_sequence *s, const struct agon_sample *sample,
+                         const float *logits, int n, void *scratch)
 {
     int ids[AGON_TOP_MAX], n_top = s->generation.n_top;
+    if (n_top == 0)
+        return;
     struct agon_top *to = s->top + (size_t)s->n_drawn * (size_t)n_top;
     double log_sum = logits[sample->id] - sample->logprob_raw;
     int n_found = s->engine->kernels->topk(ids, logits, n, n_top, scratch);
@@ -66,18 +75,16 @@ static void record_top(struct agon_sequence *s, const struct agon_sample *sample
     }
 }
 
+/* The n_kept largest, the lowest id first on ties: what the sampler kept, by its definition. */
 bool sequence_record(struct agon_sequence *s, const struct agon_sample *sample, const float *logits,
                      int n, void *scratch)
 {
-    const struct agon_generation *g = &s->generation;
-    if (g->n_top > 0)
-        record_top(s, sample, logits, n, scratch);
-    if (!(g->record & AGON_TRACE_MASK))
-        return true;
-    if (cuts(&g->sample, n))
-        return record_kept(s, sample->n_kept, logits, n, scratch);
-    s->kept_at[s->n_drawn + 1] = 0;
-    return true;
+    sequence_record_top(s, sample, logits, n, scratch);
+    if (!sequence_records_kept(s))
+        return sequence_record_kept(s, NULL, 0);
+    int *kept = (int *)scratch + n; /* AGON_SAMPLE_SCRATCH has room for both */
+    int n_kept = s->engine->kernels->topk(kept, logits, n, sample->n_kept, scratch);
+    return sequence_record_kept(s, kept, n_kept);
 }
 
 const int *agon_sequence_kept(const struct agon_sequence *s, int i, int *ret_n)

@@ -137,13 +137,13 @@ static int local_load(struct local_model *m, const char *dir, const char *shown,
                       const struct agon_model_options *options, struct agon_err *err)
 {
     struct agon_engine_options engine = {.cpu = AGON_CPU_BEST,
+                                         .device = options->device,
                                          .n_threads = options->n_threads,
                                          .n_batch_max = options->n_batch_max,
                                          .record = options->record};
     int r;
-    if (options->device && strcmp(options->device, "cpu") != 0)
-        return agon_fail(err, AGON_EINPUT, "device '%.40s': this build runs on cpu only",
-                         options->device);
+    if ((r = agon_engine_check_device(options->device, err)))
+        return r;
     m->record = options->record;
     if (!(m->dir = strdup(dir)))
         return agon_fail(err, AGON_ENOMEM, "out of memory");

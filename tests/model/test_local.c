@@ -289,8 +289,8 @@ TEST(what_is_no_chat_model_is_refused_in_one_line)
     (void)snprintf(spec, sizeof(spec), "local:%s", dir);
     EXPECT(agon_model_open(&m, spec, NULL, &err) == AGON_EINPUT);
     EXPECT_HAS(err.text, "no added token '<｜User｜>'");
-    struct agon_model_options cuda = {.device = "cuda"};
-    EXPECT(agon_model_open(&m, spec, &cuda, &err) == AGON_EINPUT);
-    EXPECT_HAS(err.text, "cuda");
+    struct agon_model_options other = {.device = "tpu"};
+    EXPECT(agon_model_open(&m, spec, &other, &err) == AGON_EINPUT);
+    EXPECT_HAS(err.text, "device 'tpu' is none of cpu|cuda");
     EXPECT(agon_dir_remove(dir, &err) == 0);
 }

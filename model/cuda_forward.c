@@ -1,0 +1,261 @@
+/*
+ * The pass on a GPU: see cuda_forward.h. The order of layers and stages is forward.c's; each stage
+ * is a launch.
+ */
+#include "model/cuda_forward_internal.h"
+
+#include <stdlib.h>
+
+int cuda_run_norm(struct cuda_run *run, const float *w)
+{
+    struct cuda_forward *f = run->f;
+    size_t hidden = (size_t)f->config->hidden;
+    struct agon_cuda_norm norm = {.out = f->h,
+                                  .out_dtype = cuda_act_dtype(f),
+                                  .ld_out = hidden,
+                                  .x = f->x,
+                                  .ld_x = hidden,
+                                  .add = run->pending,
+                                  .ld_add = hidden,
+                                  .w = w,
+                                  .n = f->config->hidden,
+                                  .n_rows = run->pass->n_rows,
+                                  .eps = f->config->norm_eps};
+    run->pending = NULL;
+    return agon_cuda_rmsnorm(&norm, run->stream, run->err);
+}
+
+int cuda_run_product(struct cuda_run *run, const struct cuda_product *p,
+                     const struct agon_cuda_matrix *w, enum agon_gemm_mode mode)
+{
+    struct agon_cuda_gemm gemm = {.out = p->out,
+                                  .out_dtype = p->out_dtype,
+                                  .ld_out = p->ld_out,
+                                  .x = p->x,
+                                  .x_dtype = p->x_dtype,
+                                  .ld_x = p->ld_x,
+                                  .n_rows = run->pass->n_rows,
+                                  .n_batch = p->n_batch,
+                                  .batch_x = p->batch_x,
+                                  .batch_out = p->batch_out};
+    return agon_cuda_gemm(&gemm, w, mode, run->stream, run->err);
+}
+
+static int run_begin(struct cuda_run *run)
+{
+    struct cuda_forward *f = run->f;
+    int r = agon_cuda_embed(f->x, (size_t)f->config->hidden, f->batch.ids, &f->weights.embedding,
+                            run->pass->n_rows, NULL, run->stream, run->err);
+    return r ? r
+             : agon_cuda_rope_angles(f->cosine, f->sine, f->weights.inv_freq,
+                                     f->config->rope_dim / 2, f->batch.position, run->pass->n_rows,
+                                     NULL, run->stream, run->err);
+}
+
+static int run_logits(struct cuda_run *run)
+{
+    struct cuda_forward *f = run->f;
+    struct agon_cuda_gemm gemm = {.out = f->logits,
+                                  .out_dtype = AGON_F32,
+                                  .ld_out = (size_t)f->config->n_vocab,
+                                  .x = f->h,
+                                  .x_dtype = cuda_act_dtype(f),
+                                  .ld_x = (size_t)f->config->hidden,
+                                  .rows = f->batch.logit_rows,
+                                  .n_rows = run->pass->n_logits};
+    return agon_cuda_gemm(&gemm, &f->weights.head, cuda_gemm_mode(f), run->stream, run->err);
+}
+
+int cuda_forward_run(struct cuda_forward *f, const struct cuda_pass *pass, void *stream,
+                     struct agon_err *err)
+{
+    struct cuda_run run = {.f = f, .pass = pass, .stream = stream, .err = err};
+    int r = run_begin(&run);
+    for (; r == 0 && run.i_layer < f->config->n_layers; run.i_layer++) {
+        run.layer = &f->weights.layers[run.i_layer];
+        if ((r = cuda_run_norm(&run, run.layer->attention_norm)) ||
+            (r = cuda_run_attention(&run)) ||
+            (pass->layer_done && (r = pass->layer_done(pass->user, run.i_layer, err))) ||
+            (r = cuda_run_norm(&run, run.layer->mlp_norm)) || (r = cuda_run_mlp(&run)))
+            break;
+        run.i_sparse += f->config->sparse[run.i_layer];
+        run.i_indexer += f->config->indexer[run.i_layer];
+    }
+    if (r || pass->n_logits == 0 || (r = cuda_run_norm(&run, f->weights.norm)))
+        return r;
+    return run_logits(&run);
+}
+
+/* ---- buffers ------------------------------------------------------------------------ */
+
+enum { BUFFER_ALIGN = 256 };
+/* Scores are computed for as many rows at a time as fit. */
+static const size_t scores_bytes_max = (size_t)256 << 20;
+
+struct buffer_wanted {
+    void *at; /* the address of a pointer */
+    size_t bytes;
+};
+
+static int buffers_alloc(char **ret_memory, const struct buffer_wanted *wanted, size_t n,
+                         struct agon_err *err)
+{
+    size_t total = 0;
+    for (size_t i = 0; i < n; i++)
+        total += (wanted[i].bytes + BUFFER_ALIGN - 1) / BUFFER_ALIGN * BUFFER_ALIGN;
+    void *memory;
+    int r = agon_cuda_alloc(&memory, total, err);
+    if (r)
+        return agon_err_in(err, r, "engine: buffers");
+    *ret_memory = memory;
+    char *at = memory;
+    for (size_t i = 0; i < n; i++) {
+        *(void **)wanted[i].at = at;
+        at += (wanted[i].bytes + BUFFER_ALIGN - 1) / BUFFER_ALIGN * BUFFER_ALIGN;
+    }
+    r = agon_cuda_set(memory, 0, total, NULL, err);
+    return r ? r : agon_cuda_sync(NULL, err);
+}
+
+static size_t larger(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+/* All layers with experts have the same dimensions. */
+static size_t moe_scratch_bytes(const struct cuda_forward *f)
+{
+    for (int i = 0; i < f->config->n_layers; i++)
+        if (f->config->sparse[i])
+            return agon_cuda_moe_scratch(&f->weights.layers[i].moe, f->n_rows_max,
+                                         f->config->router.top_k, cuda_gemm_mode(f));
+    return 0;
+}
+
+static int forward_buffers(struct cuda_forward *f, struct agon_err *err)
+{
+    const struct agon_config *c = f->config;
+    size_t rows = (size_t)f->n_rows_max, f32 = sizeof(float), i32 = sizeof(int32_t);
+    size_t act = agon_dtype_size(cuda_act_dtype(f)), hidden = (size_t)c->hidden;
+    size_t heads = (size_t)c->n_heads, half = (size_t)c->rope_dim / 2;
+    size_t pairs = rows * (size_t)c->router.top_k, n_experts = (size_t)c->router.n_experts;
+    size_t inner = larger((size_t)c->dense_dim, (size_t)(c->n_shared * c->expert_dim));
+    size_t moe = moe_scratch_bytes(f);
+    size_t one = (size_t)c->window * f32;
+    f->scores_bytes = larger(one, rows * one < scores_bytes_max ? rows * one : scores_bytes_max);
+    const struct buffer_wanted wanted[] = {
+        {&f->x, rows * hidden * f32},
+        {&f->h, rows * hidden * act},
+        {&f->cosine, rows * half * f32},
+        {&f->sine, rows * half * f32},
+        {&f->input, rows * (size_t)cuda_input_width(c) * f32},
+        {&f->q_latent, rows * (size_t)c->q_lora * act},
+        {&f->query, rows * heads * (size_t)(c->nope_dim + c->rope_dim) * f32},
+        {&f->index_query, rows * (size_t)(c->index_heads * c->index_dim) * f32},
+        {&f->index_weights, rows * (size_t)c->index_heads * f32},
+        {&f->absorbed, rows * heads * (size_t)cuda_entry_dim(c) * f32},
+        {&f->attended, rows * heads * (size_t)c->kv_lora * f32},
+        {&f->heads, rows * heads * (size_t)c->v_dim * act},
+        {&f->update, rows * hidden * f32},
+        {&f->gate_up, 2 * rows * inner * f32},
+        {&f->act, rows * inner * act},
+        {&f->shared_down, rows * hidden * f32},
+        {&f->routed, pairs * hidden * f32},
+        {&f->route_logits, rows * n_experts * f32},
+        {&f->route_weights, pairs * f32},
+        {&f->route_ids, pairs * i32},
+        {&f->begin, (n_experts + 1) * i32},
+        {&f->pair_row, pairs * i32},
+        {&f->pair_of, pairs * i32},
+        {&f->slots, rows * (size_t)c->index_topk * i32},
+        {&f->n_slots, rows * i32},
+        {&f->positions, rows * (size_t)c->index_topk * i32},
+        {&f->scores, f->scores_bytes},
+        {&f->moe_scratch, moe},
+        {&f->logits, (size_t)f->n_logits_max * (size_t)c->n_vocab * f32},
+    };
+    return buffers_alloc(&f->memory, wanted, sizeof(wanted) / sizeof(wanted[0]), err);
+}
+
+/* ---- pools -------------------------------------------------------------------------- */
+
+static size_t rounded(size_t bytes)
+{
+    return (bytes + 15) / 16 * 16;
+}
+
+static int pool_alloc(void *ret, size_t bytes, struct agon_err *err)
+{
+    void *pool;
+    int r = agon_cuda_alloc(&pool, bytes, err);
+    if (r)
+        return agon_err_in(err, r, "the cache");
+    *(void **)ret = pool;
+    return bytes ? agon_cuda_set(pool, 0, bytes, NULL, err) : 0;
+}
+
+static int forward_pools(struct cuda_forward *f, const struct cuda_forward_options *options,
+                         struct agon_err *err)
+{
+    const struct agon_config *c = f->config;
+    size_t latent =
+        (size_t)AGON_CUDA_PAGE * agon_latent_bytes(f->latent_format, c->kv_lora, c->rope_dim);
+    size_t keys = agon_keys_page_bytes(f->keys_format, c->index_dim);
+    f->n_experts = options->record_routing ? agon_config_sparse_layers(c) * c->router.top_k : 0;
+    f->n_selected = options->record_indexer ? agon_config_indexers(c) * c->index_topk : 0;
+    size_t experts = AGON_CUDA_PAGE * (size_t)f->n_experts * sizeof(*f->experts);
+    size_t selected = AGON_CUDA_PAGE * (size_t)f->n_selected * sizeof(*f->selected);
+    size_t layers = (size_t)c->n_layers, indexers = (size_t)agon_config_indexers(c);
+    size_t page = layers * latent + indexers * keys + experts + selected;
+    size_t bytes = options->cache_bytes_max, n = bytes / page;
+    if (bytes == 0) {
+        struct agon_cuda_info info;
+        int r = agon_cuda_open(&info, 0, err);
+        if (r)
+            return r;
+        n = info.memory_free / 10 * 8 / page;
+    }
+    n = n < INT32_MAX / AGON_CUDA_PAGE - 1 ? n : INT32_MAX / AGON_CUDA_PAGE - 1; /* slot numbers */
+    if (n == 0)
+        return agon_fail(err, AGON_ENOMEM, "the cache: no room for a page of %zu bytes", page);
+    f->n_pages = (int)n;
+    f->latent_layer_bytes = rounded(n * latent);
+    f->keys_layer_bytes = rounded(n * keys);
+    int r;
+    if ((r = pool_alloc(&f->latents, layers * f->latent_layer_bytes, err)) ||
+        (r = pool_alloc(&f->keys, indexers * f->keys_layer_bytes, err)) ||
+        (r = pool_alloc(&f->experts, n * experts, err)) ||
+        (r = pool_alloc(&f->selected, n * selected, err)))
+        return r;
+    return agon_cuda_sync(NULL, err);
+}
+
+int cuda_forward_init(struct cuda_forward *f, const struct agon_checkpoint *checkpoint,
+                      const struct cuda_forward_options *options, struct agon_err *err)
+{
+    const struct agon_config *c = &checkpoint->config;
+    *f = (struct cuda_forward){
+        .config = c,
+        .n_rows_max = options->n_rows_max,
+        .n_logits_max = options->n_logits_max,
+        .fast = options->fast,
+        .softmax_scale = (float)agon_rope_softmax_scale(&c->rope, c->nope_dim + c->rope_dim),
+        .latent_format = options->fast ? AGON_LATENT_BF16 : AGON_LATENT_F32,
+        .keys_format = AGON_KEYS_F32};
+    int r;
+    if ((r = cuda_weights_init(&f->weights, checkpoint, options->fast, err)) ||
+        (r = forward_buffers(f, err)))
+        return r;
+    return forward_pools(f, options, err);
+}
+
+void cuda_forward_deinit(struct cuda_forward *f)
+{
+    cuda_weights_deinit(&f->weights);
+    agon_cuda_free(f->memory);
+    agon_cuda_free(f->latents);
+    agon_cuda_free(f->keys);
+    agon_cuda_free(f->experts);
+    agon_cuda_free(f->selected);
+    *f = (struct cuda_forward){0};
+}

@@ -1,0 +1,84 @@
+#pragma once
+/*
+ * One forward pass over a batch of rows on a GPU: forward.h's, over the paged cache of
+ * kernels/cuda.h. Everything is launched in one stream and nothing waits, so that a pass can be
+ * recorded in a graph; what rows there are is read from device memory.
+ *
+ * Reference mode computes in F32 with one order of sums (AGON_GEMM_EXACT); fast mode in BF16 with
+ * F32 sums where the kernels have a fast way for the shapes.
+ */
+#include "kernels/cuda_indexer.h"
+#include "kernels/cuda_mla.h"
+#include "model/cuda_weights.h"
+
+/* Device arrays of a batch; all int32. */
+struct cuda_batch {
+    int32_t *ids, *position, *sequence; /* [n_rows_max]; sequence -1: no row */
+    int32_t *store;      /* as sequence, but -1 where the cache has the entry already */
+    int32_t *logit_rows; /* [n_logits_max] */
+    int32_t *pages;      /* [n_sequences][ld_pages] */
+    uint16_t *forced;    /* [n_sparse][n_rows_max][top_k], or NULL: the router's choice */
+};
+
+/* What one launch of a pass is sized for. */
+struct cuda_pass {
+    int n_rows, n_logits; /* the most; padded rows have sequence -1 */
+    int n_max;            /* no position + 1 is above this */
+    int ld_pages;
+    bool forced;      /* batch.forced counts */
+    bool store_apart; /* batch.store differs from batch.sequence */
+    bool select_all;  /* the trace wants selections even while all of the past is selected */
+    /* Called after each layer's attention, where it is not NULL: positions are in f->positions. */
+    int (*layer_done)(void *user, int layer, struct agon_err *err);
+    void *user;
+};
+
+struct cuda_forward {
+    const struct agon_config *config;
+    struct cuda_weights weights;
+    struct cuda_batch batch;
+    int n_rows_max, n_logits_max;
+    bool fast;
+    float softmax_scale;
+
+    /* Pools, each [n_pages + 1] pages a layer; page n_pages is nobody's. Owned. */
+    int n_pages;
+    enum agon_latent_format latent_format;
+    enum agon_keys_format keys_format;
+    size_t latent_layer_bytes, keys_layer_bytes; /* of one layer's pool */
+    char *latents, *keys;
+    uint16_t *experts; /* records of positions, where asked for */
+    int32_t *selected;
+    int n_experts, n_selected; /* values of a position; 0: not recorded */
+
+    /* Buffers of a pass, each [n_rows_max][..]; one allocation. F32 unless said otherwise; "act" is
+     * BF16 in fast mode. */
+    char *memory;
+    float *x, *cosine, *sine, *input, *query, *index_query, *index_weights;
+    void *h, *q_latent, *heads, *act;               /* act */
+    float *absorbed;                                /* [n_heads][kv_lora + rope] */
+    float *attended;                                /* [n_heads][kv_lora] */
+    float *update, *gate_up, *shared_down, *routed; /* routed: [top_k][hidden] */
+    float *route_logits, *route_weights;
+    int32_t *route_ids, *begin, *pair_row, *pair_of;
+    int32_t *slots, *n_slots; /* selected: slot numbers [index_topk], how many */
+    int32_t *positions;       /* the same as positions, where recorded or traced */
+    float *scores;            /* [score_rows][window] */
+    size_t scores_bytes;
+    void *moe_scratch;
+    float *logits; /* [n_logits_max][n_vocab] */
+};
+
+struct cuda_forward_options {
+    int n_rows_max, n_logits_max;
+    size_t cache_bytes_max; /* 0: most of what is left */
+    bool fast, record_routing, record_indexer;
+};
+/* The checkpoint's config is borrowed. */
+int cuda_forward_init(struct cuda_forward *f, const struct agon_checkpoint *checkpoint,
+                      const struct cuda_forward_options *options,
+                      struct agon_err *err) AGON_MUST_USE;
+void cuda_forward_deinit(struct cuda_forward *f);
+/* Launch a pass over f->batch in stream. */
+int cuda_forward_run(struct cuda_forward *f, const struct cuda_pass *pass, void *stream,
+                     struct agon_err *err) AGON_MUST_USE;

@@ -1,0 +1,53 @@
+#pragma once
+/* Private to cuda_forward*.c. */
+#include "kernels/cuda_step.h"
+#include "model/cuda_forward.h"
+
+/* A pass under way. */
+struct cuda_run {
+    struct cuda_forward *f;
+    const struct cuda_pass *pass;
+    const struct cuda_layer *layer;
+    int i_layer, i_sparse, i_indexer; /* the layer; those with experts, with indexers before it */
+    const float *pending;             /* what the residual stream still has to take up, or NULL */
+    void *stream;
+    struct agon_err *err;
+};
+
+/* The widths of a row in `input` and `query`. */
+static inline int cuda_input_width(const struct agon_config *c)
+{
+    return c->q_lora + c->kv_lora + c->rope_dim + c->index_dim;
+}
+static inline int cuda_entry_dim(const struct agon_config *c)
+{
+    return c->kv_lora + c->rope_dim;
+}
+static inline enum agon_dtype cuda_act_dtype(const struct cuda_forward *f)
+{
+    return f->fast ? AGON_BF16 : AGON_F32;
+}
+static inline enum agon_gemm_mode cuda_gemm_mode(const struct cuda_forward *f)
+{
+    return f->fast ? AGON_GEMM_FAST : AGON_GEMM_EXACT;
+}
+
+/* h = norm(x + pending). */
+int cuda_run_norm(struct cuda_run *run, const float *w);
+/* out = x w^T for all rows. */
+struct cuda_product {
+    void *out;
+    enum agon_dtype out_dtype;
+    size_t ld_out;
+    const void *x;
+    enum agon_dtype x_dtype;
+    size_t ld_x;
+    int n_batch;
+    size_t batch_x, batch_out;
+};
+int cuda_run_product(struct cuda_run *run, const struct cuda_product *product,
+                     const struct agon_cuda_matrix *w, enum agon_gemm_mode mode);
+/* pending = attention(h). */
+int cuda_run_attention(struct cuda_run *run);
+/* pending = the MLP of h, or x takes it up. */
+int cuda_run_mlp(struct cuda_run *run);

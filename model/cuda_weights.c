@@ -1,0 +1,231 @@
+/* Weights to the device: see cuda_weights.h. */
+#include "model/cuda_weights.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* What is under way: each array is made where it is missing, and filled. */
+struct uploader {
+    struct cuda_weights *weights;
+    const struct agon_config *config;
+    bool fast;
+    void *host; /* owned: one array, row-major */
+    size_t host_size;
+    struct agon_err *err;
+};
+
+/* ---- one array ---------------------------------------------------------------------- */
+
+static int host_reserve(struct uploader *u, size_t bytes)
+{
+    if (bytes <= u->host_size)
+        return 0;
+    free(u->host);
+    u->host_size = 0;
+    u->host = malloc(bytes);
+    if (!u->host)
+        return agon_fail(u->err, AGON_ENOMEM, "weights: no memory for %zu bytes", bytes);
+    u->host_size = bytes;
+    return 0;
+}
+
+/* *to, made where it is NULL, gets the bytes. */
+static int upload(struct uploader *u, void **to, const void *from, size_t bytes)
+{
+    int r;
+    if (!*to) {
+        if ((r = agon_cuda_alloc(to, bytes, u->err)))
+            return agon_err_in(u->err, r, "weights");
+        u->weights->bytes += bytes;
+    }
+    if ((r = agon_cuda_copy(*to, from, bytes, NULL, u->err)))
+        return r;
+    return agon_cuda_sync(NULL, u->err);
+}
+
+static int upload_floats(struct uploader *u, float **to, const float *from, int n)
+{
+    void *device = *to;
+    int r = upload(u, &device, from, (size_t)n * sizeof(*from));
+    *to = device;
+    return r;
+}
+
+/* ---- one matrix --------------------------------------------------------------------- */
+
+/* A row as `as`: F32 or BF16. */
+static void row_put(void *to, enum agon_dtype as, const struct agon_matrix *w, int i, float *row)
+{
+    agon_matrix_row(w, i, as == AGON_F32 ? to : row);
+    for (int j = 0; as == AGON_BF16 && j < w->k; j++)
+        ((uint16_t *)to)[j] = agon_bf16_encode(row[j]);
+}
+
+/*
+ * n matrices of one shape, one above the other; those of `from` stand `stride` bytes apart (they
+ * are members of an array of structs).
+ */
+static int upload_stack(struct uploader *u, struct agon_cuda_matrix *to,
+                        const struct agon_matrix *from, size_t stride, int n, bool as_f32)
+{
+    enum agon_dtype as = as_f32 || !u->fast ? AGON_F32 : AGON_BF16;
+    size_t row_bytes = (size_t)from->k * agon_dtype_size(as), rows = (size_t)from->n * (size_t)n;
+    int r = host_reserve(u, rows * row_bytes);
+    float *row = malloc((size_t)from->k * sizeof(*row));
+    if (r == 0 && !row)
+        r = agon_fail(u->err, AGON_ENOMEM, "weights: out of memory");
+    char *at = u->host;
+    for (int m = 0; m < n && r == 0; m++) {
+        const struct agon_matrix *w =
+            (const struct agon_matrix *)(const void *)((const char *)from + (size_t)m * stride);
+        for (int i = 0; i < w->n; i++, at += row_bytes)
+            row_put(at, as, w, i, row);
+    }
+    free(row);
+    if (r || (r = upload(u, &to->data, u->host, rows * row_bytes)))
+        return r;
+    to->n = (int)rows;
+    to->k = from->k;
+    to->dtype = as;
+    to->ld = (size_t)from->k;
+    return 0;
+}
+
+static int upload_matrix(struct uploader *u, struct agon_cuda_matrix *to,
+                         const struct agon_matrix *from)
+{
+    return upload_stack(u, to, from, sizeof(*from), 1, false);
+}
+
+/* ---- layers ------------------------------------------------------------------------- */
+
+static int upload_attention(struct uploader *u, struct cuda_layer *to,
+                            const struct agon_layer *from, bool indexer)
+{
+    const struct agon_config *c = u->config;
+    int r;
+    if ((r = upload_floats(u, &to->q_a_norm, from->q_a_norm, c->q_lora)) ||
+        (r = upload_floats(u, &to->kv_a_norm, from->kv_a_norm, c->kv_lora)) ||
+        (r = upload_matrix(u, &to->input, &from->input)) ||
+        (r = upload_matrix(u, &to->query, &from->query)) ||
+        (r = upload_stack(u, &to->absorb, from->absorb, sizeof(*from->absorb), c->n_heads,
+                          false)) ||
+        (r = upload_stack(u, &to->value, from->value, sizeof(*from->value), c->n_heads, false)) ||
+        (r = upload_matrix(u, &to->output, &from->output)) || !indexer)
+        return r;
+    if ((r = upload_floats(u, &to->index_norm, from->index_norm, c->index_dim)) ||
+        (r = upload_floats(u, &to->index_bias, from->index_bias, c->index_dim)))
+        return r;
+    return upload_stack(u, &to->index_weights, &from->index_weights, 0, 1, true);
+}
+
+static int upload_experts(struct uploader *u, struct cuda_layer *to, const struct agon_layer *from)
+{
+    const struct agon_config *c = u->config;
+    int r, n = c->router.n_experts;
+    size_t stride = sizeof(*from->experts);
+    to->moe.n_experts = n;
+    to->moe.hidden = c->hidden;
+    to->moe.inner = c->expert_dim;
+    if ((r = upload_stack(u, &to->router, &from->router, 0, 1, true)) ||
+        (r = upload_floats(u, &to->router_bias, from->router_bias, n)) ||
+        (r = upload_stack(u, &to->moe.gate_up, &from->experts[0].gate_up, stride, n, false)) ||
+        (r = upload_stack(u, &to->moe.down, &from->experts[0].down, stride, n, false)) ||
+        c->n_shared == 0)
+        return r;
+    r = upload_matrix(u, &to->gate_up, &from->shared.gate_up);
+    return r ? r : upload_matrix(u, &to->down, &from->shared.down);
+}
+
+static int upload_layer(struct uploader *u, int i, const struct agon_layer *from)
+{
+    const struct agon_config *c = u->config;
+    struct cuda_layer *to = &u->weights->layers[i];
+    int r;
+    if ((r = upload_floats(u, &to->attention_norm, from->attention_norm, c->hidden)) ||
+        (r = upload_floats(u, &to->mlp_norm, from->mlp_norm, c->hidden)) ||
+        (r = upload_attention(u, to, from, c->indexer[i])))
+        return r;
+    if (c->sparse[i])
+        return upload_experts(u, to, from);
+    r = upload_matrix(u, &to->gate_up, &from->dense.gate_up);
+    return r ? r : upload_matrix(u, &to->down, &from->dense.down);
+}
+
+static int upload_frequencies(struct uploader *u)
+{
+    size_t half = (size_t)u->config->rope_dim / 2;
+    double *inv_freq = malloc((half ? half : 1) * sizeof(*inv_freq));
+    if (!inv_freq)
+        return agon_fail(u->err, AGON_ENOMEM, "weights: out of memory");
+    agon_rope_frequencies(inv_freq, &u->config->rope);
+    void *device = u->weights->inv_freq;
+    int r = upload(u, &device, inv_freq, half * sizeof(*inv_freq));
+    u->weights->inv_freq = device;
+    free(inv_freq);
+    return r;
+}
+
+static int upload_all(struct uploader *u, const struct agon_checkpoint *from)
+{
+    struct cuda_weights *w = u->weights;
+    int r;
+    if ((r = upload_frequencies(u)) || (r = upload_matrix(u, &w->embedding, &from->embedding)) ||
+        (r = upload_floats(u, &w->norm, from->norm, u->config->hidden)))
+        return r;
+    for (int i = 0; i < w->n_layers; i++)
+        if ((r = upload_layer(u, i, &from->layers[i])))
+            return agon_err_in(u->err, r, "layer %d", i);
+    if (!w->tied)
+        return upload_matrix(u, &w->head, &from->head);
+    w->head = w->embedding;
+    return 0;
+}
+
+int cuda_weights_replace(struct cuda_weights *w, const struct agon_checkpoint *checkpoint,
+                         struct agon_err *err)
+{
+    struct uploader u = {.weights = w,
+                         .config = &checkpoint->config,
+                         .fast = w->embedding.dtype == AGON_BF16,
+                         .err = err};
+    int r = upload_all(&u, checkpoint);
+    free(u.host);
+    return r;
+}
+
+int cuda_weights_init(struct cuda_weights *w, const struct agon_checkpoint *checkpoint, bool fast,
+                      struct agon_err *err)
+{
+    *w = (struct cuda_weights){.n_layers = checkpoint->config.n_layers,
+                               .tied = checkpoint->config.tied};
+    w->layers = calloc((size_t)w->n_layers, sizeof(*w->layers));
+    if (!w->layers)
+        return agon_fail(err, AGON_ENOMEM, "weights: out of memory");
+    struct uploader u = {.weights = w, .config = &checkpoint->config, .fast = fast, .err = err};
+    int r = upload_all(&u, checkpoint);
+    free(u.host);
+    return r;
+}
+
+void cuda_weights_deinit(struct cuda_weights *w)
+{
+    for (int i = 0; w->layers && i < w->n_layers; i++) {
+        struct cuda_layer *l = &w->layers[i];
+        void *arrays[] = {l->attention_norm,     l->mlp_norm,      l->q_a_norm,
+                          l->kv_a_norm,          l->index_norm,    l->index_bias,
+                          l->router_bias,        l->input.data,    l->query.data,
+                          l->absorb.data,        l->value.data,    l->output.data,
+                          l->router.data,        l->gate_up.data,  l->down.data,
+                          l->index_weights.data, l->moe.down.data, l->moe.gate_up.data};
+        for (size_t k = 0; k < sizeof(arrays) / sizeof(arrays[0]); k++)
+            agon_cuda_free(arrays[k]);
+    }
+    agon_cuda_free(w->embedding.data);
+    if (!w->tied)
+        agon_cuda_free(w->head.data);
+    agon_cuda_free(w->norm);
+    agon_cuda_free(w->inv_freq);
+    free(w->layers);
+    *w = (struct cuda_weights){0};
+}

@@ -1,0 +1,44 @@
+#pragma once
+/*
+ * The weights of a checkpoint on a GPU: row-major, matrices with a common input stacked as in
+ * checkpoint.h, the experts of a layer (and the heads' halves of kv_b) one above the other.
+ * Reference mode holds all as F32, which every dtype widens to without loss; fast mode keeps BF16
+ * and makes BF16 of e4m3 (exact where the scales are powers of two), F32 only where the model asks
+ * for it: norms, router, indexer.
+ */
+#include "base/mem.h"
+#include "kernels/cuda_gemm.h"
+#include "model/checkpoint.h"
+
+struct cuda_layer {
+    float *attention_norm, *mlp_norm, *q_a_norm, *kv_a_norm, *index_norm, *index_bias;
+    float *router_bias;
+    struct agon_cuda_matrix input;         /* [q_lora + kv_lora + rope (+ index_dim)][hidden] */
+    struct agon_cuda_matrix query;         /* [heads * qk (+ index_heads * index_dim)][q_lora] */
+    struct agon_cuda_matrix absorb;        /* [n_heads * kv_lora][nope] */
+    struct agon_cuda_matrix value;         /* [n_heads * v][kv_lora] */
+    struct agon_cuda_matrix output;        /* [hidden][n_heads * v] */
+    struct agon_cuda_matrix index_weights; /* [index_heads][hidden], F32 */
+    struct agon_cuda_matrix router;        /* [n_experts][hidden], F32 */
+    /* The dense MLP, or the shared experts; empty where there is none. */
+    struct agon_cuda_matrix gate_up, down;
+    struct agon_cuda_moe moe; /* where the layer has experts */
+};
+
+struct cuda_weights {
+    struct agon_cuda_matrix embedding, head; /* tied: head is a view of embedding */
+    struct cuda_layer *layers;               /* owned; [n_layers] */
+    float *norm;
+    double *inv_freq; /* [rope_dim / 2] */
+    int n_layers;
+    bool tied;
+    size_t bytes; /* on the device */
+};
+
+/* fast: see above. */
+int cuda_weights_init(struct cuda_weights *w, const struct agon_checkpoint *checkpoint, bool fast,
+                      struct agon_err *err) AGON_MUST_USE;
+/* Copy another checkpoint of the same dimensions into place: pointers stay, so graphs do too. */
+int cuda_weights_replace(struct cuda_weights *w, const struct agon_checkpoint *checkpoint,
+                         struct agon_err *err) AGON_MUST_USE;
+void cuda_weights_deinit(struct cuda_weights *w);

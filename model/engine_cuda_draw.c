@@ -1,0 +1,289 @@
+/*
+ * Draws on a GPU, and bursts: decode steps that the host does not see one by one. See
+ * engine_cuda.c.
+ */
+#include "model/engine_cuda_internal.h"
+
+#include <string.h>
+
+/* ---- draws -------------------------------------------------------------------------- */
+
+/* A slot for the draws of s, the next of which is of position `at`; n_max of them. */
+static struct agon_cuda_slot slot_of(const struct agon_sequence *s, int at, int n_max)
+{
+    const struct agon_generation *g = &s->generation;
+    struct agon_cuda_slot slot = {.temperature = g->sample.temperature,
+                                  .top_p = g->sample.top_p,
+                                  .seed = g->seed,
+                                  .top_k = g->sample.top_k,
+                                  .n_ids = g->n_ids,
+                                  .position = at,
+                                  .n_drawn_max = n_max,
+                                  .state = AGON_SLOT_RUNNING,
+                                  .id = s->ids[at - 1],
+                                  .keep = sequence_records_kept(s)};
+    for (; slot.n_stop < g->n_stop && slot.n_stop < AGON_SLOT_STOPS_MAX; slot.n_stop++)
+        slot.stop[slot.n_stop] = g->stop[slot.n_stop]; /* the host looks at all of them */
+    return slot;
+}
+
+/* Room for recorded kept sets. */
+static int kept_prepare(struct cuda_compute *c, struct agon_err *err)
+{
+    void *kept, *host;
+    int r;
+    if (!c->kept) {
+        if ((r = agon_cuda_alloc(&kept, KEPT_MAX * sizeof(*c->kept), err)))
+            return r;
+        c->kept = kept;
+    }
+    if (c->host_kept)
+        return 0;
+    if ((r = agon_cuda_host_alloc(&host, KEPT_MAX * sizeof(*c->kept), err)))
+        return r;
+    c->host_kept = host;
+    return 0;
+}
+
+static int launch_sampler(struct cuda_compute *c, int n, const int32_t *d_n_rows, bool kept,
+                          struct agon_err *err)
+{
+    struct agon_cuda_sampler sampler = {.logits = c->forward.logits,
+                                        .ld_logits = (size_t)c->forward.config->n_vocab,
+                                        .n_rows = n,
+                                        .n = c->forward.config->n_vocab,
+                                        .d_n_rows = d_n_rows,
+                                        .slots = c->slots,
+                                        .drawn = c->drawn,
+                                        .ld_drawn = BURST_MAX,
+                                        .kept = kept ? c->kept : NULL,
+                                        .n_kept_max = kept ? KEPT_MAX : 0,
+                                        .n_kept = c->n_kept,
+                                        .scratch = c->sample_scratch};
+    return agon_cuda_sample(&sampler, c->stream, err);
+}
+
+static int slots_upload(struct cuda_compute *c, int n, struct agon_err *err)
+{
+    int r = agon_cuda_copy(c->slots, c->host_slots, (size_t)n * sizeof(*c->slots), c->stream, err);
+    return r ? r : agon_cuda_set(c->n_kept, 0, sizeof(*c->n_kept), c->stream, err);
+}
+
+/* Slots, draws, and kept sets of n slots back to the host. */
+static int draws_download(struct cuda_compute *c, int n, bool kept, struct agon_err *err)
+{
+    int r;
+    if ((r = agon_cuda_copy(c->host_slots, c->slots, (size_t)n * sizeof(*c->slots), c->stream,
+                            err)) ||
+        (r = agon_cuda_copy(c->host_drawn, c->drawn, (size_t)n * BURST_MAX * sizeof(*c->drawn),
+                            c->stream, err)) ||
+        (r = agon_cuda_copy(c->host_n_kept, c->n_kept, sizeof(*c->n_kept), c->stream, err)) ||
+        (r = agon_cuda_sync(c->stream, err)) || !kept || *c->host_n_kept == 0)
+        return r;
+    size_t n_kept = *c->host_n_kept < KEPT_MAX ? (size_t)*c->host_n_kept : KEPT_MAX;
+    r = agon_cuda_copy(c->host_kept, c->kept, n_kept * sizeof(*c->kept), c->stream, err);
+    return r ? r : agon_cuda_sync(c->stream, err);
+}
+
+static struct agon_sample sample_of(const struct agon_cuda_drawn *drawn)
+{
+    return (struct agon_sample){.id = drawn->id,
+                                .n_kept = drawn->n_kept,
+                                .logprob = drawn->logprob,
+                                .logprob_raw = drawn->logprob_raw};
+}
+
+/* What a part's draw leaves behind, apart from the draw itself. */
+static int draw_record(struct cuda_compute *c, struct step_part *part,
+                       const struct agon_cuda_drawn *drawn, struct agon_err *err)
+{
+    struct agon_sequence *s = part->s;
+    size_t n_vocab = (size_t)c->forward.config->n_vocab;
+    int n = s->generation.n_ids > 0 ? s->generation.n_ids : (int)n_vocab;
+    part->memory = true;
+    if (s->generation.n_top > 0) {
+        int r = agon_cuda_copy(c->host_logits, c->forward.logits + (size_t)part->logits * n_vocab,
+                               n_vocab * sizeof(float), c->stream, err);
+        if (r || (r = agon_cuda_sync(c->stream, err)))
+            return r;
+        sequence_record_top(s, &part->sample, c->host_logits, n, c->host_scratch);
+    }
+    if (s->generation.record & AGON_TRACE_MASK)
+        part->memory = sequence_record_kept(
+            s, drawn->kept_at >= 0 ? c->host_kept + drawn->kept_at : NULL, drawn->n_kept);
+    return 0;
+}
+
+static bool records_kept(const struct agon_engine *e)
+{
+    for (int i = 0; i < e->n_parts; i++)
+        if (e->parts[i].logits >= 0 && sequence_records_kept(e->parts[i].s))
+            return true;
+    return false;
+}
+
+int cuda_draw(struct agon_engine *e, struct agon_err *err)
+{
+    struct cuda_compute *c = cuda_of(e);
+    bool kept = records_kept(e);
+    int r = kept ? kept_prepare(c, err) : 0;
+    if (r || e->n_logits == 0)
+        return r;
+    for (int i = 0; i < e->n_parts; i++)
+        if (e->parts[i].logits >= 0)
+            c->host_slots[e->parts[i].logits] = slot_of(e->parts[i].s, e->parts[i].end, 1);
+    if ((r = slots_upload(c, e->n_logits, err)) ||
+        (r = launch_sampler(c, e->n_logits, NULL, kept, err)) ||
+        (r = draws_download(c, e->n_logits, kept, err)))
+        return r;
+    for (int i = 0; i < e->n_parts && r == 0; i++) {
+        struct step_part *part = &e->parts[i];
+        if (part->logits < 0)
+            continue;
+        const struct agon_cuda_drawn *drawn = &c->host_drawn[part->logits * BURST_MAX];
+        part->good = c->host_slots[part->logits].state != AGON_SLOT_NAN;
+        part->sample = sample_of(drawn);
+        if (part->good)
+            r = draw_record(c, part, drawn, err);
+    }
+    return r;
+}
+
+/* ---- bursts ------------------------------------------------------------------------- */
+
+/* One decode step of at most n_rows slots, launched or recorded. */
+static int launch_step(struct cuda_compute *c, int n_rows, int n_max, bool kept,
+                       struct agon_err *err)
+{
+    const struct cuda_batch *b = &c->forward.batch;
+    const int32_t *count = device_at(c, c->count_at);
+    struct cuda_pass pass = {
+        .n_rows = n_rows, .n_logits = n_rows, .n_max = n_max, .ld_pages = cuda_ld_pages(n_max)};
+    int r;
+    if ((r = agon_cuda_step_rows(b->ids, b->position, b->sequence, c->slots, n_rows, count,
+                                 c->stream, err)) ||
+        (r = cuda_forward_run(&c->forward, &pass, c->stream, err)))
+        return r;
+    return launch_sampler(c, n_rows, count, kept, err);
+}
+
+static struct step_graph *graph_find(struct cuda_compute *c, int n_rows, int n_max, bool kept)
+{
+    for (int i = 0; i < c->n_graphs; i++) {
+        struct step_graph *g = &c->graphs[i];
+        if (g->n_rows == n_rows && g->n_max == n_max && g->kept == kept)
+            return g;
+    }
+    return NULL;
+}
+
+static int graph_make(struct step_graph **ret, struct cuda_compute *c, int n_rows, int n_max,
+                      bool kept, struct agon_err *err)
+{
+    if (c->n_graphs == GRAPHS_MAX) {
+        agon_cuda_graph_free(c->graphs[0].graph);
+        c->graphs[0] = c->graphs[--c->n_graphs];
+    }
+    struct step_graph made = {.n_rows = n_rows, .n_max = n_max, .kept = kept};
+    struct agon_err ignored;
+    int r = agon_cuda_graph_begin(c->stream, err);
+    if (r)
+        return r;
+    if ((r = launch_step(c, n_rows, n_max, kept, err))) {
+        void *broken = NULL;
+        (void)agon_cuda_graph_end(&broken, c->stream, &ignored); /* the first error is told */
+        agon_cuda_graph_free(broken);
+        return r;
+    }
+    if ((r = agon_cuda_graph_end(&made.graph, c->stream, err)))
+        return r;
+    *ret = &c->graphs[c->n_graphs++];
+    **ret = made;
+    return 0;
+}
+
+/*
+ * n_steps steps. A size that has no graph yet is launched once as it is, which loads what its
+ * kernels need (not allowed while recording), and then recorded.
+ */
+static int launch_steps(struct cuda_compute *c, int n_rows, int n_max, bool kept, int n_steps,
+                        struct agon_err *err)
+{
+    struct step_graph *g = graph_find(c, n_rows, n_max, kept);
+    int i = 0, r = 0;
+    if (!g) {
+        if ((r = launch_step(c, n_rows, n_max, kept, err)) ||
+            (r = graph_make(&g, c, n_rows, n_max, kept, err)))
+            return r;
+        i = 1;
+    }
+    for (; i < n_steps && r == 0; i++)
+        r = agon_cuda_graph_run(g->graph, c->stream, err);
+    return r;
+}
+
+/* Slots and page tables of e->parts, whose every row is logits row and slot alike. */
+static int burst_prepare(struct cuda_compute *c, struct agon_engine *e, int n_steps, int *ret_n_max,
+                         struct agon_err *err)
+{
+    int n = e->n_parts, n_max = 0, r;
+    for (int i = 0; i < n; i++)
+        n_max = n_max > e->parts[i].end + n_steps ? n_max : e->parts[i].end + n_steps;
+    n_max = engine_bucket(n_max, e->checkpoint->config.window);
+    for (int i = 0; i < n; i++) {
+        const struct step_part *part = &e->parts[i];
+        int left = sequence_left(part->s);
+        c->host_slots[i] = slot_of(part->s, part->end, left < n_steps ? left : n_steps);
+        host_at(c, c->logit_rows_at)[i] = i;
+        cuda_put_pages(host_at(c, c->pages_at) + (size_t)i * (size_t)cuda_ld_pages(n_max),
+                       cuda_ld_pages(n_max), part->s);
+    }
+    for (int i = n; i < engine_bucket(n, e->n_batch_max); i++)
+        host_at(c, c->logit_rows_at)[i] = i;
+    *host_at(c, c->count_at) = n;
+    *ret_n_max = n_max;
+    if ((r = cuda_copies_flush(c, err)) || (r = cuda_block_upload(c, n, cuda_ld_pages(n_max), err)))
+        return r;
+    return slots_upload(c, n, err);
+}
+
+/* The draws of a part, one after the other, as if the host had seen each. */
+static int burst_take(struct cuda_compute *c, struct agon_engine *e, int i, struct agon_err *err)
+{
+    struct step_part *part = &e->parts[i];
+    struct agon_sequence *s = part->s;
+    const struct agon_cuda_slot *slot = &c->host_slots[i];
+    int r = 0;
+    for (int k = 0; k < slot->n_drawn && r == 0 && s->state == AGON_SEQUENCE_GENERATING; k++) {
+        const struct agon_cuda_drawn *drawn = &c->host_drawn[i * BURST_MAX + k];
+        part->good = true;
+        part->sample = sample_of(drawn);
+        if ((r = draw_record(c, part, drawn, err)))
+            return r;
+        s->n_cached = s->n > s->n_cached ? s->n : s->n_cached;
+        sequence_advance(s, part);
+        e->n_rows_total++;
+    }
+    part->good = false;
+    if (slot->state == AGON_SLOT_NAN && s->state == AGON_SEQUENCE_GENERATING)
+        sequence_advance(s, part);
+    return 0;
+}
+
+int cuda_burst(struct agon_engine *e, int n_steps, struct agon_err *err)
+{
+    struct cuda_compute *c = cuda_of(e);
+    bool kept = records_kept(e);
+    int n_max, r = kept ? kept_prepare(c, err) : 0;
+    long n_kept_most = KEPT_MAX / ((long)e->n_parts * e->checkpoint->config.n_vocab);
+    if (kept && n_kept_most < n_steps)
+        n_steps = n_kept_most > 1 ? (int)n_kept_most : 1;
+    if (r || (r = burst_prepare(c, e, n_steps, &n_max, err)) ||
+        (r = launch_steps(c, engine_bucket(e->n_parts, e->n_batch_max), n_max, kept, n_steps,
+                          err)) ||
+        (r = draws_download(c, e->n_parts, kept, err)))
+        return r;
+    for (int i = 0; i < e->n_parts && r == 0; i++)
+        r = burst_take(c, e, i, err);
+    return r;
+}

@@ -1,0 +1,167 @@
+/* See engine.h. */
+#include "tests/gpu/engine.h"
+
+#include <string.h>
+
+struct agon_err err;
+
+const char *embedded_dir(void)
+{
+    const char *dir = getenv("AGON_EMBEDDED");
+    return dir ? dir : "model/embedded";
+}
+
+struct agon_checkpoint *embedded(void)
+{
+    static struct agon_checkpoint *made;
+    if (!made && agon_checkpoint_load(&made, embedded_dir(), &err))
+        printf("# %s\n", err.text);
+    return made;
+}
+
+struct agon_engine *engine_of(const struct agon_checkpoint *checkpoint, const char *device,
+                              struct agon_engine_options options)
+{
+    struct agon_engine *e = NULL;
+    options.device = device;
+    options.cpu = AGON_CPU_BEST;
+    options.cache_bytes_max = options.cache_bytes_max ? options.cache_bytes_max : 1u << 30;
+    if (!checkpoint || agon_engine_new(&e, checkpoint, &options, &err)) {
+        printf("# %s\n", err.text);
+        test_failures++;
+    }
+    return e;
+}
+
+void ids_of(int *ids, int n, int seed, int n_vocab)
+{
+    uint64_t state = (uint64_t)seed * 77 + 1;
+    for (int i = 0; i < n; i++) {
+        state = state * 6364136223846793005U + 1442695040888963407U;
+        ids[i] = (int)((state >> 33) % (uint64_t)n_vocab);
+    }
+}
+
+/* ---- windows into the models -------------------------------------------------------- */
+
+struct seen seen_new(const struct agon_config *c, int n)
+{
+    size_t rows = (size_t)n, layers = (size_t)c->n_layers;
+    return (struct seen){.n_vocab = c->n_vocab,
+                         .n_layers = c->n_layers,
+                         .topk = c->index_topk,
+                         .logits = calloc(rows * (size_t)c->n_vocab, sizeof(float)),
+                         .n_selected = calloc(rows * layers, sizeof(int)),
+                         .selected = calloc(rows * layers * (size_t)c->index_topk, sizeof(int))};
+}
+
+void seen_free(struct seen *s)
+{
+    free(s->logits);
+    free(s->n_selected);
+    free(s->selected);
+}
+
+static void see(void *user, const struct agon_evaluated *row)
+{
+    struct seen *s = user;
+    size_t p = (size_t)row->position, layers = (size_t)s->n_layers, topk = (size_t)s->topk;
+    s->n_rows++;
+    memcpy(s->logits + p * (size_t)s->n_vocab, row->logits, (size_t)s->n_vocab * sizeof(float));
+    memcpy(s->n_selected + p * layers, row->n_selected, layers * sizeof(int));
+    memcpy(s->selected + p * layers * topk, row->selected, layers * topk * sizeof(int));
+}
+
+/* The first n_first ids in chunks, the rest one by one. */
+bool look(struct seen *s, struct agon_engine *e, const int *ids, int n, int n_first, int chunk)
+{
+    struct agon_sequence *q AGON_AUTO(agon_sequence_freep) = NULL;
+    bool good = agon_sequence_new(&q, e, &err) == 0 &&
+                agon_sequence_append(q, ids, n_first, &err) == 0 &&
+                agon_sequence_evaluate(q, chunk, see, s, &err) == 0;
+    for (int i = n_first; good && i < n; i++)
+        good = agon_sequence_append(q, ids + i, 1, &err) == 0 &&
+               agon_sequence_evaluate(q, 1, see, s, &err) == 0;
+    if (!good)
+        printf("# %s\n", err.text);
+    return good;
+}
+
+/* Prints where and how the first difference lies. */
+double row_error(const struct seen *a, const struct seen *b, int p)
+{
+    const float *x = a->logits + (size_t)p * (size_t)a->n_vocab;
+    const float *y = b->logits + (size_t)p * (size_t)a->n_vocab;
+    double difference = 0, norm = 0;
+    for (int i = 0; i < a->n_vocab; i++) {
+        difference += ((double)x[i] - y[i]) * ((double)x[i] - y[i]);
+        norm += (double)y[i] * y[i];
+    }
+    return isfinite(difference) ? sqrt(difference / norm) : INFINITY;
+}
+
+static int selections_differ(const struct seen *a, const struct seen *b, int p, int *ret_layer)
+{
+    for (int l = 0; l < a->n_layers; l++) {
+        size_t at = (size_t)p * (size_t)a->n_layers + (size_t)l;
+        *ret_layer = l;
+        if (a->n_selected[at] != b->n_selected[at])
+            return 1;
+        for (int k = 0; k < a->n_selected[at]; k++)
+            if (a->selected[at * (size_t)a->topk + (size_t)k] !=
+                b->selected[at * (size_t)a->topk + (size_t)k])
+                return 2;
+    }
+    return 0;
+}
+
+/* A difference of selections at a near-tie is no error of itself; count them. */
+static double compare(const struct seen *gpu, const struct seen *cpu, int n, int *ret_n_selections)
+{
+    double worst = 0;
+    int n_told = 0, layer = 0;
+    *ret_n_selections = 0;
+    for (int p = 0; p < n; p++) {
+        double error = row_error(gpu, cpu, p);
+        int kind = selections_differ(gpu, cpu, p, &layer);
+        *ret_n_selections += kind != 0;
+        if ((kind || error > 1e-4) && n_told++ < 3) {
+            size_t at = (size_t)p * (size_t)gpu->n_layers + (size_t)layer;
+            printf("# position %d: error %.2g; layer %d selects %d (wanted %d), kind %d; logits %g "
+                   "%g, wanted %g %g\n",
+                   p, error, layer, gpu->n_selected[at], cpu->n_selected[at], kind,
+                   (double)gpu->logits[(size_t)p * (size_t)gpu->n_vocab],
+                   (double)gpu->logits[(size_t)p * (size_t)gpu->n_vocab + 1],
+                   (double)cpu->logits[(size_t)p * (size_t)gpu->n_vocab],
+                   (double)cpu->logits[(size_t)p * (size_t)gpu->n_vocab + 1]);
+        }
+        worst = error > worst ? error : worst;
+    }
+    return worst;
+}
+
+void check_model(const struct agon_checkpoint *checkpoint, const char *name, int n)
+{
+    const struct agon_config *c = &checkpoint->config;
+    struct agon_engine *cpu = engine_of(checkpoint, "cpu", (struct agon_engine_options){0});
+    struct agon_engine *gpu =
+        engine_of(checkpoint, "cuda:reference", (struct agon_engine_options){.n_batch_max = 128});
+    int *ids = calloc((size_t)n, sizeof(*ids)), n_differ;
+    struct seen wanted = seen_new(c, n), got = seen_new(c, n), again = seen_new(c, n);
+    ids_of(ids, n, 1, c->n_vocab);
+    if (cpu && gpu && EXPECT(look(&wanted, cpu, ids, n, n, 64)) &&
+        EXPECT(look(&got, gpu, ids, n, n, 100)) && EXPECT(look(&again, gpu, ids, n, n / 2, 33))) {
+        double worst = compare(&got, &wanted, n, &n_differ);
+        printf("# %s: largest relative error %.2g, %d of %d rows select otherwise\n", name, worst,
+               n_differ, n);
+        EXPECT(worst < 1e-4 && n_differ == 0);
+        EXPECT(memcmp(got.logits, again.logits, (size_t)n * (size_t)c->n_vocab * sizeof(float)) ==
+               0);
+    }
+    seen_free(&wanted);
+    seen_free(&got);
+    seen_free(&again);
+    free(ids);
+    agon_engine_free(cpu);
+    agon_engine_free(gpu);
+}

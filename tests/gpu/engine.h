@@ -1,0 +1,38 @@
+#pragma once
+/* Shared by the tests of the engine on a GPU: models, windows into them, how far two of them are
+ * apart. */
+#include "kernels/cuda.h"
+#include "model/engine.h"
+#include "tests/test.h"
+
+#include <stdlib.h>
+
+/* Skip the case where there is no GPU. */
+extern struct agon_err err;
+#define REQUIRE_GPU()                    \
+    struct agon_cuda_info info_;         \
+    if (agon_cuda_open(&info_, 0, &err)) \
+    SKIP(err.text)
+
+/* The folder of the embedded model: AGON_EMBEDDED, or model/embedded; and it, loaded once. */
+const char *embedded_dir(void);
+struct agon_checkpoint *embedded(void);
+/* NULL (and a failure) where it can't be; a cache of 1 GB unless options say otherwise. */
+struct agon_engine *engine_of(const struct agon_checkpoint *checkpoint, const char *device,
+                              struct agon_engine_options options);
+void ids_of(int *ids, int n, int seed, int n_vocab);
+
+/* What an engine says of each position. */
+struct seen {
+    int n_vocab, n_layers, topk, n_rows;
+    float *logits;              /* [n][n_vocab] */
+    int *n_selected, *selected; /* [n][n_layers], [n][n_layers][topk] */
+};
+struct seen seen_new(const struct agon_config *c, int n);
+void seen_free(struct seen *s);
+/* The first n_first ids in chunks, the rest one by one. */
+bool look(struct seen *s, struct agon_engine *e, const int *ids, int n, int n_first, int chunk);
+/* ||a - b|| / ||b|| of the logits at position p. */
+double row_error(const struct seen *a, const struct seen *b, int p);
+/* The GPU's reference mode against the CPU, over n random ids. */
+void check_model(const struct agon_checkpoint *checkpoint, const char *name, int n);

@@ -1,0 +1,128 @@
+/* The engine on a GPU against the engine on the CPU: the embedded model (engine.h says where it
+ * is). */
+#include "base/file.h"
+#include "model/tokenizer.h"
+#include "tests/gpu/engine.h"
+
+#include <time.h>
+
+TEST(logits_and_selections_of_the_embedded_model_are_the_cpus)
+{
+    REQUIRE_GPU();
+    REQUIRE(embedded());
+    check_model(embedded(), "embedded", 700);
+}
+
+enum { N_PROMPTS = 200, N_EMBEDDED = 48 };
+
+/* Prompts of real text: pieces of the model's own examples. */
+static bool embedded_prompts(struct agon_ids *ids, int *begin)
+{
+    char path[4096];
+    struct agon_buf text AGON_AUTO(agon_buf_deinit) = AGON_BUF(1 << 20);
+    struct agon_tokenizer *t AGON_AUTO(agon_tokenizer_freep) = NULL;
+    (void)snprintf(path, sizeof(path), "%s/EXAMPLES.md", embedded_dir());
+    if (agon_file_read(&text, path, 1 << 20, &err) ||
+        agon_tokenizer_load(&t, embedded_dir(), embedded()->config.n_vocab, &err)) {
+        printf("# %s\n", err.text);
+        return false;
+    }
+    for (int i = 0; i < N_PROMPTS; i++) {
+        size_t size = 40 + (size_t)i * 37 % 700, at = (size_t)i * (text.size - 2000) / N_PROMPTS;
+        begin[i] = (int)ids->n;
+        if (agon_tokenizer_encode(t, (struct agon_str){text.data + at, size}, false, ids, &err))
+            return false;
+    }
+    begin[N_PROMPTS] = (int)ids->n;
+    return true;
+}
+
+/* Greedy ids of all prompts, [N_PROMPTS][N_EMBEDDED]; returns the seconds. */
+static double embedded_greedy(int *ret, const char *device, const int *ids, const int *begin)
+{
+    static struct agon_sequence *s[N_PROMPTS];
+    struct agon_engine *e = engine_of(
+        embedded(), device, (struct agon_engine_options){.cache_bytes_max = (size_t)4 << 30});
+    struct timespec from, to;
+    if (!e)
+        return 0;
+    (void)clock_gettime(CLOCK_MONOTONIC, &from);
+    for (int i = 0; i < N_PROMPTS; i++) {
+        struct agon_generation generation = {.tokens_max = N_EMBEDDED};
+        EXPECT(agon_sequence_new(&s[i], e, &err) == 0);
+        EXPECT(agon_sequence_append(s[i], ids + begin[i], begin[i + 1] - begin[i], &err) == 0);
+        EXPECT(agon_sequence_generate(s[i], &generation, &err) == 0);
+    }
+    while (agon_engine_step(e) > 0)
+        ;
+    (void)clock_gettime(CLOCK_MONOTONIC, &to);
+    for (int i = 0; i < N_PROMPTS; i++) {
+        int n = begin[i + 1] - begin[i];
+        EXPECT(agon_sequence_length(s[i]) == n + N_EMBEDDED);
+        memcpy(ret + (size_t)i * N_EMBEDDED, agon_sequence_ids(s[i]) + n, N_EMBEDDED * sizeof(int));
+        agon_sequence_free(s[i]);
+    }
+    agon_engine_free(e);
+    return (double)(to.tv_sec - from.tv_sec) + (double)(to.tv_nsec - from.tv_nsec) * 1e-9;
+}
+
+TEST(the_embedded_model_writes_the_same_on_200_prompts)
+{
+    REQUIRE_GPU();
+    struct agon_ids ids AGON_AUTO(agon_ids_deinit) = AGON_IDS(1 << 20);
+    static int begin[N_PROMPTS + 1], cpu[N_PROMPTS][N_EMBEDDED], gpu[N_PROMPTS][N_EMBEDDED];
+    REQUIRE(embedded());
+    REQUIRE(embedded_prompts(&ids, begin));
+    double cpu_s = embedded_greedy(cpu[0], "cpu", ids.data, begin);
+    double gpu_s = embedded_greedy(gpu[0], "cuda:reference", ids.data, begin);
+    int n_same = 0;
+    for (int i = 0; i < N_PROMPTS; i++)
+        n_same += memcmp(cpu[i], gpu[i], sizeof(cpu[i])) == 0;
+    printf("# %d of %d equal; %zu prompt tokens; CPU %.2f s, GPU %.2f s\n", n_same, N_PROMPTS,
+           ids.n, cpu_s, gpu_s);
+    EXPECT(n_same == N_PROMPTS);
+}
+
+/* Teacher-forced: where the best id of fast mode is another, the reference's margin must be below
+ * the logits' error. */
+TEST(fast_mode_says_the_same_where_the_reference_is_sure)
+{
+    REQUIRE_GPU();
+    REQUIRE(embedded());
+    enum { N = 1200 };
+    struct agon_ids ids AGON_AUTO(agon_ids_deinit) = AGON_IDS(1 << 20);
+    static int begin[N_PROMPTS + 1];
+    const struct agon_config *c = &embedded()->config;
+    REQUIRE(embedded_prompts(&ids, begin));
+    struct agon_engine *reference =
+        engine_of(embedded(), "cuda:reference", (struct agon_engine_options){.n_batch_max = 256});
+    struct agon_engine *fast =
+        engine_of(embedded(), "cuda", (struct agon_engine_options){.n_batch_max = 256});
+    struct seen a = seen_new(c, N), b = seen_new(c, N);
+    REQUIRE(reference && fast && look(&a, reference, ids.data, N, N, 256) &&
+            look(&b, fast, ids.data, N, N, 256));
+    int n_differ = 0, n_unsure = 0;
+    double error = 0;
+    for (int p = 0; p < N; p++) {
+        const float *x = a.logits + (size_t)p * (size_t)c->n_vocab;
+        const float *y = b.logits + (size_t)p * (size_t)c->n_vocab;
+        int best = 0, other = 0;
+        double most = 0;
+        for (int i = 0; i < c->n_vocab; i++) {
+            best = x[i] > x[best] ? i : best;
+            other = y[i] > y[other] ? i : other;
+            most = fmax(most, fabs((double)x[i] - (double)y[i]));
+        }
+        error = fmax(error, row_error(&b, &a, p));
+        n_differ += best != other;
+        n_unsure += best != other && (double)x[best] - (double)x[other] <= 2 * most;
+    }
+    printf(
+        "# fast mode: %d of %d differ, %d of them within the error; largest relative error %.2g\n",
+        n_differ, N, n_unsure, error);
+    EXPECT(n_differ <= N / 200 && n_unsure == n_differ);
+    seen_free(&a);
+    seen_free(&b);
+    agon_engine_free(reference);
+    agon_engine_free(fast);
+}
