@@ -1,6 +1,8 @@
 /* Options of a run: see run.h. */
 #include "pipelines/run.h"
 
+#include "pipelines/verb.h"
+
 #define OPT(n, l, t, f, lo, hi, a, h)                                                      \
     {                                                                                      \
         .name = n, .letter = l, .type = t, .offset = offsetof(struct agon_run_options, f), \
@@ -31,7 +33,7 @@ const struct agon_opt agon_run_option_table[] = {
     TEXT("author", author, "SPEC", "another model for the author"),
     TEXT("solver", solver, "SPEC", "another model for the solver"),
     TEXT("model-name", model_name, "NAME", "the model's name at an HTTP server"),
-    TEXT("device", device, "cpu|cuda", "where a local model runs"),
+    TEXT("device", device, "cpu|cuda", AGON_VERB_DEVICE),
     TEXT("record", record, "FILE",
          "record every completion, for replay:FILE (FILE.solver for --solver)"),
     TEXT("prompts", prompts, "DIR", "prompt files to use instead of the built-in ones"),

@@ -43,6 +43,10 @@ int agon_verb_model_parse(int argc, char **argv);
 int agon_verb_model_tokenize(int argc, char **argv);
 int agon_verb_model_dequantize(int argc, char **argv);
 
+/* The help of --device, wherever a local model runs. */
+#define AGON_VERB_DEVICE \
+    "where a local model runs: cpu, cuda, or cuda:reference (F32, sums as on the CPU)"
+
 /* A verb and, in a list that ends with {0}, its group. */
 struct agon_verb {
     const char *name;

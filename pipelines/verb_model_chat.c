@@ -30,7 +30,8 @@ static int encode(struct agon_err *err)
     struct agon_buf input AGON_AUTO(agon_buf_deinit) = AGON_BUF(INPUT_BYTES_MAX);
     struct agon_prompt prompt AGON_AUTO(agon_prompt_deinit) = AGON_PROMPT;
     int r;
-    if ((r = agon_verb_read_input(&input, err)) || (r = agon_encode_case(&prompt, agon_buf_str(&input), err)))
+    if ((r = agon_verb_read_input(&input, err)) ||
+        (r = agon_encode_case(&prompt, agon_buf_str(&input), err)))
         return r;
     return write_output(agon_buf_str(&prompt.text), err);
 }
@@ -109,7 +110,7 @@ int agon_verb_model_parse(int argc, char **argv)
 /* ---- chat ---- */
 
 struct chat_options {
-    const char *system, *record;
+    const char *system, *record, *device;
     bool thinking;
     double temperature;
     int64_t tokens, seed, threads;
@@ -122,6 +123,7 @@ static const struct agon_opt chat_table[] = {
     {"tokens", 'n', AGON_OPT_INT, FIELD(tokens), 1, 1 << 20, "N", "most tokens in a turn"},
     {"seed", 0, AGON_OPT_INT, FIELD(seed), 0, 0, "N", "of the random numbers"},
     {"threads", 'j', AGON_OPT_INT, FIELD(threads), 0, 1024, "N", "of the engine; 0: one a core"},
+    {"device", 0, AGON_OPT_TEXT, FIELD(device), 0, 0, "cpu|cuda", AGON_VERB_DEVICE},
     {"record", 0, AGON_OPT_TEXT, FIELD(record), 0, 0, "FILE", "append the turns, for replay:FILE"},
     {0},
 };
@@ -243,7 +245,8 @@ int agon_verb_model_chat(int argc, char **argv)
     if (agon_verb_options(chat_table, &o, "agon model chat [MODEL] [OPTION]...", about, 0, 1, argc,
                           argv, &n, &status))
         return status;
-    struct agon_model_options options = {.n_threads = (int)o.threads, .record_path = o.record};
+    struct agon_model_options options = {
+        .device = o.device, .n_threads = (int)o.threads, .record_path = o.record};
     bool is_folder = n == 1 && !strchr(argv[1], ':');
     if (is_folder && asprintf(&spec, "local:%s", argv[1]) < 0)
         spec = NULL;

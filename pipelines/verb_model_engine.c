@@ -59,7 +59,7 @@ static int read_ids(struct agon_ids *ids, struct agon_err *err)
 
 struct engine_verb {
     int64_t threads, decode_from, prefix, batch, tokens;
-    const char *cpu;
+    const char *cpu, *device;
     bool decode, plain;
 };
 #define OPT_THREADS                                                                       \
@@ -73,14 +73,20 @@ struct engine_verb {
             "kernels: plain, portable, avx2, avx512; best is what this machine can do" \
     }
 
+#define OPT_DEVICE                                                                          \
+    {                                                                                       \
+        "device", 0, AGON_OPT_TEXT, offsetof(struct engine_verb, device), 0, 0, "cpu|cuda", \
+            AGON_VERB_DEVICE                                                                \
+    }
+
 static int engine_options(const struct engine_verb *o, struct agon_engine_options *ret,
                           struct agon_err *err)
 {
     static const char *const names[] = {"plain", "portable", "avx2", "avx512", "best"};
     for (int i = 0; i < 5; i++)
         if (strcmp(o->cpu, names[i]) == 0) {
-            *ret =
-                (struct agon_engine_options){.cpu = (enum agon_cpu)i, .n_threads = (int)o->threads};
+            *ret = (struct agon_engine_options){
+                .device = o->device, .cpu = (enum agon_cpu)i, .n_threads = (int)o->threads};
             return 0;
         }
     return agon_fail(err, AGON_EINPUT,
@@ -245,6 +251,7 @@ int agon_verb_model_logits(int argc, char **argv)
          "N", "compute positions from N on one by one; -1: all together"},
         OPT_THREADS,
         OPT_CPU,
+        OPT_DEVICE,
         {0}};
     static const char about[] =
         "Reads {\"input_ids\": [...]}. Writes argmax, logits_sum and logits_norm of each "
@@ -270,7 +277,8 @@ static int tokenize(const char *dir, const struct engine_verb *o, struct agon_er
     struct agon_config config;
     int r;
     if ((r = agon_config_load(&config, dir, err)) ||
-        (r = agon_tokenizer_load(&t, dir, config.n_vocab, err)) || (r = agon_verb_read_input(&input, err)))
+        (r = agon_tokenizer_load(&t, dir, config.n_vocab, err)) ||
+        (r = agon_verb_read_input(&input, err)))
         return r;
     if (o->decode) {
         if ((r = parse_ids(agon_buf_str(&input), &ids, err)) ||
@@ -400,6 +408,7 @@ int agon_verb_model_bench(int argc, char **argv)
          "tokens that each generates"},
         OPT_THREADS,
         OPT_CPU,
+        OPT_DEVICE,
         {0}};
     struct engine_verb o = {.batch = 64, .prefix = 1000, .tokens = 64, .cpu = "best"};
     struct agon_err err = {0};

@@ -20,6 +20,7 @@ enum { JOBS_MAX = 4096 };
 
 struct sample_options {
     int64_t threads, batch;
+    const char *device;
     bool routing, indexer;
 };
 
@@ -286,8 +287,10 @@ int agon_verb_model_sample(int argc, char **argv)
     static const struct agon_opt table[] = {
         {"threads", 'j', AGON_OPT_INT, offsetof(struct sample_options, threads), 0, 256, "N",
          "threads to compute with; 0: one a core"},
+        {"device", 0, AGON_OPT_TEXT, offsetof(struct sample_options, device), 0, 0, "cpu|cuda",
+         AGON_VERB_DEVICE},
         {"batch", 'b', AGON_OPT_INT, offsetof(struct sample_options, batch), 0, 4096, "N",
-         "choices that decode together; 0: 64"},
+         "choices that decode together; 0: 64, on a GPU 1024"},
         {"routing", 0, AGON_OPT_FLAG, offsetof(struct sample_options, routing), 0, 0, NULL,
          "keep every position's experts, so that requests may record them"},
         {"indexer", 0, AGON_OPT_FLAG, offsetof(struct sample_options, indexer), 0, 0, NULL,
@@ -306,7 +309,8 @@ int agon_verb_model_sample(int argc, char **argv)
     if (agon_verb_options(table, &o, "agon model sample DIR < LINES", about, 1, 1, argc, argv, &n,
                           &status))
         return status;
-    struct agon_model_options options = {.n_threads = (int)o.threads,
+    struct agon_model_options options = {.device = o.device,
+                                         .n_threads = (int)o.threads,
                                          .n_batch_max = (int)o.batch,
                                          .record = (o.routing ? AGON_TRACE_ROUTING : 0) |
                                                    (o.indexer ? AGON_TRACE_INDEXER : 0)};

@@ -11,6 +11,7 @@
 
 struct score_options {
     int64_t threads;
+    const char *device;
 };
 
 /* One line: its reply, or {"error": ...} where the request is wrong. */
@@ -58,10 +59,12 @@ static int score_lines(struct agon_model *m, struct agon_err *err)
 
 int agon_verb_model_score(int argc, char **argv)
 {
-    static const struct agon_opt table[] = {{"threads", 'j', AGON_OPT_INT,
-                                             offsetof(struct score_options, threads), 0, 256, "N",
-                                             "threads to compute with; 0: one a core"},
-                                            {0}};
+    static const struct agon_opt table[] = {
+        {"threads", 'j', AGON_OPT_INT, offsetof(struct score_options, threads), 0, 256, "N",
+         "threads to compute with; 0: one a core"},
+        {"device", 0, AGON_OPT_TEXT, offsetof(struct score_options, device), 0, 0, "cpu|cuda",
+         AGON_VERB_DEVICE},
+        {0}};
     static const char about[] =
         "Reads a JSON object a line: prompt_token_ids, token_ids (these are scored), and if "
         "wanted\n"
@@ -78,7 +81,7 @@ int agon_verb_model_score(int argc, char **argv)
     if (agon_verb_options(table, &o, "agon model score DIR < LINES", about, 1, 1, argc, argv, &n,
                           &status))
         return status;
-    struct agon_model_options options = {.n_threads = (int)o.threads};
+    struct agon_model_options options = {.device = o.device, .n_threads = (int)o.threads};
     (void)snprintf(spec, sizeof(spec), "local:%s", argv[1]); /* a longer path exists nowhere */
     int r = agon_model_open(&m, spec, &options, &err);
     if (r == 0)

@@ -12,7 +12,7 @@
 
 struct serve_options {
     int64_t threads, batch, port, body_mb, connections, idle, stop;
-    const char *host, *name;
+    const char *host, *name, *device;
     bool routing, indexer;
 };
 #define AT(field) offsetof(struct serve_options, field)
@@ -22,7 +22,9 @@ static const struct agon_opt table[] = {
     {"name", 0, AGON_OPT_TEXT, AT(name), 0, 0, "NAME",
      "what clients call the model; without it the folder's name"},
     {"threads", 'j', AGON_OPT_INT, AT(threads), 0, 256, "N", "to compute with; 0: one a core"},
-    {"batch", 'b', AGON_OPT_INT, AT(batch), 0, 4096, "N", "choices that decode together; 0: 64"},
+    {"device", 0, AGON_OPT_TEXT, AT(device), 0, 0, "cpu|cuda", AGON_VERB_DEVICE},
+    {"batch", 'b', AGON_OPT_INT, AT(batch), 0, 4096, "N",
+     "choices that decode together; 0: 64, on a GPU 1024"},
     {"body-mb", 0, AGON_OPT_INT, AT(body_mb), 1, 1024, "N", "largest request, in MB"},
     {"connections", 0, AGON_OPT_INT, AT(connections), 1, 65536, "N", "most at a time"},
     {"idle", 0, AGON_OPT_INT, AT(idle), 1, 86400, "SECONDS",
@@ -46,7 +48,8 @@ static int serve(const char *dir, const struct serve_options *o, struct agon_err
 {
     struct agon_model *m AGON_AUTO(agon_model_freep) = NULL;
     char spec[4200], path[4200];
-    struct agon_model_options model = {.n_threads = (int)o->threads,
+    struct agon_model_options model = {.device = o->device,
+                                       .n_threads = (int)o->threads,
                                        .n_batch_max = (int)o->batch,
                                        .record = (o->routing ? AGON_TRACE_ROUTING : 0) |
                                                  (o->indexer ? AGON_TRACE_INDEXER : 0)};

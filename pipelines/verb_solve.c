@@ -37,7 +37,7 @@ static const struct agon_opt table[] = {
      .type = AGON_OPT_TEXT,
      FIELD(device),
      .arg = "cpu|cuda",
-     .help = "where a local model runs"},
+     .help = AGON_VERB_DEVICE},
     {.name = "record",
      .type = AGON_OPT_TEXT,
      FIELD(record),
