@@ -39,6 +39,9 @@ struct agon_cuda_gemm {
      */
     int n_batch;
     size_t batch_x, batch_out;
+    /* Each product's rows of W are a gate's, then as many of up: out[r][i] = silu(gate_i x) * up_i
+     * x, half as many outputs as rows. Not together with add. */
+    bool gated;
 };
 int agon_cuda_gemm(const struct agon_cuda_gemm *gemm, const struct agon_cuda_matrix *w,
                    enum agon_gemm_mode mode, void *stream, struct agon_err *err) AGON_MUST_USE;

@@ -12,7 +12,8 @@ static int gemm_check(const struct gemm_launch *launch, struct agon_err *err)
     bool out_good = g->out_dtype == AGON_F32 || (g->out_dtype == AGON_BF16 && !g->add);
     bool w_good = w->dtype != AGON_F16 && (w->dtype != AGON_E4M3 || w->scale);
     if (g->n_rows < 0 || w->n <= 0 || w->k <= 0 || launch->n_parts <= 0 ||
-        launch->n_parts > 65535 || w->n % launch->n_parts != 0 || !x_good || !out_good || !w_good)
+        launch->n_parts > 65535 || w->n % (launch->n_parts * (g->gated ? 2 : 1)) != 0 ||
+        (g->gated && g->add) || !x_good || !out_good || !w_good)
         return agon_fail(err, AGON_EINPUT, "product: %s [%d][%d] by %s [%d][%d] in %d parts to %s",
                          agon_dtype_name(g->x_dtype), g->n_rows, w->k, agon_dtype_name(w->dtype),
                          w->n, w->k, launch->n_parts, agon_dtype_name(g->out_dtype));
@@ -23,11 +24,12 @@ static int gemm_run(struct gemm_launch *launch, enum agon_gemm_mode mode, void *
                     struct agon_err *err)
 {
     int r = gemm_check(launch, err);
-    (void)mode;
     if (r || launch->gemm.n_rows == 0)
         return r;
-    launch->n = launch->w.n / launch->n_parts;
-    return gemm_exact_launch(launch, stream, err);
+    launch->w_rows = launch->w.n / launch->n_parts;
+    launch->n = launch->gemm.gated ? launch->w_rows / 2 : launch->w_rows;
+    r = mode == AGON_GEMM_FAST ? gemm_wgmma_launch(launch, stream, err) : GEMM_NOT_HERE;
+    return r == GEMM_NOT_HERE ? gemm_exact_launch(launch, stream, err) : r;
 }
 
 extern "C" int agon_cuda_gemm(const struct agon_cuda_gemm *gemm, const struct agon_cuda_matrix *w,
