@@ -25,8 +25,7 @@ static int mla_check(const struct agon_mla *mla, struct agon_err *err)
 
 extern "C" size_t agon_mla_scratch(const struct agon_mla *mla)
 {
-    (void)mla;
-    return 0;
+    return !mla->plain && agon_mla_fast_does(mla) ? agon_mla_fast_scratch(mla) : 0;
 }
 
 extern "C" int agon_mla_cuda(const struct agon_mla *mla, void *stream, struct agon_err *err)
@@ -34,5 +33,10 @@ extern "C" int agon_mla_cuda(const struct agon_mla *mla, void *stream, struct ag
     int r = mla_check(mla, err);
     if (r || mla->rows.n_rows == 0)
         return r;
-    return agon_mla_plain(mla, (cudaStream_t)stream, err);
+    if (mla->plain || !agon_mla_fast_does(mla))
+        return agon_mla_plain(mla, (cudaStream_t)stream, err);
+    if (agon_mla_fast_scratch(mla) && !mla->scratch)
+        return agon_fail(err, AGON_EINPUT, "latent attention: a split of %d entries needs scratch",
+                         mla->split);
+    return agon_mla_fast(mla, (cudaStream_t)stream, err);
 }

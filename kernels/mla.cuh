@@ -8,6 +8,9 @@
 
 /* The kernels behind agon_mla_cuda(); shapes have been checked. */
 int agon_mla_plain(const struct agon_mla *mla, cudaStream_t stream, struct agon_err *err);
+bool agon_mla_fast_does(const struct agon_mla *mla);
+size_t agon_mla_fast_scratch(const struct agon_mla *mla);
+int agon_mla_fast(const struct agon_mla *mla, cudaStream_t stream, struct agon_err *err);
 
 /* What a row sees, as slot numbers in order: a list, or the pages of a sequence. */
 struct mla_list {

@@ -244,6 +244,39 @@ TEST(plain_attention_is_its_twin_for_any_shape_and_format)
         }
 }
 
+/* BF16 queries, entries and weights, each rounded to 2^-9: some 3e-3 in all. */
+TEST(fast_attention_is_its_twin)
+{
+    REQUIRE_GPU();
+    static const struct {
+        int n_heads, n_positions, ld_selected, split;
+    } cases[] = {{64, 64, 64, 0},        {64, 128, 0, 0},     {128, 700, 0, 0},
+                 {128, 900, 300, 0},     {128, 1000, 65, 0},  {16, 200, 0, 0},
+                 {65, 130, 40, 0},       {128, 1500, 0, 256}, {64, 1500, 600, 64},
+                 {128, 3000, 2048, 512}, {130, 500, 200, 192}};
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++)
+        for (size_t f = 1; f < 3; f++) {
+            struct mla_world w = mla_world_new(formats[f], 512, 64, 3, cases[i].n_positions, 3);
+            struct attention a = {.n_heads = cases[i].n_heads,
+                                  .n_rows = 5,
+                                  .ld_selected = cases[i].ld_selected,
+                                  .query_size = 1,
+                                  .bf16_query = true,
+                                  .split = cases[i].split};
+            expect_near(&w, a, 1e-2);
+            if (cases[i].n_positions > 800) { /* the twin is slow */
+                mla_world_free(&w);
+                continue;
+            }
+            a.query_size = 8;
+            a.bf16_out = true;
+            expect_near(&w, a, 1e-2);
+            a.bf16_query = false;
+            expect_near(&w, a, 2e-2);
+            mla_world_free(&w);
+        }
+}
+
 TEST(a_shape_that_is_not_done_is_refused_in_one_line)
 {
     REQUIRE_GPU();
