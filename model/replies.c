@@ -22,6 +22,7 @@ struct choice {
     struct agon_sequence *sequence; /* owned */
     struct agon_buf text;           /* owned */
     int n_read;                     /* ids that are in text */
+    struct agon_trace *trace;       /* owned: made when the cache was given back; or NULL */
     struct agon_choice view;        /* end, reason, stop, n_shown */
 };
 
@@ -75,10 +76,28 @@ static void kept_add(struct agon_replies *c, struct agon_sequence *s)
     c->kept[c->n_kept++] = s;
 }
 
-static void kept_make_room(struct agon_replies *c)
+/* One that ended gives its cache back; what its pages have recorded is read before. */
+static void ended_release(const struct agon_reply *j, struct choice *o)
+{
+    struct agon_err err;
+    bool in_pages = j->record & (AGON_TRACE_ROUTING | AGON_TRACE_INDEXER);
+    if (o->state != CHOICE_ENDED || !o->sequence || agon_sequence_computed(o->sequence) == 0)
+        return;
+    if (in_pages && o->n_read > 0 && !o->trace &&
+        agon_trace_new(&o->trace, o->sequence, j->n_ids, j->record, &err))
+        return; /* no memory: the record is worth more */
+    agon_sequence_forget(o->sequence);
+}
+
+/* Nobody needs the cache of what is kept, nor of those that ended while others of their completion,
+ * or their reader, take their time. */
+static void make_room(struct agon_replies *c)
 {
     while (c->n_kept > 0 && agon_engine_room(c->engine) < ROOM_MIN)
         kept_drop(c, 0);
+    for (struct agon_reply *j = c->first; j && agon_engine_room(c->engine) < ROOM_MIN; j = j->next)
+        for (int i = 0; i < j->n_choices; i++)
+            ended_release(j, &j->choices[i]);
 }
 
 static int common(const struct agon_sequence *s, const int *ids, int n)
@@ -282,17 +301,7 @@ static void choice_after_step(struct agon_reply *j, struct choice *o)
     case AGON_SEQUENCE_GENERATING: break;
     case AGON_SEQUENCE_STOPPED: choice_end(j, o, AGON_CHOICE_STOP, NULL); break;
     case AGON_SEQUENCE_LENGTH: choice_end(j, o, AGON_CHOICE_LENGTH, NULL); break;
-    case AGON_SEQUENCE_CACHE:
-        if (agon_engine_generating(c->engine) == 0 && c->n_kept == 0) {
-            choice_end(j, o, AGON_CHOICE_FAILED, "the cache is too small for it");
-            break;
-        }
-        agon_sequence_forget(o->sequence);
-        o->preempted = true;
-        o->state = CHOICE_WAITS;
-        j->n_running--;
-        c->sums.n_preempted++;
-        break;
+    case AGON_SEQUENCE_CACHE: agon_sequence_forget(o->sequence); break; /* choice_preempt() */
     case AGON_SEQUENCE_NAN:
         choice_end(j, o, AGON_CHOICE_FAILED, "the model's logits are no numbers");
         break;
@@ -304,12 +313,38 @@ static void choice_after_step(struct agon_reply *j, struct choice *o)
     }
 }
 
+/* After everybody who found no room has given back what they had: wait until there is some. Who
+ * does not fit into an empty cache never will. */
+static void choice_preempt(struct agon_reply *j, struct choice *o)
+{
+    struct agon_replies *c = j->owner;
+    if (agon_engine_generating(c->engine) == 0 &&
+        agon_engine_room(c->engine) <= (size_t)agon_sequence_length(o->sequence)) {
+        choice_end(j, o, AGON_CHOICE_FAILED, "the cache is too small for it");
+        return;
+    }
+    o->preempted = true;
+    o->state = CHOICE_WAITS;
+    j->n_running--;
+    c->sums.n_preempted++;
+}
+
+static void replies_preempt(struct agon_replies *c)
+{
+    make_room(c);
+    for (struct agon_reply *j = c->first; j; j = j->next)
+        for (int i = 0; i < j->n_choices; i++)
+            if (j->choices[i].state == CHOICE_RUNS &&
+                agon_sequence_state(j->choices[i].sequence) == AGON_SEQUENCE_CACHE)
+                choice_preempt(j, &j->choices[i]);
+}
+
 /* ---- all of them -------------------------------------------------------------------- */
 
 int agon_replies_step(struct agon_replies *c)
 {
     int n = 0;
-    kept_make_room(c);
+    make_room(c);
     for (struct agon_reply *j = c->first; j; j = j->next)
         for (int i = 0; i < j->n_choices; i++)
             if (j->choices[i].state == CHOICE_WAITS && choice_ready(j, i))
@@ -319,11 +354,13 @@ int agon_replies_step(struct agon_replies *c)
         c->sums.n_steps++;
     }
     for (struct agon_reply *j = c->first; j; j = j->next)
-        for (int i = 0; i < j->n_choices; i++) {
+        for (int i = 0; i < j->n_choices; i++)
             if (j->choices[i].state == CHOICE_RUNS)
                 choice_after_step(j, &j->choices[i]);
+    replies_preempt(c);
+    for (const struct agon_reply *j = c->first; j; j = j->next)
+        for (int i = 0; i < j->n_choices; i++)
             n += j->choices[i].state != CHOICE_ENDED;
-        }
     return n;
 }
 
@@ -442,6 +479,7 @@ void agon_reply_free(struct agon_reply *j)
             agon_sequence_cancel(o->sequence);
         if (o->sequence)
             kept_add(c, o->sequence);
+        agon_trace_free(o->trace);
         agon_buf_deinit(&o->text);
     }
     for (int i = 0; i < j->n_stop; i++)
@@ -492,8 +530,12 @@ const struct agon_top *agon_reply_top(const struct agon_reply *j, int i, int k)
 int agon_reply_trace(const struct agon_reply *j, int i, struct agon_trace **ret,
                      struct agon_err *err)
 {
-    const struct choice *o = &j->choices[i];
+    struct choice *o = &j->choices[i];
     if (o->state != CHOICE_ENDED || !o->sequence || o->n_read == 0)
         return agon_fail(err, AGON_EINPUT, "completion: nothing was drawn");
+    if (o->trace) {
+        *ret = AGON_STEAL(o->trace);
+        return 0;
+    }
     return agon_trace_new(ret, o->sequence, j->n_ids, j->record, err);
 }

@@ -81,6 +81,7 @@ struct agon_choice agon_reply_choice(const struct agon_reply *j, int i);
 int agon_reply_prompt(const struct agon_reply *j, int *ret_n_cached); /* ids of it */
 /* The likeliest at draw k of choice i: [n_top]. */
 const struct agon_top *agon_reply_top(const struct agon_reply *j, int i, int k);
-/* What options.record asked for; the choice has ended, and has drawn an id. */
+/* What options.record asked for, to be asked for once; the choice has ended, and has drawn an id.
+ */
 int agon_reply_trace(const struct agon_reply *j, int i, struct agon_trace **ret,
                      struct agon_err *err) AGON_MUST_USE;

@@ -1,7 +1,8 @@
 /*
  * Completions beside each other in a cache that is too small for all of them (linked with
  * --wrap=agon_engine_new, which sets its size): who is preempted is computed again and draws the
- * same ids with the same log-probabilities as in a run that nothing hindered.
+ * same ids with the same log-probabilities and records as in a run that nothing hindered, and who
+ * has ended and is not yet read is in nobody's way.
  */
 #include "model/replies.h"
 
@@ -9,6 +10,7 @@
 #include "base/rng.h"
 #include "model/cache.h"
 #include "model/engine.h"
+#include "model/trace.h"
 #include "tests/model/random_checkpoint.h"
 #include "tests/test.h"
 
@@ -33,7 +35,7 @@ int __wrap_agon_engine_new(struct agon_engine **ret, const struct agon_checkpoin
     if (r)
         return r;
     if (probe) {
-        agon_cache_init(&cache, agon_engine_config(probe), 0, false, false);
+        agon_cache_init(&cache, agon_engine_config(probe), 0, true, true);
         o.cache_bytes_max = (size_t)n_pages * cache.page_floats * sizeof(float);
         agon_engine_free(probe);
     }
@@ -69,7 +71,8 @@ static struct agon_model *model_open(void)
     char dir[64] = "/tmp/agon-test-XXXXXX", spec[128];
     struct agon_model *m = NULL;
     struct agon_err err;
-    struct agon_model_options options = {.n_threads = 1};
+    struct agon_model_options options = {.n_threads = 1,
+                                         .record = AGON_TRACE_ROUTING | AGON_TRACE_INDEXER};
     if (!EXPECT(mkdtemp(dir) != NULL))
         return NULL;
     snprintf(spec, sizeof(spec), "local:%s", dir);
@@ -86,6 +89,7 @@ struct said {
     int n[JOBS][CHOICES_MAX];
     int ids[JOBS][CHOICES_MAX][TOKENS_MAX];
     float logprobs[JOBS][CHOICES_MAX][TOKENS_MAX];
+    uint64_t record[JOBS][CHOICES_MAX]; /* a hash of its text */
     uint64_t n_preempted;
     int n_steps;
 };
@@ -93,6 +97,27 @@ struct said {
 static int job_choices(int j)
 {
     return 1 + j % CHOICES_MAX;
+}
+
+static unsigned job_record(int j)
+{
+    static const unsigned all =
+        AGON_TRACE_TOKENS | AGON_TRACE_MASK | AGON_TRACE_ROUTING | AGON_TRACE_INDEXER;
+    return j % 2 ? 0 : all;
+}
+
+static uint64_t record_hash(struct agon_reply *reply, int i)
+{
+    struct agon_buf text AGON_AUTO(agon_buf_deinit) = AGON_BUF(8 << 20);
+    struct agon_trace *trace AGON_AUTO(agon_trace_freep) = NULL;
+    struct agon_err err;
+    uint64_t hash = UINT64_C(0xcbf29ce484222325);
+    if (!EXPECT(agon_reply_trace(reply, i, &trace, &err) == 0))
+        return 0;
+    agon_trace_json(&text, trace);
+    for (size_t k = 0; k < text.size; k++)
+        hash = (hash ^ (unsigned char)text.data[k]) * UINT64_C(0x100000001b3);
+    return hash;
 }
 
 static struct agon_reply *job_new(struct agon_replies *c, int j, int n_prompt, int tokens_max)
@@ -109,6 +134,7 @@ static struct agon_reply *job_new(struct agon_replies *c, int j, int n_prompt, i
                                    .n = job_choices(j),
                                    .sample = {.temperature = 1, .top_p = 1},
                                    .seed = (uint64_t)j + 1,
+                                   .record = job_record(j),
                                    .tokens_max = tokens_max,
                                    .ignore_eos = j % 2 == 0};
     if (!EXPECT(agon_reply_new(&reply, c, &o, &err) == 0))
@@ -116,7 +142,7 @@ static struct agon_reply *job_new(struct agon_replies *c, int j, int n_prompt, i
     return reply;
 }
 
-static void job_read(struct said *s, int j, const struct agon_reply *reply)
+static void job_read(struct said *s, int j, struct agon_reply *reply)
 {
     for (int i = 0; i < job_choices(j); i++) {
         struct agon_choice o = agon_reply_choice(reply, i);
@@ -126,6 +152,8 @@ static void job_read(struct said *s, int j, const struct agon_reply *reply)
             s->ids[j][i][k] = o.ids[k];
             s->logprobs[j][i][k] = o.drawn[k].logprob;
         }
+        if (job_record(j) && o.end != AGON_CHOICE_FAILED)
+            s->record[j][i] = record_hash(reply, i);
     }
 }
 
@@ -169,6 +197,7 @@ static void expect_same(const struct said *a, const struct said *b, int but, con
         for (int i = 0; i < job_choices(j) && j != but; i++) {
             size_t n = (size_t)a->n[j][i];
             bool same = a->end[j][i] == b->end[j][i] && a->n[j][i] == b->n[j][i] &&
+                        a->record[j][i] == b->record[j][i] &&
                         memcmp(a->ids[j][i], b->ids[j][i], n * sizeof(int)) == 0 &&
                         memcmp(a->logprobs[j][i], b->logprobs[j][i], n * sizeof(float)) == 0;
             if (!same && n_other++ < 3)
@@ -187,7 +216,7 @@ TEST(who_is_preempted_says_what_it_says_unhindered)
         for (int i = 0; i < job_choices(j); i++)
             EXPECT(alone.end[j][i] == AGON_CHOICE_LENGTH || alone.end[j][i] == AGON_CHOICE_STOP);
     /* From room for two of them to room for most, all at once and one after the other. */
-    static const int pages[] = {24, 40, 90, 200}, apart[] = {0, 1, 7};
+    static const int pages[] = {24, 40, 90, 130}, apart[] = {0, 1, 7};
     for (int i = 0; i < 4; i++)
         for (int k = 0; k < 3; k++) {
             char what[64];

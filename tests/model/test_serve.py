@@ -207,8 +207,12 @@ def own_backend(s):
     args = ["--seed", "5", "--temperature", "0.8", "--tokens", "200", "--thinking"]
     said = [subprocess.run([agon, "model", "chat", m, *args], input="Which country has the code NO?\n", capture_output=True, text=True, timeout=120)
             for m in (embedded, s.url)]
-    tap.check(said[0].returncode == said[1].returncode == 0 and said[0].stdout == said[1].stdout and
-              said[0].stdout and "(malformed)" not in said[0].stdout,
+    # A turn that was cut (which seed's is, depends on the processor) is shown as it came: there as text, here as a message.
+    cut, text = "(cut: tokens ran out) ", said[1].stdout
+    if text.startswith(cut + "{"):
+        message = json.loads(text[len(cut):])
+        text = cut + message["reasoning_content"] + "</think>" + message["content"] + "\n"
+    tap.check(said[0].returncode == said[1].returncode == 0 and said[0].stdout == text and "(malformed)" not in text,
               "agon's HTTP backend says through the server what the folder says", said)
 
 
