@@ -248,6 +248,17 @@ static int attempt_finish(struct agon_solver *s, struct attempt *a, struct agon_
     return 0;
 }
 
+/* Say of each check of a trace which cell gave it. */
+static int mark_cell(json_t *checks, int cell)
+{
+    size_t i;
+    json_t *check;
+    int r = 0;
+    json_array_foreach(checks, i, check) r |=
+        json_object_set_new(check, "cell", json_integer(cell));
+    return r;
+}
+
 /* The pass that keeps a task counts when a second, fresh cell gives the same. */
 static int confirm(struct agon_solver *s, struct attempt *a, struct agon_err *err)
 {
@@ -257,8 +268,9 @@ static int confirm(struct agon_solver *s, struct attempt *a, struct agon_err *er
     a->answer = a->rollout.answer;
     int r = judge(s, a, &a->rollout.checks, &pass, err);
     a->answer = NULL;
-    if (!r && !pass) { /* both are kept: the first, then the second */
-        if (json_array_extend(first, a->rollout.checks))
+    if (!r && !pass) { /* both traces are kept: the first, then the second */
+        if (mark_cell(first, 1) || mark_cell(a->rollout.checks, 2) ||
+            json_array_extend(first, a->rollout.checks))
             return agon_fail(err, AGON_ENOMEM, "rollout: out of memory");
         json_decref(a->rollout.checks);
         a->rollout.checks = json_incref(first);

@@ -46,7 +46,8 @@ struct agon_rollout {
     const char *end;     /* of the episode; constant. "no_calls": passed without any tool call */
     char *answer;        /* owned: as submitted, or NULL */
     json_t *writes;      /* owned: successful writing calls */
-    json_t *checks;      /* owned: [{"name","end","reason"?}] and what was unclaimed */
+    json_t *checks; /* owned: [{"name","end","reason"?}] and what was unclaimed; where disputed, of
+                     * both cells, each check with its "cell", 1 or 2 */
     struct agon_episode *episode; /* owned; agon_episode_report() */
 };
 void agon_rollout_deinit(struct agon_rollout *r);

@@ -7,6 +7,7 @@
 
 #include "base/json.h"
 #include "base/rng.h"
+#include "envs/state.h"
 
 #include <sqlite3.h>
 #include <stdlib.h>
@@ -123,6 +124,68 @@ TEST(a_conflict_that_rolls_everything_back_takes_no_earlier_write_with_it)
     EXPECT_HAS(refusal(&o, "caught", conflict), "rolled back");
     expect_call(&o, o.in, "q", "{\"sql\": \"SELECT id, guest FROM booking\"}", 0,
                 "[{\"id\": 7, \"guest\": \"Li\"}]");
+}
+
+/*
+ * D7: a call whose transaction SQLite rolls back as a whole is a tool error, and the state is made
+ * again from the list of calls: wherever it happens in a run, the world, the changes, and what
+ * every later call says are what they are without it.
+ */
+TEST(D7_a_call_that_loses_the_transaction_might_as_well_not_have_been)
+{
+    static const char *const lost[] = {
+        "INSERT OR ROLLBACK INTO hotel (id, name, city) VALUES (9, 'Corso', 'Rom')",
+        "UPDATE OR ROLLBACK hotel SET id = 1",
+        "INSERT OR ROLLBACK INTO booking SELECT id + 50, id, 'many', 1 FROM hotel UNION ALL SELECT "
+        "51, 1, 'twice', 1",
+    };
+    START(o, open_tools);
+    struct agon_rng rng;
+    agon_rng_init(&rng, 7);
+    int n_lost = 0;
+    for (int round = 0; round < 12; round++) {
+        struct agon_instance *plain AGON_AUTO(agon_instance_freep) = NULL;
+        struct agon_instance *thrown AGON_AUTO(agon_instance_freep) = NULL;
+        REQUIRE(agon_instance_new(&plain, o.rt, &o.err) == 0);
+        REQUIRE(agon_instance_new(&thrown, o.rt, &o.err) == 0);
+        for (int i = 0; i < 12; i++) {
+            char sql[200], said[200];
+            struct agon_instance *kept = o.in;
+            o.in = thrown;
+            for (unsigned k = agon_rng_below(&rng, 3); k > 0; k--, n_lost++)
+                (void)refusal(&o, agon_rng_below(&rng, 2) ? "x" : "caught",
+                              lost[agon_rng_below(&rng, 3)]);
+            o.in = kept;
+            switch (agon_rng_below(&rng, 3)) {
+            case 0:
+                snprintf(sql, sizeof(sql), "INSERT INTO booking VALUES (%d, 1, 'g%d', 2)", i, i);
+                break;
+            case 1:
+                snprintf(sql, sizeof(sql), "UPDATE hotel SET stars = (stars + %d) %% 6", i);
+                break;
+            default: snprintf(sql, sizeof(sql), "DELETE FROM booking WHERE id < %d", i / 2);
+            }
+            char *arguments = request("sql", sql);
+            REQUIRE(agon_instance_call(plain, "x", agon_str(arguments), &o.out, &o.err) == 0);
+            snprintf(said, sizeof(said), "%s", agon_buf_text(&o.out));
+            expect_call(&o, thrown, "x", arguments, 0, said);
+            free(arguments);
+        }
+        char hashes[2][AGON_STATE_HEX];
+        const json_t *from = agon_instance_writes(plain), *to = agon_instance_writes(thrown);
+        EXPECT(json_array_size(from) > 4 && json_equal(from, to));
+        EXPECT(agon_state_hash(o.rt, from, hashes[0], &o.out, &o.err) == 0);
+        EXPECT(agon_state_hash(o.rt, to, hashes[1], &o.out, &o.err) == 0);
+        EXPECT_TEXT(hashes[1], hashes[0]);
+        static const char all[] =
+            "{\"sql\": \"SELECT (SELECT group_concat(id || guest || nights) FROM "
+            "booking) AS b, (SELECT group_concat(id || stars) FROM hotel) AS h\"}";
+        char said[2000];
+        REQUIRE(agon_instance_call(plain, "q", agon_str(all), &o.out, &o.err) == 0);
+        snprintf(said, sizeof(said), "%s", agon_buf_text(&o.out));
+        expect_call(&o, thrown, "q", all, 0, said);
+    }
+    EXPECT(n_lost > 50);
 }
 
 /* A solution that loses its transaction again and again ends, in the same way each time. */

@@ -9,9 +9,31 @@
 #include "tests/envs/open.h"
 #include "tests/envs/samples.h"
 #include "tests/test.h"
+#include "verifiers/verdict.h"
 
 #include <stdlib.h>
 #include <unistd.h>
+
+static int verdicts_until_other = -1; /* then one says that its last check fails */
+
+int __real_agon_verdict(struct agon_runtime *rt, const struct agon_task *task,
+                        struct agon_str answer, const json_t *writes, struct agon_verdict *ret,
+                        struct agon_buf *reason, struct agon_err *err);
+int __wrap_agon_verdict(struct agon_runtime *rt, const struct agon_task *task,
+                        struct agon_str answer, const json_t *writes, struct agon_verdict *ret,
+                        struct agon_buf *reason, struct agon_err *err);
+
+int __wrap_agon_verdict(struct agon_runtime *rt, const struct agon_task *task,
+                        struct agon_str answer, const json_t *writes, struct agon_verdict *ret,
+                        struct agon_buf *reason, struct agon_err *err)
+{
+    int r = __real_agon_verdict(rt, task, answer, writes, ret, reason, err);
+    if (r == 0 && verdicts_until_other-- == 0) {
+        ret->pass = false;
+        ret->checks[ret->n_checks - 1].end = AGON_CHECK_FAIL;
+    }
+    return r;
+}
 
 static const char more_tools[] =
     "tool{ name='text', description='so many lines', params=[[{\"type\":\"object\",\"properties\":"
@@ -168,6 +190,27 @@ TEST(a_rollout_gives_the_same_bytes_again)
     const json_t *segments = agon_episode_report(s.rollout.episode)->segments;
     EXPECT_HAS(agon_json_text(tool_message(segments, 7), "content", ""), "\n... page 1 of ");
     EXPECT_HAS(agon_json_text(tool_message(segments, 10), "content", ""), "is past the last");
+    EXPECT_TEXT(replayed(&s, AGON_CONTEXT_NONE, NULL, NULL), "same, 7 calls");
+}
+
+/* A rollout that passed in one cell and failed in the next: no such cell is known, so the second
+ * verdict is altered (linked with --wrap=agon_verdict). */
+TEST(J6_a_disputed_rollout_keeps_both_traces)
+{
+    struct stage s AGON_AUTO(stage_end);
+    verdicts_until_other = 1;
+    REQUIRE(stage_begin(&s, "", "Astoria", AGON_CONTEXT_NONE));
+    EXPECT(verdicts_until_other < 0);
+    EXPECT_TEXT(s.rollout.verdict, "none");
+    EXPECT_TEXT(s.rollout.end, AGON_ROLLOUT_DISPUTED);
+    EXPECT(!s.rollout.pass);
+    char *checks = json_dumps(s.rollout.checks, 0);
+    EXPECT_TEXT(checks, "[{\"name\": \"name\", \"end\": \"pass\", \"cell\": 1}, "
+                        "{\"name\": \"booked\", \"end\": \"pass\", \"cell\": 1}, "
+                        "{\"name\": \"name\", \"end\": \"pass\", \"cell\": 2}, "
+                        "{\"name\": \"booked\", \"end\": \"fail\", \"cell\": 2}]");
+    free(checks);
+    /* Its calls still give what they gave; there is no verdict to compare. */
     EXPECT_TEXT(replayed(&s, AGON_CONTEXT_NONE, NULL, NULL), "same, 7 calls");
 }
 
