@@ -25,7 +25,8 @@ enum {
     N_GROUPS = STAGE_PAGES, /* warpgroups that multiply */
     FAST_THREADS = (N_GROUPS + 1) * 128,
     N_STAGES = 4,
-    COLUMNS = 128, /* of one product */
+    COLUMNS = 128,                           /* of one product */
+    LOOKUP = 32 / STAGE_PAGES * STAGE_PAGES, /* page numbers that a warp looks up at a time */
     PAGE_KEYS = AGON_CUDA_PAGE * FAST_DIM,
     PAGE_SCALES = AGON_CUDA_PAGE * (int)sizeof(float),
     STAGE_KEYS = STAGE_PAGES * PAGE_KEYS,
@@ -108,7 +109,7 @@ static __device__ bool share_next(struct share *s, const struct index_plan *plan
     return false;
 }
 
-/* The copying warp. Lane 0 issues; all lanes look page numbers up, 32 at a time. */
+/* The copying warp. Lane 0 issues; all lanes look page numbers up. */
 template <int HEADS>
 static __device__ void copy_share(uint32_t shared, const CUtensorMap *q_map,
                                   const CUtensorMap *keys_map, const struct fast_work &work,
@@ -143,13 +144,13 @@ static __device__ void copy_share(uint32_t shared, const CUtensorMap *q_map,
                 n_longest = n;
             }
         }
-        for (int first = begin * STAGE_PAGES; first < end * STAGE_PAGES; first += 32) {
+        for (int first = begin * STAGE_PAGES; first < end * STAGE_PAGES; first += LOOKUP) {
             int n_pages = min(segment.page_end - segment.page_begin, end * STAGE_PAGES);
             int page = 0;
-            if (first + lane < n_pages)
+            if (lane < LOOKUP && first + lane < n_pages)
                 page = index_page(rows, sequence,
                                   (segment.page_begin + first + lane) * AGON_CUDA_PAGE);
-            for (int j = 0; j < 32 && first + j < n_pages; j += STAGE_PAGES, n_stages++) {
+            for (int j = 0; j < LOOKUP && first + j < n_pages; j += STAGE_PAGES, n_stages++) {
                 uint32_t stage = n_stages % N_STAGES, full = shared + at::FULL + stage * 8;
                 int n_here = min(STAGE_PAGES, n_pages - first - j);
                 if (lane == 0) {

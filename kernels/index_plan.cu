@@ -70,8 +70,8 @@ static __global__ __launch_bounds__(PLAN_THREADS) void plan_kernel(struct index_
         uint32_t valid = __ballot_sync(0xffffffff, mine.n_pages > 0);
         int n_pages_max = __reduce_max_sync(0xffffffff, mine.n_pages);
         int from = valid ? __ffs((int)valid) - 1 : 0, to = 32 - __clz((int)valid);
-        bool one =
-            mine.n_pages == 0 || mine.sequence == __shfl_sync(0xffffffff, mine.sequence, from);
+        int sequence = __shfl_sync(0xffffffff, mine.sequence, from);
+        bool one = mine.n_pages == 0 || mine.sequence == sequence;
         int n_common =
             __all_sync(0xffffffff, one) ? n_pages_max : common_pages(rows, mine, n_pages_max);
 

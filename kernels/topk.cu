@@ -3,10 +3,10 @@
  *
  * A cluster of 1 to 8 blocks has one row; each block has a slice of its positions, whose scores it
  * turns into keys that order as they do (uint32), kept in shared memory as far as they fit and made
- * again from the scores beyond. Four rounds of 8 bits find the smallest selected key: each block
- * counts its slice's keys that share the prefix found so far, the blocks add up each other's counts
- * over distributed shared memory, and all see the same bin. Then each warp counts what it will
- * select of its part of the slice, and writes it behind what lies before: no order depends on
+ * again from the scores beyond. Rounds of 11, 11 and 10 bits find the smallest selected key: each
+ * block counts its slice's keys that share the prefix found so far, the blocks add up each other's
+ * counts over distributed shared memory, and all see the same bin. Then each warp counts what it
+ * will select of its part of the slice, and writes it behind what lies before: no order depends on
  * timing. Counts are integers, so atomics do no harm.
  *
  * Floor: 4 bytes a score, once: 7.8 us for 64 rows of 131,072. Latency rules for few rows.
@@ -17,9 +17,10 @@
 
 namespace cg = cooperative_groups;
 
-enum { DIGIT_BITS = 8, N_DIGITS = 1 << DIGIT_BITS, N_ROUNDS = 32 / DIGIT_BITS };
-enum { CLUSTER_MAX = 8, WARPS_MAX = 32, STEP = 128 };
-enum { CACHED_MAX = 53248 }; /* keys in shared memory: 208 KiB */
+enum { N_ROUNDS = 3, DIGIT_BITS = 11, N_DIGITS = 1 << DIGIT_BITS }; /* the last has 10 */
+enum { CLUSTER_MAX = 8, WARPS_MAX = 32, STEP = 128, UNROLL = 4 };
+enum { FINDERS = 256, BINS_EACH = N_DIGITS / FINDERS };
+enum { CACHED_MAX = 49152 }; /* keys in shared memory: 192 KiB */
 
 struct topk_work {
     int32_t *selected, *n_selected;
@@ -30,7 +31,8 @@ struct topk_work {
 };
 
 /* What the blocks of a cluster read of each other. */
-struct topk_shared {
+struct __align__(16) topk_shared
+{
     uint32_t count[N_ROUNDS][N_DIGITS];
     uint32_t n_above, n_equal; /* of the slice */
 };
@@ -67,42 +69,72 @@ struct slice {
     }
 };
 
-static __device__ void count_key(uint32_t *count, uint32_t key, bool valid, int shift,
-                                 uint32_t prefix)
+/* Count the digits of a slice's keys that begin with `prefix`; FIRST: of all, which are made from
+ * scores and put into the cache. Places past the end count as keys 0. */
+template <bool FIRST>
+static __device__ void count_slice(uint32_t *count, const struct slice &slice, uint4 *cache,
+                                   int n_cached, int shift, int bits, uint32_t prefix)
 {
-    if (valid && (shift == 32 - DIGIT_BITS || key >> (shift + DIGIT_BITS) == prefix))
-        atomicAdd(&count[key >> shift & (N_DIGITS - 1)], 1);
+    int n = slice.end - slice.begin, stride = (int)blockDim.x * 4;
+    uint32_t mask = (1U << bits) - 1;
+    for (int first = (int)threadIdx.x * 4; first < n; first += stride * UNROLL) {
+        uint4 keys[UNROLL];
+#pragma unroll
+        for (int j = 0; j < UNROLL; j++) {
+            int i = first + j * stride;
+            keys[j] = make_uint4(0, 0, 0, 0);
+            if (i < n)
+                keys[j] = slice.at(i);
+        }
+#pragma unroll
+        for (int j = 0; j < UNROLL; j++) {
+            int i = first + j * stride;
+            if (i >= n)
+                break;
+            if (FIRST && i < n_cached)
+                cache[i / 4] = keys[j];
+            const uint32_t key[4] = {keys[j].x, keys[j].y, keys[j].z, keys[j].w};
+#pragma unroll
+            for (int c = 0; c < 4; c++)
+                if (FIRST || key[c] >> shift >> bits == prefix)
+                    atomicAdd(&count[key[c] >> shift & mask], 1);
+        }
+    }
 }
 
-static __device__ void count_keys(uint32_t *count, uint4 keys, int n_valid, int shift,
-                                  uint32_t prefix)
+/* Called by the first FINDERS threads, with the counts of their BINS_EACH bins: the one whose bins
+ * hold the need-th largest key writes which bin, what is needed of it and how many it has. */
+static __device__ void find_bin(const uint32_t (&count)[BINS_EACH], uint32_t need,
+                                uint32_t *ret_bin, uint32_t *ret_need, uint32_t *ret_count,
+                                uint32_t *warp_sum)
 {
-    count_key(count, keys.x, n_valid > 0, shift, prefix);
-    count_key(count, keys.y, n_valid > 1, shift, prefix);
-    count_key(count, keys.z, n_valid > 2, shift, prefix);
-    count_key(count, keys.w, n_valid > 3, shift, prefix);
-}
-
-/* Called by the first N_DIGITS threads: with `count` keys in this thread's bin of the round, the
- * one thread whose bin holds the need-th largest key writes that bin and what is needed of it. */
-static __device__ void find_bin(uint32_t count, uint32_t need, uint32_t *ret_bin,
-                                uint32_t *ret_need, uint32_t *ret_count, uint32_t *warp_sum)
-{
-    int bin = (int)threadIdx.x, lane = bin % 32;
-    uint32_t from_here = count; /* keys in bins bin.. of this warp */
+    int thread = (int)threadIdx.x, lane = thread % 32;
+    uint32_t mine = 0;
+    for (int b = 0; b < BINS_EACH; b++)
+        mine += count[b];
+    uint32_t from_here = mine; /* keys in this thread's bins and those above */
     for (int step = 1; step < 32; step *= 2) {
         uint32_t more = __shfl_down_sync(0xffffffff, from_here, step);
         from_here += lane + step < 32 ? more : 0;
     }
     if (lane == 0)
-        warp_sum[bin / 32] = from_here;
-    asm volatile("bar.sync 1, 256;" ::: "memory"); /* N_DIGITS threads */
-    for (int w = bin / 32 + 1; w < N_DIGITS / 32; w++)
+        warp_sum[thread / 32] = from_here;
+    asm volatile("bar.sync 1, 256;" ::: "memory"); /* the FINDERS */
+    for (int w = thread / 32 + 1; w < FINDERS / 32; w++)
         from_here += warp_sum[w];
-    if (from_here >= need && from_here - count < need) {
-        *ret_bin = (uint32_t)bin;
-        *ret_need = need - (from_here - count);
-        *ret_count = count;
+    if (from_here < need || from_here - mine >= need)
+        return;
+    uint32_t above = from_here - mine;
+    bool found = false;
+#pragma unroll
+    for (int b = BINS_EACH - 1; b >= 0; b--) {
+        if (!found && above + count[b] >= need) {
+            *ret_bin = (uint32_t)(thread * BINS_EACH + b);
+            *ret_need = need - above;
+            *ret_count = count[b];
+            found = true;
+        }
+        above += count[b];
     }
 }
 
@@ -122,14 +154,11 @@ static __device__ void select_all(int32_t *selected, const struct topk_work &wor
 
 /* How many of a lane's four keys are above / equal to the least selected key, as above | equal <<
  * 16. */
-static __device__ uint32_t classify(uint4 keys, int n_valid, uint32_t least)
+static __device__ uint32_t classify(uint4 keys, uint32_t least)
 {
-    uint32_t c = 0;
-    c += n_valid > 0 ? (keys.x > least) + ((keys.x == least) << 16) : 0;
-    c += n_valid > 1 ? (keys.y > least) + ((keys.y == least) << 16) : 0;
-    c += n_valid > 2 ? (keys.z > least) + ((keys.z == least) << 16) : 0;
-    c += n_valid > 3 ? (keys.w > least) + ((keys.w == least) << 16) : 0;
-    return c;
+    return (keys.x > least) + ((keys.x == least) << 16) + (keys.y > least) +
+           ((keys.y == least) << 16) + (keys.z > least) + ((keys.z == least) << 16) +
+           (keys.w > least) + ((keys.w == least) << 16);
 }
 
 static __global__ __launch_bounds__(1024) void topk_kernel(struct topk_work work,
@@ -137,7 +166,7 @@ static __global__ __launch_bounds__(1024) void topk_kernel(struct topk_work work
 {
     extern __shared__ uint4 cache[];
     __shared__ struct topk_shared mine;
-    __shared__ uint32_t bin, bin_need, bin_count, warp_sum[N_DIGITS / 32];
+    __shared__ uint32_t bin, bin_need, bin_count, warp_sum[FINDERS / 32];
     __shared__ uint32_t warp_above[WARPS_MAX], warp_equal[WARPS_MAX];
     cg::cluster_group cluster = cg::this_cluster();
     int rank = (int)cluster.block_rank(), n_blocks = (int)cluster.num_blocks();
@@ -163,31 +192,43 @@ static __global__ __launch_bounds__(1024) void topk_kernel(struct topk_work work
     for (int i = thread; i < N_ROUNDS * N_DIGITS; i += n_threads)
         mine.count[i / N_DIGITS][i % N_DIGITS] = 0;
     __syncthreads();
-    for (int i = thread * 4; i < n_mine; i += n_threads * 4) {
-        uint4 keys = slice.at(i);
-        if (i < work.n_cached)
-            cache[i / 4] = keys;
-        count_keys(mine.count[0], keys, n_mine - i, 32 - DIGIT_BITS, 0);
-    }
-    slice.n_cached = min(work.n_cached, n_mine);
 
-    /* After each round, `need` of the keys that share `prefix` are selected, and all above. */
+    /* After each round, `need` of the keys that share `prefix` are selected, and all above. Places
+     * past the row's end, only ever in the last block with any, count as keys 0: they are taken off
+     * the counts, and come behind every true key 0 when ties are broken. */
     uint32_t prefix = 0, need = (uint32_t)work.k, least = 0;
-    for (int round = 0;; round++) {
-        int shift = 32 - DIGIT_BITS * (round + 1);
-        if (round > 0) {
-            for (int i = thread * 4; i < n_mine; i += n_threads * 4)
-                count_keys(mine.count[round], slice.at(i), n_mine - i, shift, prefix);
+    for (int round = 0, shift = 32; shift > 0; round++) {
+        int bits = min(DIGIT_BITS, shift);
+        shift -= bits;
+        if (round == 0) {
+            count_slice<true>(mine.count[0], slice, cache, work.n_cached, shift, bits, 0);
+            slice.n_cached = min(work.n_cached, n_mine);
+        } else {
+            count_slice<false>(mine.count[round], slice, cache, 0, shift, bits, prefix);
         }
+        __syncthreads();
+        if (thread == 0 && prefix == 0)
+            mine.count[round][0] -= (uint32_t)(-n_mine & 3);
         cluster.sync();
-        if (thread < N_DIGITS) {
-            uint32_t count = 0;
-            for (int b = 0; b < n_blocks; b++)
-                count += cluster.map_shared_rank(&mine, b)->count[round][thread];
+        if (thread < FINDERS) {
+            uint32_t count[BINS_EACH] = {};
+#pragma unroll 1
+            for (int b = 0; b < n_blocks; b++) {
+                const uint4 *of = (const uint4 *)cluster.map_shared_rank(&mine, b)->count[round] +
+                                  thread * (BINS_EACH / 4);
+#pragma unroll
+                for (int v = 0; v < BINS_EACH / 4; v++) {
+                    uint4 c = of[v];
+                    count[4 * v] += c.x;
+                    count[4 * v + 1] += c.y;
+                    count[4 * v + 2] += c.z;
+                    count[4 * v + 3] += c.w;
+                }
+            }
             find_bin(count, need, &bin, &bin_need, &bin_count, warp_sum);
         }
         __syncthreads();
-        prefix = prefix << DIGIT_BITS | bin;
+        prefix = prefix << bits | bin;
         need = bin_need;
         bool whole = bin_count == need; /* the bin is selected whole */
         __syncthreads();
@@ -197,8 +238,6 @@ static __global__ __launch_bounds__(1024) void topk_kernel(struct topk_work work
             break;
         }
         least = prefix;
-        if (shift == 0)
-            break;
     }
 
     /* Each warp has a run of the slice; count, then place. */
@@ -207,7 +246,7 @@ static __global__ __launch_bounds__(1024) void topk_kernel(struct topk_work work
     int run_begin = min(n_mine, warp * n_run), run_end = min(n_mine, (warp + 1) * n_run);
     uint32_t above = 0, equal = 0;
     for (int i = run_begin + lane * 4; i < run_end; i += STEP) {
-        uint32_t c = classify(slice.at(i), n_mine - i, least);
+        uint32_t c = classify(slice.at(i), least);
         above += c & 0xffff;
         equal += c >> 16;
     }
@@ -218,11 +257,11 @@ static __global__ __launch_bounds__(1024) void topk_kernel(struct topk_work work
         warp_equal[warp] = equal;
     }
     __syncthreads();
-    uint32_t n_above = 0, n_equal = 0; /* in the runs before this one */
     uint32_t of_above = lane < n_warps ? warp_above[lane] : 0;
     uint32_t of_equal = lane < n_warps ? warp_equal[lane] : 0;
-    n_above = __reduce_add_sync(0xffffffff, lane < warp ? of_above : 0);
-    n_equal = __reduce_add_sync(0xffffffff, lane < warp ? of_equal : 0);
+    /* In the runs before this one. */
+    uint32_t n_above = __reduce_add_sync(0xffffffff, lane < warp ? of_above : 0);
+    uint32_t n_equal = __reduce_add_sync(0xffffffff, lane < warp ? of_equal : 0);
     if (warp == 0) {
         of_above = __reduce_add_sync(0xffffffff, of_above);
         of_equal = __reduce_add_sync(0xffffffff, of_equal);
@@ -238,9 +277,12 @@ static __global__ __launch_bounds__(1024) void topk_kernel(struct topk_work work
     }
     for (int at = run_begin; at < run_end; at += STEP) {
         int i = at + lane * 4;
-        uint4 keys = i < run_end ? slice.at(i) : make_uint4(0, 0, 0, 0);
-        int n_valid = i < run_end ? n_mine - i : 0;
-        uint32_t c = classify(keys, n_valid, least);
+        uint4 keys = make_uint4(0, 0, 0, 0);
+        uint32_t c = 0;
+        if (i < run_end) {
+            keys = slice.at(i);
+            c = classify(keys, least);
+        }
         if (!__any_sync(0xffffffff, n_equal < need ? c != 0 : (c & 0xffff) != 0)) {
             n_equal += __reduce_add_sync(0xffffffff, c >> 16);
             continue;
@@ -255,9 +297,7 @@ static __global__ __launch_bounds__(1024) void topk_kernel(struct topk_work work
         uint32_t above_here = n_above + (before & 0xffff), equal_here = n_equal + (before >> 16);
         const uint32_t key[4] = {keys.x, keys.y, keys.z, keys.w};
         for (int j = 0; j < 4; j++) {
-            if (j >= n_valid)
-                break;
-            bool is_above = key[j] > least, is_equal = key[j] == least;
+            bool is_above = c && key[j] > least, is_equal = c && key[j] == least;
             if (is_above || (is_equal && equal_here < need)) {
                 int s = slice.begin + i + j, value = s;
                 if (work.as_slots)
@@ -273,13 +313,12 @@ static __global__ __launch_bounds__(1024) void topk_kernel(struct topk_work work
     cluster.sync(); /* no block leaves while another reads its counts */
 }
 
-/* Blocks for a row: enough that its keys fit into shared memory, and more where the rows alone
- * leave the device idle; never a slice so short that the rounds cost more than the counting. */
+/* Blocks for a row: as many as leave no row waiting, and none with a slice so short that the rounds
+ * cost more than the counting. */
 static int cluster_of(int n_rows, int n_max)
 {
     int n_blocks = 1;
-    while (n_blocks < CLUSTER_MAX &&
-           (n_max > n_blocks * CACHED_MAX || (n_rows * n_blocks <= 66 && n_max > n_blocks * 2048)))
+    while (n_blocks < CLUSTER_MAX && n_rows * n_blocks <= 66 && n_max > n_blocks * 2048)
         n_blocks *= 2;
     return n_blocks;
 }
