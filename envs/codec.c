@@ -92,13 +92,14 @@ static void look_table(lua_State *L, enum agon_kind want, struct agon_look *ret)
     size_t n_list = lua_rawlen(L, -1), n_items = 0, n_names = 0, n_other = 0;
     luaL_checkstack(L, 4, "value nested too deep");
     for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1)) {
-        lua_Integer i = lua_isinteger(L, -2) ? lua_tointeger(L, -2) : 0;
-        if (lua_type(L, -2) == LUA_TSTRING)
+        if (lua_type(L, -2) == LUA_TSTRING) {
             n_names++;
-        else if (i >= 1 && (size_t)i <= n_list)
-            n_items++;
-        else
-            n_other++;
+            continue;
+        }
+        lua_Integer i = lua_isinteger(L, -2) ? lua_tointeger(L, -2) : 0;
+        bool is_item = i >= 1 && (size_t)i <= n_list;
+        n_items += is_item;
+        n_other += !is_item;
     }
     agon_script_charge(L, 1 + (int64_t)(n_items + n_names + n_other) / 4);
     ret->n = n_items + n_names;
@@ -247,7 +248,7 @@ static bool plan_fits_members(struct agon_codec *c, lua_State *L, const struct a
     size_t known = 0;
     for (int i = 0; i < p->n_properties; i++) {
         const struct agon_plan_property *property = &p->properties[i];
-        lua_pushlstring(L, property->name.data, property->name.size);
+        lua_pushstring(L, property->name.data); /* Lua knows it by its address */
         bool there = lua_rawget(L, -2) != LUA_TNIL;
         bool fits = there ? plan_fits(c, L, property->plan) : !property->required;
         lua_pop(L, 1);
@@ -305,6 +306,11 @@ int agon_codec_fits(struct agon_codec *c, lua_State *L, const json_t *schema, co
 }
 
 static void fill_defaults(struct agon_codec *c, lua_State *L, const json_t *schema);
+
+bool agon_codec_has_defaults(struct agon_codec *c, lua_State *L, const json_t *schema)
+{
+    return agon_codec_plan(c, L, schema)->defaults;
+}
 
 void agon_codec_defaults(struct agon_codec *c, lua_State *L, const json_t *schema)
 {

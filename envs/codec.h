@@ -56,6 +56,8 @@ int agon_codec_decode(struct agon_codec *c, struct lua_State *L, struct agon_str
 /* Does the value on the top fit? */
 int agon_codec_fits(struct agon_codec *c, struct lua_State *L, const json_t *schema,
                     const char *what, struct agon_err *err) AGON_MUST_USE;
+/* Whether the schema has defaults to fill in, at any depth. */
+bool agon_codec_has_defaults(struct agon_codec *c, struct lua_State *L, const json_t *schema);
 /* Fill absent properties of the table on the top with their defaults, at all depths. */
 void agon_codec_defaults(struct agon_codec *c, struct lua_State *L, const json_t *schema);
 /* Append the value on the top (nil is null); guide says {} or [] and the order, and checks nothing.

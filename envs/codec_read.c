@@ -11,7 +11,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { NUMBER_BYTES_MAX = 400, SHORT_INTEGER = 18 };
+enum {
+    NUMBER_BYTES_MAX = 400,
+    SHORT_INTEGER = 18,
+    MEMBERS_USUAL = 4, /* room for so many at once: a table that grows is made three times */
+};
 
 struct reader {
     lua_State *L;
@@ -246,13 +250,14 @@ static int read_member(struct reader *r)
 
 static int read_object(struct reader *r)
 {
-    lua_newtable(r->L);
     r->at++;
     if (peek(r) == '}') {
+        lua_newtable(r->L);
         r->at++;
         agon_codec_mark_object(r->L);
         return 0;
     }
+    lua_createtable(r->L, 0, MEMBERS_USUAL);
     for (;;) {
         int e = read_member(r);
         if (e)

@@ -96,7 +96,7 @@ static int write_properties(struct writer *w, const struct agon_plan *plan, size
 {
     for (int i = 0; i < plan->n_properties; i++) {
         const struct agon_plan_property *property = &plan->properties[i];
-        lua_pushlstring(w->L, property->name.data, property->name.size);
+        lua_pushstring(w->L, property->name.data); /* Lua knows it by its address */
         if (lua_rawget(w->L, -2) == LUA_TNIL) {
             lua_pop(w->L, 1);
             if (w->check && property->required)
@@ -121,7 +121,7 @@ static int write_columns(struct writer *w, const struct agon_shape *shape, size_
     lua_State *L = w->L;
     for (int i = 0; i < shape->n; i++) {
         struct agon_str key = agon_str(shape->names[i]);
-        lua_pushlstring(L, key.data, key.size);
+        lua_pushstring(L, key.data);
         if (lua_rawget(L, -2) == LUA_TNIL) {
             lua_pop(L, 1);
             continue;

@@ -234,9 +234,11 @@ static int call_in_lua(lua_State *L, void *arg)
     struct agon_str text = c->call->arguments.size ? c->call->arguments : agon_str("{}");
     if (agon_codec_decode(codec, L, text, "arguments", &err))
         return call_refuse(c, &err);
-    if (agon_codec_fits(codec, L, t->params, "arguments", &err))
-        return call_refuse(c, &err);
-    agon_codec_defaults(codec, L, t->params);
+    if (agon_codec_has_defaults(codec, L, t->params)) { /* without any, writing checks enough */
+        if (agon_codec_fits(codec, L, t->params, "arguments", &err))
+            return call_refuse(c, &err);
+        agon_codec_defaults(codec, L, t->params);
+    }
     if (agon_codec_encode(codec, L, t->params, "arguments", c->call->canonical, &err)) {
         agon_buf_reset(c->call->canonical);
         return call_refuse(c, &err);

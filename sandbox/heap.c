@@ -50,6 +50,11 @@ static struct heap_head *heap_head(const struct agon_heap *h)
     return (struct heap_head *)(void *)h->base;
 }
 
+static size_t line_up(size_t size)
+{
+    return (size + LINE - 1) & ~(size_t)(LINE - 1);
+}
+
 static size_t block_size(size_t size)
 {
     if (size <= LIST_MAX)
@@ -318,7 +323,7 @@ int agon_heap_init(struct agon_heap *h, size_t bytes_max, struct agon_err *err)
     d->n_pages = (uint32_t)(n_data + n_head);
     pages_mark(d, 0, (uint32_t)n_head, true);
     d->first_free = (uint32_t)n_head;
-    d->chunk = h->base + ((head + LINE - 1) & ~(size_t)(LINE - 1)); /* the rest of its page */
+    d->chunk = h->base + line_up(head); /* the rest of its page */
     d->chunk_end = h->base + n_head * PAGE;
     return 0;
 }
@@ -339,41 +344,48 @@ void agon_heap_deinit(struct agon_heap *h)
     *h = (struct agon_heap){0};
 }
 
-/* What has to be copied: up to the highest page, or to where the chunk that ends there is cut. */
-static size_t heap_extent(const struct agon_heap *h)
+/* What has to be copied: up to the highest page in use, but for what is left of the chunk. */
+static struct agon_heap_copy heap_extent(struct agon_heap *h)
 {
-    const struct heap_head *d = heap_head(h);
-    size_t size = (size_t)d->high * PAGE, cut = (size_t)(d->chunk - h->base);
-    if (d->chunk_end == h->base + size)
-        size = cut;
-    return (size + LINE - 1) & ~(size_t)(LINE - 1);
+    struct heap_head *d = heap_head(h);
+    while (!page_taken(d, d->high - 1)) /* the head's page is taken */
+        d->high--;
+    return (struct agon_heap_copy){.size = (size_t)d->high * PAGE,
+                                   .gap = line_up((size_t)(d->chunk - h->base)),
+                                   .gap_end = (size_t)(d->chunk_end - h->base)};
 }
 
-static int copy_keep(struct agon_heap_copy *c, const struct agon_heap *h, struct agon_err *err)
+static void copy_move(const struct agon_heap_copy *c, char *to, const char *from)
 {
-    size_t size = heap_extent(h);
-    if (size > c->capacity) {
-        size_t capacity = (size + PAGE - 1) & ~(size_t)(PAGE - 1);
-        void *p = mmap(NULL, capacity, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    memcpy(to, from, c->gap);
+    memcpy(to + c->gap_end, from + c->gap_end, c->size - c->gap_end);
+}
+
+static int copy_keep(struct agon_heap_copy *c, struct agon_heap *h, struct agon_err *err)
+{
+    struct agon_heap_copy now = heap_extent(h);
+    if (now.size > c->capacity) {
+        void *p = mmap(NULL, now.size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (p == MAP_FAILED)
             return agon_fail(err, AGON_ENOMEM, "script: no memory for a snapshot of %zu bytes",
-                             size);
+                             now.size);
         copy_deinit(c);
         c->data = p;
-        c->capacity = capacity;
+        c->capacity = now.size;
     }
-    memcpy(c->data, h->base, size);
-    c->size = size;
+    now.data = c->data;
+    now.capacity = c->capacity;
+    *c = now;
+    copy_move(c, c->data, h->base);
     return 0;
 }
 
 static void copy_restore(const struct agon_heap_copy *c, struct agon_heap *h)
 {
     size_t high = (size_t)heap_head(h)->high * PAGE;
-    size_t kept = (c->size + PAGE - 1) & ~(size_t)(PAGE - 1);
-    if (high > kept + (size_t)TRIM_PAGES * PAGE)
-        (void)madvise(h->base + kept, high - kept, MADV_DONTNEED); /* only saves memory */
-    memcpy(h->base, c->data, c->size);
+    if (high > c->size + (size_t)TRIM_PAGES * PAGE)
+        (void)madvise(h->base + c->size, high - c->size, MADV_DONTNEED); /* only saves memory */
+    copy_move(c, h->base, c->data);
 }
 
 int agon_heap_snapshot(struct agon_heap *h, struct agon_err *err)

@@ -15,6 +15,7 @@
 struct agon_heap_copy {
     char *data; /* owned mapping, or NULL */
     size_t size, capacity;
+    size_t gap, gap_end; /* between these is nothing */
 };
 struct agon_heap {
     char *base; /* owned mapping; page-aligned */
