@@ -128,11 +128,11 @@ static int runtime_read_tools(struct agon_runtime *rt, struct agon_str text, str
 static int runtime_fill_open(struct agon_runtime *rt, const char *world_path, struct agon_str tools,
                              struct agon_err *err)
 {
-    struct agon_buf world AGON_AUTO(agon_buf_deinit) = AGON_BUF(WORLD_BYTES_MAX);
-    int r = world_path ? agon_file_read(&world, world_path, WORLD_BYTES_MAX, err) : 0;
+    size_t at = agon_wire_begin_str(&rt->open);
+    int r = world_path ? agon_file_read(&rt->open, world_path, WORLD_BYTES_MAX, err) : 0;
     if (r)
         return r;
-    agon_wire_add_str(&rt->open, agon_buf_str(&world));
+    agon_wire_end_str(&rt->open, at);
     agon_wire_add_str(&rt->open, tools);
     return agon_buf_check(&rt->open, "environment", err);
 }

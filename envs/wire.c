@@ -16,6 +16,19 @@ void agon_wire_add_str(struct agon_buf *b, struct agon_str s)
     agon_buf_add_str(b, s);
 }
 
+size_t agon_wire_begin_str(struct agon_buf *b)
+{
+    agon_wire_add_int(b, 0);
+    return b->size;
+}
+
+void agon_wire_end_str(struct agon_buf *b, size_t at)
+{
+    uint64_t bytes = htole64((uint64_t)(b->size - at));
+    if (!b->failed)
+        memcpy(b->data + at - sizeof(bytes), &bytes, sizeof(bytes));
+}
+
 void agon_wire_add_text(struct agon_buf *b, const char *text)
 {
     agon_wire_add_str(b, agon_str(text ? text : ""));

@@ -17,6 +17,9 @@ struct agon_wire {
 void agon_wire_add_int(struct agon_buf *b, int64_t value);
 void agon_wire_add_str(struct agon_buf *b, struct agon_str s);
 void agon_wire_add_text(struct agon_buf *b, const char *text); /* NULL: "" */
+/* A string that is appended to b in between; begin returns where it begins. */
+size_t agon_wire_begin_str(struct agon_buf *b);
+void agon_wire_end_str(struct agon_buf *b, size_t at);
 
 struct agon_wire agon_wire_of(struct agon_str s);
 int64_t agon_wire_int(struct agon_wire *w);

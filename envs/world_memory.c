@@ -18,6 +18,7 @@ enum {
     N_FINE = FINE_MAX / 16,
     N_LISTS = N_FINE + 6 * 4, /* 1 KiB to 64 KiB */
     CHUNK = 256 << 10,
+    CHUNKS_KEPT = 16, /* for the next world: 4 MiB */
     PAGE = 4096,
 };
 
@@ -31,7 +32,8 @@ struct chunk { /* at the head of each */
 
 static struct {
     struct block *lists[N_LISTS];
-    struct chunk *chunks;
+    struct chunk *chunks, *kept; /* in use; for later */
+    int n_kept;
     char *at, *end; /* where the next block is cut */
     size_t used;    /* bytes handed out, heads not counted */
 } heap;
@@ -68,10 +70,10 @@ static size_t *head_of(void *p)
  * What may be handed out always fits into a fresh cell. If it does not fit into this one, free
  * blocks of other sizes are in the way, and whether it does must not depend on them.
  */
-static void *map(size_t size)
+static void *map(size_t size, int flags)
 {
     static const char worn[] = "the memory of SQLite is worn\n";
-    void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
     if (p != MAP_FAILED)
         return p;
     (void)!write(STDERR_FILENO, worn, sizeof(worn) - 1); /* the driver shows it */
@@ -81,12 +83,20 @@ static void *map(size_t size)
 /* A mapping of its own: 16 bytes before the user's, for the head. */
 static void *take_mapping(size_t size)
 {
-    return (char *)map(size + HEAD + 8) + HEAD + 8;
+    return (char *)map(size + HEAD + 8, 0) + HEAD + 8;
 }
 
+/* All of a chunk's pages come at once: one by one, each is a fault of half a microsecond or more.
+ */
 static void chunk_new(void)
 {
-    struct chunk *c = map(CHUNK);
+    struct chunk *c = heap.kept;
+    if (c) {
+        heap.kept = c->next;
+        heap.n_kept--;
+    } else {
+        c = map(CHUNK, MAP_POPULATE);
+    }
     c->next = heap.chunks;
     heap.chunks = c;
     heap.at = (char *)(c + 1) + HEAD; /* so that what follows a head is aligned to 16 */
@@ -212,11 +222,21 @@ void agon_world_memory_trim(void)
 {
     if (heap.used > 0)
         return;
+    struct chunk *kept = heap.kept;
+    int n_kept = heap.n_kept;
     for (struct chunk *c = heap.chunks, *next; c; c = next) {
         next = c->next;
-        (void)munmap(c, CHUNK); /* a whole mapping of ours */
+        if (n_kept == CHUNKS_KEPT) {
+            (void)munmap(c, CHUNK); /* a whole mapping of ours */
+            continue;
+        }
+        c->next = kept;
+        kept = c;
+        n_kept++;
     }
     memset(&heap, 0, sizeof(heap));
+    heap.kept = kept;
+    heap.n_kept = n_kept;
 }
 
 size_t agon_world_memory_used(void)

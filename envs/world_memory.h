@@ -7,8 +7,8 @@
  * Invariants: 1. what is handed out never exceeds AGON_WORLD_HEAP_MAX: a statement that
  * wants more runs out of memory, which is an outcome, the same in each cell: where free blocks of
  * other sizes have used up the address space, the process ends, and a fresh cell decides; 2. once
- * everything was given back the memory goes back to the kernel; 3. nothing of it depends on
- * addresses.
+ * everything was given back the memory goes back to the kernel, but for 4 MiB; 3. nothing of it
+ * depends on addresses.
  */
 #include <stddef.h>
 
