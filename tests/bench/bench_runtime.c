@@ -3,6 +3,7 @@
  * it in the same minute. Prints one JSON object a line; runtime.py makes the table.
  *
  *   bench_runtime                 the rows of the sample world
+ *   bench_runtime row ROW         one of them
  *   bench_runtime goldens N JOBS CATALOG   N golden verdicts of the catalogue; prints nothing
  *   bench_runtime catalog DIR...  the golden calls of a task, for plain.py, with our own time
  *   bench_runtime memory N        resident memory of a cell after N/10, 2N/10, ... N rollouts
@@ -163,21 +164,35 @@ static void bench_bash(struct bench *b)
     measure_print("bash", &ours, NULL);
 }
 
-static void bench_rows(void)
+static void bench_rows(const char *only)
 {
+    static const struct {
+        const char *row;
+        bool writing, results, anew;
+        enum part part;
+    } episodes[] = {
+        {"read", false, false, false, PART_ALL},
+        {"read_anew", false, false, true, PART_ALL},
+        {"write", true, false, false, PART_ALL},
+        {"write_anew", true, false, true, PART_ALL},
+        {"read_json", false, true, false, PART_ALL},
+        {"read_json_anew", false, true, true, PART_ALL},
+        {"verdict", false, false, false, PART_VERDICT},
+        {"verdict_anew", false, false, true, PART_VERDICT},
+    };
+    static const struct {
+        const char *row;
+        void (*run)(struct bench *b);
+    } others[] = {{"call", bench_call}, {"open", bench_open_env}, {"bash", bench_bash}};
     struct bench b;
     bench_open(&b);
-    bench_episodes(&b, "read", false, false, false, PART_ALL);
-    bench_episodes(&b, "read_anew", false, false, true, PART_ALL);
-    bench_episodes(&b, "write", true, false, false, PART_ALL);
-    bench_episodes(&b, "write_anew", true, false, true, PART_ALL);
-    bench_episodes(&b, "read_json", false, true, false, PART_ALL);
-    bench_episodes(&b, "read_json_anew", false, true, true, PART_ALL);
-    bench_episodes(&b, "verdict", false, false, false, PART_VERDICT);
-    bench_episodes(&b, "verdict_anew", false, false, true, PART_VERDICT);
-    bench_call(&b);
-    bench_open_env(&b);
-    bench_bash(&b);
+    for (size_t i = 0; i < sizeof(episodes) / sizeof(*episodes); i++)
+        if (!only || !strcmp(only, episodes[i].row))
+            bench_episodes(&b, episodes[i].row, episodes[i].writing, episodes[i].results,
+                           episodes[i].anew, episodes[i].part);
+    for (size_t i = 0; i < sizeof(others) / sizeof(*others); i++)
+        if (!only || !strcmp(only, others[i].row))
+            others[i].run(&b);
     bench_close(&b);
 }
 
@@ -193,8 +208,8 @@ static void bench_memory(int n)
 
 int main(int argc, char **argv)
 {
-    if (argc == 1)
-        bench_rows();
+    if (argc == 1 || (argc == 3 && !strcmp(argv[1], "row")))
+        bench_rows(argc == 3 ? argv[2] : NULL);
     else if (argc == 5 && !strcmp(argv[1], "goldens"))
         check(rollouts_goldens(atoi(argv[2]), atoi(argv[3]), argv[4], &err));
     else if (argc > 2 && !strcmp(argv[1], "catalog"))

@@ -32,10 +32,16 @@ struct lap lap_start(void)
 void measure_add(struct measure *m, struct lap start, double units)
 {
     struct lap now = lap_start();
+    measure_note(m, (struct lap){(now.wall_us - start.wall_us) / units,
+                                 (now.cpu_us - start.cpu_us) / units});
+}
+
+void measure_note(struct measure *m, struct lap took)
+{
     if (m->n == MEASURE_MAX)
         return;
-    m->wall_us[m->n] = (now.wall_us - start.wall_us) / units;
-    m->cpu_us[m->n++] = (now.cpu_us - start.cpu_us) / units;
+    m->wall_us[m->n] = took.wall_us;
+    m->cpu_us[m->n++] = took.cpu_us;
 }
 
 static int by_size(const void *a, const void *b)

@@ -21,6 +21,8 @@ void measure_watch(int pid);
 struct lap lap_start(void);
 /* Note what `units` of work took since start. */
 void measure_add(struct measure *m, struct lap start, double units);
+/* Note what one unit took somewhere else. */
+void measure_note(struct measure *m, struct lap took);
 double measure_wall(struct measure *m); /* medians */
 double measure_cpu(struct measure *m);
 /* One line for runtime.py: {"row": ..., "us": ..., "cpu": ..., "floor": ..., "floor_cpu": ...};
