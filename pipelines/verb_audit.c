@@ -57,7 +57,7 @@ struct auditing {
 static int sandbox_on(struct agon_sandbox **ret, int n, struct agon_err *err)
 {
     cpu_set_t mine, one;
-    struct agon_sandbox_options so = {0};
+    struct agon_sandbox_options so = {.keep_first = true};
     int last = -1, at = -1;
     if (sched_getaffinity(0, sizeof(mine), &mine))
         CPU_ZERO(&mine);

@@ -52,7 +52,7 @@ static int shell_choose(struct shell *sh, const char *task, struct agon_err *err
 
 static int shell_open(struct shell *sh, const char *dir, const char *task, struct agon_err *err)
 {
-    struct agon_sandbox_options so = {0};
+    struct agon_sandbox_options so = {.keep_first = true};
     struct agon_instance *in = NULL;
     struct agon_buf reason AGON_AUTO(agon_buf_deinit) = AGON_BUF(8192);
     int r = agon_env_load(&sh->env, dir, err);

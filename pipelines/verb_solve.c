@@ -251,7 +251,7 @@ static int solve_path(struct solving *s, const char *path, struct agon_err *err)
 
 static int solve_open(struct solving *s, struct agon_err *err)
 {
-    struct agon_sandbox_options so = {0};
+    struct agon_sandbox_options so = {.keep_first = true};
     struct agon_model_options mo = {.device = s->o.device,
                                     .record_path = s->o.record,
                                     .model_name = s->o.model_name,

@@ -105,7 +105,7 @@ static int team_collect(struct team *t, struct agon_err *err)
 static int team_start(struct team *t, struct member *members, int n, struct agon_err *err)
 {
     for (int i = 0; i < n; i++) {
-        struct agon_sandbox_options so = {0};
+        struct agon_sandbox_options so = {.keep_first = true};
         int r = agon_sandbox_open(&members[i].sandbox, &so, err);
         if (r) {
             team_stop(t);

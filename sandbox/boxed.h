@@ -15,10 +15,11 @@
 
 struct agon_sandbox {
     struct agon_launcher *launcher; /* owned */
-    struct agon_buf filter;         /* BPF of a box */
-    int program_fd;                 /* agon-cell as it was when we began */
-    int parser_fd;          /* agon-parse as it was when the first one was asked for, or -1 */
-    char parser_path[4096]; /* beside agon-cell */
+    struct agon_cell *spare; /* owned: of the first box, for who first wants a cell, or NULL */
+    struct agon_buf filter;  /* BPF of a box */
+    int program_fd;          /* agon-cell as it was when we began */
+    int parser_fd;           /* agon-parse as it was when the first one was asked for, or -1 */
+    char parser_path[4096];  /* beside agon-cell */
     size_t cell_bytes_max;
     char bwrap[256];
     bool start_failed; /* bubblewrap ran, but no program said hello: look for an obstacle */

@@ -91,8 +91,9 @@ static int program_open(int *ret, const char *path, struct agon_err *err)
     return agon_fail(err, AGON_ESYS, "sandbox: copying %s: %s", path, strerror(e));
 }
 
-/* Build one box and let it answer: where that fails, say what is in the way. */
-static int sandbox_probe(struct agon_sandbox *sb, struct agon_err *err)
+/* Build one box and let it answer: where that fails, say what is in the way. keep: it is as good as
+ * a fresh one for the first who asks, since nothing but the echo went through it. */
+static int sandbox_probe(struct agon_sandbox *sb, bool keep, struct agon_err *err)
 {
     struct agon_cell *c AGON_AUTO(agon_cell_freep) = NULL;
     struct agon_buf reply AGON_AUTO(agon_buf_deinit) = AGON_BUF(64);
@@ -100,8 +101,11 @@ static int sandbox_probe(struct agon_sandbox *sb, struct agon_err *err)
     int r = agon_cell_new(&c, sb, err);
     if (r == 0)
         r = agon_cell_call(c, "echo", agon_str("probe"), &reply, reason, err);
-    if (r == 0 && agon_str_is(agon_buf_str(&reply), "probe"))
+    if (r == 0 && agon_str_is(agon_buf_str(&reply), "probe")) {
+        if (keep)
+            sb->spare = AGON_STEAL(c);
         return 0;
+    }
     if (r >= 0)
         agon_fail(err, AGON_ESYS, "the first box was lost: %s", r ? reason : "wrong echo");
     char remedy[420] = "", what[256];
@@ -128,7 +132,7 @@ int agon_sandbox_open(struct agon_sandbox **ret, const struct agon_sandbox_optio
     if (r || (r = agon_launcher_new(&sb->launcher, err)) ||
         (r = cell_path(path, sizeof(path), options ? options->cell_program : NULL, err)) ||
         (r = program_open(&sb->program_fd, path, err)) || (r = agon_filter_box(&sb->filter, err)) ||
-        (r = sandbox_probe(sb, err)))
+        (r = sandbox_probe(sb, options && options->keep_first, err)))
         return r;
     const char *slash = strrchr(path, '/');
     snprintf(sb->parser_path, sizeof(sb->parser_path), "%.*sagon-parse",
@@ -141,6 +145,7 @@ void agon_sandbox_close(struct agon_sandbox *sb)
 {
     if (!sb)
         return;
+    agon_cell_free(sb->spare);
     agon_launcher_free(sb->launcher);
     agon_buf_deinit(&sb->filter);
     if (sb->program_fd >= 0)
@@ -165,6 +170,10 @@ static int cell_open(struct agon_cell **ret, struct agon_sandbox *sb,
 
 int agon_cell_new(struct agon_cell **ret, struct agon_sandbox *sb, struct agon_err *err)
 {
+    if (sb->spare) {
+        *ret = AGON_STEAL(sb->spare);
+        return 0;
+    }
     char argument[48];
     snprintf(argument, sizeof(argument), "--cell=%zu", sb->cell_bytes_max);
     return cell_open(ret, sb,

@@ -20,6 +20,8 @@ struct agon_sandbox_options {
     const char *cell_program; /* agon-cell; NULL: $AGON_CELL, else beside the running program */
     const char *bwrap;        /* bubblewrap; NULL: /usr/bin, /bin, /usr/local/bin */
     size_t cell_bytes_max;    /* address space of a cell; 0: 512 MiB */
+    bool keep_first; /* a cell is wanted soon: the box that is built to prove that boxes work is it,
+                      * and waits meanwhile */
 };
 
 /*

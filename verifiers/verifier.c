@@ -234,6 +234,7 @@ static int judge_answer(struct judging *j, char reason[REASON_MAX], struct agon_
     return r;
 }
 
+/* The state is the layer's; what the check leaves in it is for the caller to restore. */
 static int judge_check(struct judging *j, char reason[REASON_MAX], struct agon_usage *usage,
                        struct agon_err *err)
 {
@@ -241,7 +242,6 @@ static int judge_check(struct judging *j, char reason[REASON_MAX], struct agon_u
     j->pass = false;
     int r = judge_enter(j, check_in_lua, reason, &fuel, err);
     judge_spent(usage, fuel);
-    agon_script_restore(j->v->script);
     agon_world_end_entry(j->v->host.world);
     return r;
 }
@@ -254,6 +254,8 @@ static int judge_checks(struct judging *j, bool want_reasons, int failed_max,
     for (int i = 0; i < j->v->n_checks && (!failed_max || n_failed < failed_max); i++) {
         int64_t fuel = ret->usage.fuel, ops = agon_world_run_ops(j->v->host.world);
         j->check = i;
+        if (i > 0)
+            agon_script_restore(j->v->script);
         int r = judge_check(j, reason, &ret->usage, err);
         if (r < 0)
             return r;

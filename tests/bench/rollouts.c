@@ -127,7 +127,8 @@ static int count_tasks(const char *name, void *user, struct agon_err *err)
 int rollouts_goldens(int n, int jobs, const char *dir, struct agon_err *err)
 {
     struct goldens g = {.dir = dir, .n_jobs = jobs < 1 ? 1 : jobs > JOBS_MAX ? JOBS_MAX : jobs};
-    int r = agon_sandbox_open(&g.sandbox, NULL, err);
+    struct agon_sandbox_options so = {.keep_first = true};
+    int r = agon_sandbox_open(&g.sandbox, &so, err);
     if (!r)
         r = agon_dir_each(dir, count_tasks, &g, err);
     if (!r && g.n_each == 0)
