@@ -173,6 +173,38 @@ struct agon_cuda_combine {
 int agon_cuda_moe_combine(const struct agon_cuda_combine *combine, void *stream,
                           struct agon_err *err) AGON_MUST_USE;
 
+/*
+ * For small models, where a launch costs more than its work: the stages between attention and a
+ * layer's experts in one launch. h = norm(x += add); the router's product with h, in F32 and exact
+ * (one chain an output; h before it is rounded to norm.out_dtype); the choice of experts as
+ * agon_cuda_route() makes it; pairs as agon_cuda_moe_group() orders them.
+ *
+ * Where `shared` is set, each row has one choice more: the shared expert, which stands behind the
+ * others as expert n_experts, with weight 1. ids, weights and pairs are then [n_rows][top_k + 1],
+ * and begin [n_experts + 2].
+ */
+struct agon_cuda_norm_route {
+    struct agon_cuda_norm norm;
+    struct agon_cuda_matrix router; /* F32 [n_experts][norm.n] */
+    const float *bias;
+    const uint16_t *forced;
+    struct agon_router options;
+    bool shared;
+    int32_t *ids;
+    float *weights;
+    int32_t *begin, *pair_row, *pair_of;
+    int32_t *counter; /* one, 0 before the first launch; it is 0 again after each */
+};
+/* Does the one launch do these shapes? At most 32 experts, whose weights fit in shared memory. */
+bool agon_cuda_norm_route_fits(const struct agon_router *options, int n);
+int agon_cuda_norm_route(const struct agon_cuda_norm_route *route, void *stream,
+                         struct agon_err *err) AGON_MUST_USE;
+
+/* agon_cuda_moe_combine(), then agon_cuda_rmsnorm() of the same x (norm->add is not used). */
+int agon_cuda_combine_norm(const struct agon_cuda_combine *combine,
+                           const struct agon_cuda_norm *norm, void *stream,
+                           struct agon_err *err) AGON_MUST_USE;
+
 #ifdef __cplusplus
 }
 #endif

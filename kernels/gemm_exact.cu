@@ -10,6 +10,7 @@
  */
 #include "kernels/check.cuh"
 #include "kernels/gemm.cuh"
+#include "kernels/launch.cuh"
 #include "kernels/number.cuh"
 
 enum { TILE_ROWS = 32, TILE_K = 32, EXACT_THREADS = 256, EXACT_GRID_MAX = 1024 };
@@ -94,6 +95,7 @@ static __device__ __forceinline__ void chain(float (&sum)[2][OUTS],
 template <int OUTS>
 static __global__ void __launch_bounds__(EXACT_THREADS) gemm_exact_kernel(struct gemm_launch p)
 {
+    depends_wait();
     __shared__ struct exact_tile<OUTS> tile;
     struct exact_share<OUTS> share;
     int part = blockIdx.z, width = p.gemm.gated ? 8 * OUTS : 16 * OUTS, out = blockIdx.x * width;
@@ -138,9 +140,12 @@ int gemm_exact_launch(const struct gemm_launch *launch, void *stream, struct ago
     dim3 grid(agon_ceil_div(launch->w_rows, 16 * outs),
               n_row_tiles < EXACT_GRID_MAX ? n_row_tiles : EXACT_GRID_MAX, launch->n_parts);
     if (few)
-        gemm_exact_kernel<1><<<grid, EXACT_THREADS, 0, (cudaStream_t)stream>>>(*launch);
+        AGON_CUDA(
+            err, "exact product launch",
+            launch_overlapping(gemm_exact_kernel<1>, grid, EXACT_THREADS, 0, stream, *launch));
     else
-        gemm_exact_kernel<4><<<grid, EXACT_THREADS, 0, (cudaStream_t)stream>>>(*launch);
-    AGON_CUDA(err, "exact product launch", cudaGetLastError());
+        AGON_CUDA(
+            err, "exact product launch",
+            launch_overlapping(gemm_exact_kernel<4>, grid, EXACT_THREADS, 0, stream, *launch));
     return 0;
 }

@@ -11,6 +11,7 @@
  */
 #include "kernels/check.cuh"
 #include "kernels/gemm.cuh"
+#include "kernels/launch.cuh"
 #include "kernels/number.cuh"
 #include "kernels/wgmma.cuh"
 
@@ -305,6 +306,7 @@ static __device__ void tile_run(const struct gemm_launch &p, const struct tile_a
 template <class T>
 static __global__ void __launch_bounds__(T::THREADS) gemm_wgmma_kernel(struct gemm_launch p)
 {
+    depends_wait();
     extern __shared__ char shared[];
     struct stages<T> buffers;
     uint32_t start = shared_address(shared);
@@ -339,8 +341,8 @@ static int wgmma_launch(const struct gemm_launch *launch, int rows_each, void *s
     int n_tiles = agon_ceil_div(rows_each, T::ROWS);
     dim3 grid(agon_ceil_div(launch->w_rows, T::OUT), n_tiles < 65535 ? n_tiles : 65535,
               launch->n_parts);
-    kernel<<<grid, T::THREADS, T::SHARED, (cudaStream_t)stream>>>(*launch);
-    AGON_CUDA(err, "product launch", cudaGetLastError());
+    AGON_CUDA(err, "product launch",
+              launch_overlapping(kernel, grid, T::THREADS, T::SHARED, stream, *launch));
     return 0;
 }
 

@@ -1,6 +1,7 @@
 /* RMSNorm and LayerNorm, with the residual sum before them: see cuda_ops.h. */
 #include "kernels/check.cuh"
 #include "kernels/cuda_ops.h"
+#include "kernels/launch.cuh"
 #include "kernels/number.cuh"
 
 enum { NORM_THREADS = 128 };
@@ -10,6 +11,7 @@ enum { NORM_THREADS = 128 };
 template <bool centred>
 static __global__ void norm_kernel(struct agon_cuda_norm p, const float *bias)
 {
+    depends_wait();
     __shared__ double sums[2][32];
     int n_rows = rows_today(p.n_rows, p.d_n_rows);
     for (int r = blockIdx.x; r < n_rows; r += gridDim.x) {
@@ -53,8 +55,9 @@ extern "C" int agon_cuda_rmsnorm(const struct agon_cuda_norm *norm, void *stream
     int r = norm_check(norm, err);
     if (r || norm->n_rows == 0)
         return r;
-    norm_kernel<false><<<norm->n_rows, NORM_THREADS, 0, (cudaStream_t)stream>>>(*norm, NULL);
-    AGON_CUDA(err, "RMSNorm launch", cudaGetLastError());
+    AGON_CUDA(err, "RMSNorm launch",
+              launch_overlapping(norm_kernel<false>, norm->n_rows, NORM_THREADS, 0, stream, *norm,
+                                 (const float *)NULL));
     return 0;
 }
 
@@ -64,7 +67,8 @@ extern "C" int agon_cuda_layernorm(const struct agon_cuda_norm *norm, const floa
     int r = norm_check(norm, err);
     if (r || norm->n_rows == 0)
         return r;
-    norm_kernel<true><<<norm->n_rows, NORM_THREADS, 0, (cudaStream_t)stream>>>(*norm, bias);
-    AGON_CUDA(err, "LayerNorm launch", cudaGetLastError());
+    AGON_CUDA(
+        err, "LayerNorm launch",
+        launch_overlapping(norm_kernel<true>, norm->n_rows, NORM_THREADS, 0, stream, *norm, bias));
     return 0;
 }

@@ -5,6 +5,7 @@
  */
 #include "kernels/check.cuh"
 #include "kernels/cuda_ops.h"
+#include "kernels/launch.cuh"
 #include "kernels/number.cuh"
 
 enum { ROW_THREADS = 128, ROWS_GRID_MAX = 65535 };
@@ -33,6 +34,7 @@ static __global__ void embed_kernel(float *out, size_t ld_out, const int32_t *id
                                     struct agon_cuda_matrix table, int n_rows,
                                     const int32_t *d_n_rows)
 {
+    depends_wait();
     int j = blockIdx.x * ROW_THREADS + threadIdx.x;
     n_rows = rows_today(n_rows, d_n_rows);
     for (int r = blockIdx.y; r < n_rows && j < table.k; r += gridDim.y) {
@@ -48,15 +50,16 @@ extern "C" int agon_cuda_embed(float *out, size_t ld_out, const int32_t *ids,
     int r = rows_check("embedding", table->k, n_rows, err);
     if (r || n_rows == 0)
         return r;
-    embed_kernel<<<rows_grid(table->k, n_rows), ROW_THREADS, 0, (cudaStream_t)stream>>>(
-        out, ld_out, ids, *table, n_rows, d_n_rows);
-    AGON_CUDA(err, "embedding launch", cudaGetLastError());
+    AGON_CUDA(err, "embedding launch",
+              launch_overlapping(embed_kernel, rows_grid(table->k, n_rows), ROW_THREADS, 0, stream,
+                                 out, ld_out, ids, *table, n_rows, d_n_rows));
     return 0;
 }
 
 static __global__ void add_kernel(float *x, size_t ld_x, const float *y, size_t ld_y, int n,
                                   int n_rows, const int32_t *d_n_rows)
 {
+    depends_wait();
     int j = blockIdx.x * ROW_THREADS + threadIdx.x;
     n_rows = rows_today(n_rows, d_n_rows);
     for (int r = blockIdx.y; r < n_rows && j < n; r += gridDim.y)
@@ -69,9 +72,9 @@ extern "C" int agon_cuda_add(float *x, size_t ld_x, const float *y, size_t ld_y,
     int r = rows_check("add", n, n_rows, err);
     if (r || n_rows == 0)
         return r;
-    add_kernel<<<rows_grid(n, n_rows), ROW_THREADS, 0, (cudaStream_t)stream>>>(x, ld_x, y, ld_y, n,
-                                                                               n_rows, d_n_rows);
-    AGON_CUDA(err, "add launch", cudaGetLastError());
+    AGON_CUDA(err, "add launch",
+              launch_overlapping(add_kernel, rows_grid(n, n_rows), ROW_THREADS, 0, stream, x, ld_x,
+                                 y, ld_y, n, n_rows, d_n_rows));
     return 0;
 }
 
@@ -79,6 +82,7 @@ static __global__ void convert_kernel(void *to, enum agon_dtype to_dtype, size_t
                                       const void *from, enum agon_dtype from_dtype, size_t ld_from,
                                       int n, int n_rows, const int32_t *d_n_rows)
 {
+    depends_wait();
     int j = blockIdx.x * ROW_THREADS + threadIdx.x;
     n_rows = rows_today(n_rows, d_n_rows);
     for (int r = blockIdx.y; r < n_rows && j < n; r += gridDim.y)
@@ -95,9 +99,9 @@ extern "C" int agon_cuda_convert(void *to, enum agon_dtype to_dtype, size_t ld_t
                       agon_dtype_name(to_dtype));
     if (r || n_rows == 0)
         return r;
-    convert_kernel<<<rows_grid(n, n_rows), ROW_THREADS, 0, (cudaStream_t)stream>>>(
-        to, to_dtype, ld_to, from, from_dtype, ld_from, n, n_rows, d_n_rows);
-    AGON_CUDA(err, "convert launch", cudaGetLastError());
+    AGON_CUDA(err, "convert launch",
+              launch_overlapping(convert_kernel, rows_grid(n, n_rows), ROW_THREADS, 0, stream, to,
+                                 to_dtype, ld_to, from, from_dtype, ld_from, n, n_rows, d_n_rows));
     return 0;
 }
 
@@ -105,6 +109,7 @@ static __global__ void swiglu_kernel(void *out, enum agon_dtype out_dtype, size_
                                      const float *x, size_t ld_x, int n, int n_rows,
                                      const int32_t *d_n_rows)
 {
+    depends_wait();
     int j = blockIdx.x * ROW_THREADS + threadIdx.x;
     n_rows = rows_today(n_rows, d_n_rows);
     for (int r = blockIdx.y; r < n_rows && j < n; r += gridDim.y) {
@@ -123,9 +128,9 @@ extern "C" int agon_cuda_swiglu(void *out, enum agon_dtype out_dtype, size_t ld_
         r = agon_fail(err, AGON_EINPUT, "SwiGLU: to %s", agon_dtype_name(out_dtype));
     if (r || n_rows == 0)
         return r;
-    swiglu_kernel<<<rows_grid(n, n_rows), ROW_THREADS, 0, (cudaStream_t)stream>>>(
-        out, out_dtype, ld_out, x, ld_x, n, n_rows, d_n_rows);
-    AGON_CUDA(err, "SwiGLU launch", cudaGetLastError());
+    AGON_CUDA(err, "SwiGLU launch",
+              launch_overlapping(swiglu_kernel, rows_grid(n, n_rows), ROW_THREADS, 0, stream, out,
+                                 out_dtype, ld_out, x, ld_x, n, n_rows, d_n_rows));
     return 0;
 }
 
@@ -135,6 +140,7 @@ static __global__ void rope_angles_kernel(float *cosine, float *sine, const doub
                                           int half, const int32_t *position, int n_rows,
                                           const int32_t *d_n_rows)
 {
+    depends_wait();
     n_rows = rows_today(n_rows, d_n_rows);
     for (int i = blockIdx.x * ROW_THREADS + threadIdx.x; i < n_rows * half;
          i += gridDim.x * ROW_THREADS) {
@@ -151,10 +157,10 @@ extern "C" int agon_cuda_rope_angles(float *cosine, float *sine, const double *i
     int r = rows_check("angles", half, n_rows, err);
     if (r || n_rows == 0)
         return r;
-    rope_angles_kernel<<<agon_ceil_div(n_rows * half, ROW_THREADS), ROW_THREADS, 0,
-                         (cudaStream_t)stream>>>(cosine, sine, inv_freq, half, position, n_rows,
-                                                 d_n_rows);
-    AGON_CUDA(err, "angles launch", cudaGetLastError());
+    AGON_CUDA(err, "angles launch",
+              launch_overlapping(rope_angles_kernel, agon_ceil_div(n_rows * half, ROW_THREADS),
+                                 ROW_THREADS, 0, stream, cosine, sine, inv_freq, half, position,
+                                 n_rows, d_n_rows));
     return 0;
 }
 
@@ -162,6 +168,7 @@ extern "C" int agon_cuda_rope_angles(float *cosine, float *sine, const double *i
  * written, so out may be x. */
 static __global__ void rope_kernel(struct agon_cuda_rope p)
 {
+    depends_wait();
     int n_rows = rows_today(p.n_rows, p.d_n_rows);
     for (int r = blockIdx.x; r < n_rows; r += gridDim.x)
         for (int at = threadIdx.x; at < p.n_heads * p.half; at += blockDim.x) {
@@ -181,8 +188,8 @@ extern "C" int agon_cuda_rope(const struct agon_cuda_rope *rope, void *stream, s
     int r = rows_check("RoPE", rope->half * rope->n_heads, rope->n_rows, err);
     if (r || rope->n_rows == 0)
         return r;
-    rope_kernel<<<rope->n_rows, ROW_THREADS, 0, (cudaStream_t)stream>>>(*rope);
-    AGON_CUDA(err, "RoPE launch", cudaGetLastError());
+    AGON_CUDA(err, "RoPE launch",
+              launch_overlapping(rope_kernel, rope->n_rows, ROW_THREADS, 0, stream, *rope));
     return 0;
 }
 
@@ -211,6 +218,7 @@ static __device__ void hadamard(float *values, int n)
  * L1). */
 static __global__ void quantise_kernel(struct agon_cuda_quant p)
 {
+    depends_wait();
     __shared__ float rotated[QUANT_WARPS][HADAMARD_MAX];
     int lane = threadIdx.x % 32, n_groups = agon_ceil_div(p.n, p.group);
     int n_rows = rows_today(p.n_rows, p.d_n_rows);
@@ -255,8 +263,8 @@ extern "C" int agon_cuda_quantise(const struct agon_cuda_quant *quant, void *str
     if (r || quant->n_rows == 0)
         return r;
     int n_groups = quant->n_rows * agon_ceil_div(quant->n, group);
-    quantise_kernel<<<agon_ceil_div(n_groups, QUANT_WARPS), 32 * QUANT_WARPS, 0,
-                      (cudaStream_t)stream>>>(*quant);
-    AGON_CUDA(err, "quantise launch", cudaGetLastError());
+    AGON_CUDA(err, "quantise launch",
+              launch_overlapping(quantise_kernel, agon_ceil_div(n_groups, QUANT_WARPS),
+                                 32 * QUANT_WARPS, 0, stream, *quant));
     return 0;
 }

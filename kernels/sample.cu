@@ -13,6 +13,7 @@
  */
 #include "kernels/check.cuh"
 #include "kernels/cuda_sample.h"
+#include "kernels/launch.cuh"
 #include "kernels/number.cuh"
 #include "kernels/uniform.h"
 
@@ -309,6 +310,7 @@ static __device__ void draw(const struct agon_cuda_sampler &s, struct row *row,
 
 static __global__ void __launch_bounds__(LARGE_THREADS) sample_kernel(struct agon_cuda_sampler s)
 {
+    depends_wait();
     __shared__ u64 sums[3][32];
     extern __shared__ u64 q_small[];
     int r = blockIdx.x, i_slot = s.row_slot ? s.row_slot[r] : r;
@@ -350,8 +352,8 @@ extern "C" int agon_cuda_sample(const struct agon_cuda_sampler *sampler, void *s
         return 0;
     bool small = sampler->n <= SMALL_VOCABULARY;
     size_t shared = small ? (size_t)sampler->n * sizeof(u64) : 0;
-    sample_kernel<<<sampler->n_rows, small ? SMALL_THREADS : LARGE_THREADS, shared,
-                    (cudaStream_t)stream>>>(*sampler);
-    AGON_CUDA(err, "sampler launch", cudaGetLastError());
+    AGON_CUDA(err, "sampler launch",
+              launch_overlapping(sample_kernel, sampler->n_rows,
+                                 small ? SMALL_THREADS : LARGE_THREADS, shared, stream, *sampler));
     return 0;
 }

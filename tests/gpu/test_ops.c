@@ -394,6 +394,173 @@ TEST(pairs_are_grouped_and_combined_as_on_the_cpu)
     free(x), free(y), free(weights), free(shared);
 }
 
+struct fused {
+    struct agon_router router;
+    int n_rows, n;
+    bool shared, forced;
+};
+
+/* What the one launch left, against the twins fed with its own h. */
+static void fused_check(const struct fused *f, const float *h, const float *router,
+                        const float *bias, const uint16_t *forced, const int *ids,
+                        const float *weights, const int *begin, const int *pair_row,
+                        const int *pair_of)
+{
+    int top_k = f->router.top_k, slots = top_k + f->shared, n_pairs = f->n_rows * slots;
+    int n_experts = f->router.n_experts, n_all = n_experts + f->shared;
+    int *want_row = calloc((size_t)n_pairs, sizeof(int)), want_begin[40];
+    int *want_of = calloc((size_t)n_pairs, sizeof(int)), want_ids[33];
+    float logits[32], want[33];
+    for (int r = 0; r < f->n_rows; r++) {
+        for (int e = 0; e < n_experts; e++) {
+            logits[e] = 0;
+            for (int k = 0; k < f->n; k++)
+                logits[e] = fmaf(h[r * f->n + k], router[e * f->n + k], logits[e]);
+        }
+        agon_router_ref(want_ids, want, logits, bias, &f->router);
+        if (f->forced && forced[r * top_k] != AGON_CUDA_NOT_FORCED) {
+            for (int s = 0; s < top_k; s++)
+                want_ids[s] = forced[r * top_k + s];
+            agon_router_weights_ref(want, logits, want_ids, &f->router);
+        }
+        want_ids[top_k] = n_experts;
+        want[top_k] = 1;
+        EXPECT(memcmp(want_ids, ids + r * slots, (size_t)slots * sizeof(int)) == 0);
+        EXPECT(relative_error(weights + r * slots, want, (size_t)slots) < ROUNDING);
+    }
+    agon_moe_group(want_begin, want_row, want_of, ids, f->n_rows, slots, n_all);
+    EXPECT(memcmp(want_begin, begin, ((size_t)n_all + 1) * sizeof(int)) == 0);
+    EXPECT(memcmp(want_row, pair_row, (size_t)n_pairs * sizeof(int)) == 0);
+    EXPECT(memcmp(want_of, pair_of, (size_t)n_pairs * sizeof(int)) == 0);
+    free(want_row), free(want_of);
+}
+
+static void fused_case(const struct fused *f)
+{
+    struct agon_err err = {0};
+    size_t n = (size_t)f->n, rows = (size_t)f->n_rows,
+           slots = (size_t)(f->router.top_k + f->shared);
+    size_t n_experts = (size_t)f->router.n_experts;
+    float *x = random_floats(rows * n), *add = random_floats(rows * n), *w = random_floats(n);
+    float *router = random_floats(n_experts * n), *bias = random_floats(n_experts);
+    uint16_t *forced = malloc(rows * slots * sizeof(*forced));
+    for (size_t i = 0; i < rows * slots; i++)
+        forced[i] =
+            i / (size_t)f->router.top_k % 2 ? (uint16_t)(i * 5 % n_experts) : AGON_CUDA_NOT_FORCED;
+    GPU_AUTO d_x = gpu_upload(x, rows * n * sizeof(float));
+    GPU_AUTO d_add = gpu_upload(add, rows * n * sizeof(float));
+    GPU_AUTO d_w = gpu_upload(w, n * sizeof(float));
+    GPU_AUTO d_router = gpu_upload(router, n_experts * n * sizeof(float));
+    GPU_AUTO d_bias = gpu_upload(bias, n_experts * sizeof(float));
+    GPU_AUTO d_forced = gpu_upload(forced, rows * slots * sizeof(*forced));
+    GPU_AUTO d_h = gpu_poisoned(rows * n * sizeof(float), 0xff);
+    GPU_AUTO d_ids = gpu_poisoned(rows * slots * sizeof(int), 0x7f);
+    GPU_AUTO d_weights = gpu_poisoned(rows * slots * sizeof(float), 0xff);
+    GPU_AUTO d_begin = gpu_poisoned((n_experts + 2) * sizeof(int), 0xff);
+    GPU_AUTO d_row = gpu_poisoned(rows * slots * sizeof(int), 0xff);
+    GPU_AUTO d_of = gpu_poisoned(rows * slots * sizeof(int), 0xff);
+    GPU_AUTO d_counter = gpu_poisoned(sizeof(int), 0);
+    struct agon_cuda_norm_route route = {.norm = {.out = d_h.p,
+                                                  .out_dtype = AGON_F32,
+                                                  .ld_out = n,
+                                                  .x = d_x.p,
+                                                  .ld_x = n,
+                                                  .add = d_add.p,
+                                                  .ld_add = n,
+                                                  .w = d_w.p,
+                                                  .n = f->n,
+                                                  .n_rows = f->n_rows,
+                                                  .eps = 1e-6F},
+                                         .router = {.n = f->router.n_experts,
+                                                    .k = f->n,
+                                                    .dtype = AGON_F32,
+                                                    .data = d_router.p,
+                                                    .ld = n},
+                                         .bias = d_bias.p,
+                                         .forced = f->forced ? d_forced.p : NULL,
+                                         .options = f->router,
+                                         .shared = f->shared,
+                                         .ids = d_ids.p,
+                                         .weights = d_weights.p,
+                                         .begin = d_begin.p,
+                                         .pair_row = d_row.p,
+                                         .pair_of = d_of.p,
+                                         .counter = d_counter.p};
+    EXPECT(agon_cuda_norm_route_fits(&f->router, f->n));
+    for (int turn = 0; turn < 2; turn++) { /* the second finds the counter as the first did */
+        EXPECT(agon_cuda_norm_route(&route, NULL, &err) == 0);
+        float *h = down(&d_h), *weights = down(&d_weights), *ids = down(&d_ids),
+              *row = down(&d_row);
+        float *of = down(&d_of), *begin = down(&d_begin), *want = poisoned_floats(n);
+        for (size_t r = 0; r < rows; r++) {
+            for (size_t i = 0; i < n; i++)
+                x[r * n + i] += add[r * n + i];
+            agon_rmsnorm_ref(want, 0, x + r * n, 0, w, 1, f->n, 1e-6F);
+            EXPECT(relative_error(h + r * n, want, n) < ROUNDING);
+        }
+        fused_check(f, h, router, bias, forced, (int *)(void *)ids, weights, (int *)(void *)begin,
+                    (int *)(void *)row, (int *)(void *)of);
+        free(h), free(weights), free(ids), free(row), free(of), free(begin), free(want);
+    }
+    free(x), free(add), free(w), free(router), free(bias), free(forced);
+}
+
+TEST(norm_router_and_grouping_in_one_launch)
+{
+    REQUIRE_GPU();
+    const struct fused cases[] = {{{8, 1, 1, 2, true, 1}, 100, 384, true, false},
+                                  {{8, 1, 1, 2, true, 1}, 1000, 384, true, true},
+                                  {{32, 4, 2, 5, false, 2.5F}, 77, 130, false, true},
+                                  {{5, 5, 2, 1, true, 1}, 1, 7, true, false}};
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+        fused_case(&cases[i]);
+    const struct agon_router large = {256, 8, 4, 8, true, 2.5F};
+    EXPECT(!agon_cuda_norm_route_fits(&large, 7168));
+}
+
+TEST(combining_and_the_next_norm_in_one_launch)
+{
+    REQUIRE_GPU();
+    enum { ROWS = 50, TOP_K = 3, N = 385, PAIRS = ROWS * TOP_K };
+    int pair_of[PAIRS];
+    for (int i = 0; i < PAIRS; i++)
+        pair_of[i] = (i * 7 + 3) % PAIRS;
+    float *x = random_floats(ROWS * N), *y = random_floats(PAIRS * N), *w = random_floats(N);
+    float *weights = random_floats(PAIRS), want[N];
+    GPU_AUTO d_x = gpu_upload(x, ROWS * N * sizeof(float));
+    GPU_AUTO d_y = gpu_upload(y, PAIRS * N * sizeof(float));
+    GPU_AUTO d_w = gpu_upload(w, N * sizeof(float));
+    GPU_AUTO d_weights = gpu_upload(weights, PAIRS * sizeof(float));
+    GPU_AUTO d_of = gpu_upload(pair_of, sizeof(pair_of));
+    GPU_AUTO d_h = gpu_poisoned(ROWS * N * sizeof(float), 0xff);
+    struct agon_cuda_combine combine = {.x = d_x.p,
+                                        .ld_x = N,
+                                        .y = d_y.p,
+                                        .y_dtype = AGON_F32,
+                                        .ld_y = N,
+                                        .pair_of = d_of.p,
+                                        .weights = d_weights.p,
+                                        .top_k = TOP_K,
+                                        .n = N,
+                                        .n_rows = ROWS};
+    struct agon_cuda_norm norm = {.out = d_h.p,
+                                  .out_dtype = AGON_F32,
+                                  .ld_out = N,
+                                  .w = d_w.p,
+                                  .n = N,
+                                  .n_rows = ROWS,
+                                  .eps = 1e-5F};
+    EXPECT(agon_cuda_combine_norm(&combine, &norm, NULL, &err) == 0);
+    float *got = down(&d_x), *h = down(&d_h);
+    for (int r = 0; r < ROWS; r++) {
+        agon_moe_combine(x + r * N, y, N, pair_of + r * TOP_K, weights + r * TOP_K, TOP_K, N);
+        agon_rmsnorm_ref(want, 0, got + r * N, 0, w, 1, N, 1e-5F);
+        EXPECT(relative_error(h + r * N, want, N) < ROUNDING);
+    }
+    EXPECT(relative_error(got, x, ROWS * N) < ROUNDING);
+    free(got), free(h), free(x), free(y), free(w), free(weights);
+}
+
 TEST(shapes_that_cannot_be_are_refused_before_a_launch)
 {
     REQUIRE_GPU();
