@@ -183,11 +183,12 @@ template <class T> struct float_rows {
 
 template <class T>
 static __device__ void load_step(const struct gemm_launch &p, const struct tile_at &at,
-                                 const struct stages<T> &buffers, int step)
+                                 const struct stages<T> &buffers, int step, bool weights)
 {
     int s = step % T::STAGES;
     if (step < at.n_steps) {
-        load_weights<T>(p, at, buffers.w(s), step);
+        if (weights)
+            load_weights<T>(p, at, buffers.w(s), step);
         if (T::KIND != BF16_BY_F32)
             load_rows<T>(p, at, buffers.x(s), step);
         if (T::FP8)
@@ -263,9 +264,10 @@ static __device__ void store_sums(const struct gemm_launch &p, const struct tile
         }
 }
 
+/* weights: those of the first steps are still to be loaded. */
 template <class T>
 static __device__ void tile_run(const struct gemm_launch &p, const struct tile_at &at, char *out,
-                                const struct stages<T> &buffers, const char *shared)
+                                const struct stages<T> &buffers, const char *shared, bool weights)
 {
     float sum[T::TILES][T::ROWS / 2] = {}, part[T::TILES][T::ROWS / 2];
     struct float_rows<T> floats;
@@ -276,14 +278,14 @@ static __device__ void tile_run(const struct gemm_launch &p, const struct tile_a
             floats.fetch(p, at, s);
             floats.store(buffers.x(s));
         }
-        load_step<T>(p, at, buffers, s);
+        load_step<T>(p, at, buffers, s, weights);
     }
     for (int step = 0; step < at.n_steps; step++) {
         int s = step % T::STAGES, next = step + T::STAGES - 1;
         copies_wait<T::STAGES - 2>();
         fence_for_wgmma();
         __syncthreads();
-        load_step<T>(p, at, buffers, next);
+        load_step<T>(p, at, buffers, next, true);
         if (T::KIND == BF16_BY_F32)
             floats.fetch(p, at, next);
         uint32_t w = buffers.w(s) + group * T::TILES * 64 * TILE_BYTES_K;
@@ -306,7 +308,6 @@ static __device__ void tile_run(const struct gemm_launch &p, const struct tile_a
 template <class T>
 static __global__ void __launch_bounds__(T::THREADS) gemm_wgmma_kernel(struct gemm_launch p)
 {
-    depends_wait();
     extern __shared__ char shared[];
     struct stages<T> buffers;
     uint32_t start = shared_address(shared);
@@ -323,12 +324,21 @@ static __global__ void __launch_bounds__(T::THREADS) gemm_wgmma_kernel(struct ge
                                          : T::FP8               ? 1
                                                                 : 2);
     at.n_steps = (p.w.k + T::K - 1) / T::K;
+    /* Weights depend on nobody: their first steps are on the way while the kernel before ends. Not
+     * where the rows of a group say whether they are needed at all. */
+    for (int s = 0; s < T::STAGES - 1 && s < at.n_steps && !p.begin; s++)
+        load_weights<T>(p, at, buffers.w(s), s);
+    depends_wait();
+    bool weights = p.begin;
     at.end = p.begin ? p.begin[part + 1] : rows_today(p.gemm.n_rows, p.gemm.d_n_rows);
     char *out = (char *)p.gemm.out +
                 (part * p.gemm.batch_out + first) * (p.gemm.out_dtype == AGON_F32 ? 4 : 2);
     int begin = p.begin ? p.begin[part] : 0;
-    for (at.row = begin + blockIdx.y * T::ROWS; at.row < at.end; at.row += gridDim.y * T::ROWS)
-        tile_run<T>(p, at, out, buffers, shared + (buffers.base - start));
+    for (at.row = begin + blockIdx.y * T::ROWS; at.row < at.end; at.row += gridDim.y * T::ROWS) {
+        tile_run<T>(p, at, out, buffers, shared + (buffers.base - start), weights);
+        weights = true;
+    }
+    copies_wait<0>(); /* where there was no row to use them */
 }
 
 template <class T>
@@ -362,7 +372,7 @@ static int wgmma_choose(const struct gemm_launch *launch, void *stream, struct a
         return wgmma_launch<tiling<KIND, 128, 2, 1, 4>>(launch, rows, stream, err);
     bool tall = (double)launch->w.n >= 128 * 132;
     if (tall && rows <= 16)
-        return wgmma_launch<tiling<KIND, 16, 1, 2, 4>>(launch, rows, stream, err);
+        return wgmma_launch<tiling<KIND, 16, 2, 2, 3>>(launch, rows, stream, err);
     if (tall && rows <= 64)
         return wgmma_launch<tiling<KIND, 32, 1, 2, 4>>(launch, rows, stream, err);
     if (tiles >= 24)
