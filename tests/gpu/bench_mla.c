@@ -14,27 +14,48 @@ struct shape {
     bool sparse, shared;         /* shared: all rows choose among the same n_pool positions */
     int n_pool, split;
     bool plain;
+    bool small;   /* entries of 128 + 16, not of 512 + 64 */
+    int n_prefix; /* positions that all sequences share */
+    bool grouped; /* and the kernel is told so */
 };
 
 static const struct shape shapes[] = {
-    {"sparse prefill 2048", AGON_LATENT_BF16, 1024, 128, 2048, true, true, 65536, 0, false},
-    {"sparse prefill 2048", AGON_LATENT_FP8, 1024, 128, 2048, true, true, 65536, 0, false},
-    {"sparse prefill 2048, 64 heads", AGON_LATENT_BF16, 2048, 64, 2048, true, true, 65536, 0,
-     false},
-    {"sparse decode 2048", AGON_LATENT_FP8, 128, 128, 2048, true, false, 8192, 0, false},
-    {"sparse decode 2048 x 2", AGON_LATENT_FP8, 256, 128, 2048, true, false, 4096, 0, false},
-    {"sparse decode 2048", AGON_LATENT_BF16, 128, 128, 2048, true, false, 8192, 0, false},
-    {"sparse decode 2048, split 512", AGON_LATENT_FP8, 16, 128, 2048, true, false, 8192, 512,
-     false},
-    {"sparse decode 2048, split 256", AGON_LATENT_FP8, 1, 128, 2048, true, false, 8192, 256, false},
-    {"dense decode 4K, split 1024", AGON_LATENT_FP8, 64, 128, 4096, false, false, 4096, 1024,
-     false},
-    {"dense decode 32K, split 4096", AGON_LATENT_FP8, 16, 128, 32768, false, false, 32768, 4096,
-     false},
-    {"dense decode 128K, split 8192", AGON_LATENT_FP8, 4, 128, 131072, false, false, 131072, 8192,
-     false},
-    {"dense prefill 2K", AGON_LATENT_BF16, 1024, 128, 2048, false, true, 2048, 0, false},
-    {"sparse decode 2048, plain", AGON_LATENT_FP8, 16, 128, 2048, true, false, 8192, 0, true},
+    {"sparse prefill 2048", AGON_LATENT_BF16, 1024, 128, 2048, .sparse = true, .shared = true,
+     .n_pool = 65536},
+    {"sparse prefill 2048", AGON_LATENT_FP8, 1024, 128, 2048, .sparse = true, .shared = true,
+     .n_pool = 65536},
+    {"sparse prefill 2048", AGON_LATENT_BF16, 2048, 64, 2048, .sparse = true, .shared = true,
+     .n_pool = 65536},
+    {"sparse decode 2048", AGON_LATENT_FP8, 128, 128, 2048, .sparse = true, .n_pool = 8192},
+    {"sparse decode 2048, 2 tokens", AGON_LATENT_FP8, 256, 128, 2048, .sparse = true,
+     .n_pool = 4096},
+    {"sparse decode 2048", AGON_LATENT_BF16, 128, 128, 2048, .sparse = true, .n_pool = 8192},
+    {"sparse decode 2048, split 512", AGON_LATENT_FP8, 16, 128, 2048, .sparse = true,
+     .n_pool = 8192, .split = 512},
+    {"sparse decode 2048, split 256", AGON_LATENT_FP8, 1, 128, 2048, .sparse = true, .n_pool = 8192,
+     .split = 256},
+    {"dense decode 4K, split 1024", AGON_LATENT_FP8, 64, 128, 4096, .n_pool = 4096, .split = 1024},
+    {"dense decode 32K, split 4096", AGON_LATENT_FP8, 16, 128, 32768, .n_pool = 32768,
+     .split = 4096},
+    {"dense decode 128K, split 8192", AGON_LATENT_FP8, 4, 128, 131072, .n_pool = 131072,
+     .split = 8192},
+    {"dense prefill 2K", AGON_LATENT_BF16, 1024, 128, 2048, .shared = true, .n_pool = 2048},
+    {"sparse decode 2048, plain", AGON_LATENT_FP8, 16, 128, 2048, .sparse = true, .n_pool = 8192,
+     .plain = true},
+    {"small, 1000 + 536", AGON_LATENT_BF16, 100, 6, 512, .n_pool = 1536, .sparse = true,
+     .small = true, .n_prefix = 1000},
+    {"small, 1000 + 536", AGON_LATENT_BF16, 1000, 6, 512, .n_pool = 1536, .sparse = true,
+     .small = true, .n_prefix = 1000},
+    {"small, 1000 + 3032", AGON_LATENT_BF16, 1000, 6, 512, .n_pool = 4032, .sparse = true,
+     .small = true, .n_prefix = 1000},
+    {"small, 1000 + 536, grouped", AGON_LATENT_BF16, 100, 6, 512, .n_pool = 1536, .sparse = true,
+     .small = true, .n_prefix = 1000, .grouped = true},
+    {"small, 1000 + 536, grouped", AGON_LATENT_BF16, 1000, 6, 512, .n_pool = 1536, .sparse = true,
+     .small = true, .n_prefix = 1000, .grouped = true},
+    {"small, 1000 + 3032, grouped", AGON_LATENT_BF16, 1000, 6, 512, .n_pool = 4032, .sparse = true,
+     .small = true, .n_prefix = 1000, .grouped = true},
+    {"small, 1000 + 536, plain", AGON_LATENT_BF16, 1000, 6, 512, .n_pool = 1536, .sparse = true,
+     .small = true, .n_prefix = 1000, .plain = true},
 };
 
 static int compare(const void *a, const void *b)
@@ -47,19 +68,21 @@ static int compare(const void *a, const void *b)
 static struct gpu_buffer pool_new(const struct shape *s, size_t n, const struct agon_mla_rows *rows)
 {
     enum { PART = 16384 };
+    int kv_lora = s->small ? 128 : 512, rope_dim = kv_lora / 8;
     static float *kv;
     struct agon_err err = {0};
     if (!kv)
         kv = random_floats((size_t)PART * 576);
     GPU_AUTO d_kv = gpu_upload(kv, (size_t)PART * 576 * sizeof(float));
-    struct gpu_buffer pool = gpu_poisoned(n * agon_latent_bytes(s->format, 512, 64), 0);
-    struct agon_mla_cache cache = {pool.p, s->format, 512, 64};
+    struct gpu_buffer pool = gpu_poisoned(n * agon_latent_bytes(s->format, kv_lora, rope_dim), 0);
+    struct agon_mla_cache cache = {pool.p, s->format, kv_lora, rope_dim};
     for (size_t i = 0; i < n; i += PART) {
         struct agon_mla_rows part = *rows;
         part.n_rows = n - i < PART ? (int)(n - i) : PART;
         part.sequence += i;
         part.position += i;
-        if (agon_mla_store_cuda(&cache, d_kv.p, AGON_F32, 576, &part, NULL, &err))
+        if (agon_mla_store_cuda(&cache, d_kv.p, AGON_F32, (size_t)(kv_lora + rope_dim), &part, NULL,
+                                &err))
             printf("%s\n", err.text);
     }
     if (agon_cuda_sync(NULL, &err))
@@ -70,6 +93,7 @@ static struct gpu_buffer pool_new(const struct shape *s, size_t n, const struct 
 static void bench(const struct shape *s, const struct agon_cuda_info *gpu)
 {
     struct agon_err err = {0};
+    int kv_lora = s->small ? 128 : 512, rope_dim = kv_lora / 8, dim = kv_lora + rope_dim;
     int n_sequences = s->shared ? 1 : s->n_rows;
     int ld_pages = s->n_pool / AGON_CUDA_PAGE, n_pages = n_sequences * ld_pages;
     size_t n_slots = (size_t)n_pages * AGON_CUDA_PAGE, n_rows = (size_t)s->n_rows;
@@ -78,7 +102,7 @@ static void bench(const struct shape *s, const struct agon_cuda_info *gpu)
     int32_t *pages = malloc((size_t)n_pages * sizeof(*pages));
     int32_t *selected = malloc(n_rows * (size_t)s->n_seen * sizeof(*selected));
     for (int i = 0; i < n_pages; i++)
-        pages[i] = i;
+        pages[i] = i % ld_pages < s->n_prefix / AGON_CUDA_PAGE ? i % ld_pages : i;
     for (size_t i = 0; i < n_slots; i++) {
         sequence[i] = (int32_t)(i / (size_t)s->n_pool);
         position[i] = (int32_t)(i % (size_t)s->n_pool);
@@ -90,16 +114,21 @@ static void bench(const struct shape *s, const struct agon_cuda_info *gpu)
     GPU_AUTO pool = pool_new(s, n_slots, &rows);
     for (size_t r = 0; r < n_rows; r++) {
         sequence[r] = s->shared ? 0 : (int32_t)r;
-        position[r] = s->n_seen - 1;
+        position[r] = (s->small ? s->n_pool : s->n_seen) - 1;
         for (int i = 0; i < s->n_seen; i++) /* ascending, as the indexer gives them */
+        {
+            int p = (int)(((int64_t)i * s->n_pool + random_below(s->n_pool)) / s->n_seen);
             selected[r * (size_t)s->n_seen + (size_t)i] =
-                sequence[r] * s->n_pool +
-                (int)(((int64_t)i * s->n_pool + random_below(s->n_pool)) / s->n_seen);
+                s->grouped ? p
+                           : pages[sequence[r] * ld_pages + p / AGON_CUDA_PAGE] * AGON_CUDA_PAGE +
+                                 p % AGON_CUDA_PAGE;
+        }
     }
     GPU_AUTO d_row_sequence = gpu_upload(sequence, n_rows * sizeof(*sequence));
     GPU_AUTO d_row_position = gpu_upload(position, n_rows * sizeof(*position));
     GPU_AUTO d_selected = gpu_upload(selected, n_rows * (size_t)s->n_seen * sizeof(*selected));
-    size_t n_q = n_rows * (size_t)s->n_heads * 576, n_out = n_rows * (size_t)s->n_heads * 512;
+    size_t n_q = n_rows * (size_t)(s->n_heads * dim);
+    size_t n_out = n_rows * (size_t)(s->n_heads * kv_lora);
     uint16_t *q = malloc(n_q * sizeof(*q));
     for (size_t i = 0; i < n_q; i++)
         q[i] = i < 1U << 20 ? agon_bf16_encode(random_float()) : q[i - (1U << 20)];
@@ -107,7 +136,12 @@ static void bench(const struct shape *s, const struct agon_cuda_info *gpu)
     GPU_AUTO d_out = gpu_poisoned(n_out * sizeof(uint16_t), 0xff);
     rows.sequence = d_row_sequence.p;
     rows.position = d_row_position.p;
-    struct agon_mla mla = {.cache = {pool.p, s->format, 512, 64},
+    int32_t group_begin[] = {0, s->n_rows}, zero = 0, n_prefix = s->n_prefix;
+    GPU_AUTO d_begin = gpu_upload(group_begin, sizeof(group_begin));
+    GPU_AUTO d_zero = gpu_upload(&zero, sizeof(zero));
+    GPU_AUTO d_prefix = gpu_upload(&n_prefix, sizeof(n_prefix));
+    struct agon_mla_groups groups = {1, s->n_prefix, d_begin.p, d_zero.p, d_prefix.p};
+    struct agon_mla mla = {.cache = {pool.p, s->format, kv_lora, rope_dim},
                            .rows = rows,
                            .n_heads = s->n_heads,
                            .scale = 0.1352337788608801F,
@@ -117,6 +151,8 @@ static void bench(const struct shape *s, const struct agon_cuda_info *gpu)
                            .out_dtype = AGON_BF16,
                            .selected = s->sparse ? d_selected.p : NULL,
                            .ld_selected = s->n_seen,
+                           .by_position = s->grouped,
+                           .groups = s->grouped ? &groups : NULL,
                            .n_positions_max = s->n_seen,
                            .split = s->split,
                            .plain = s->plain};
@@ -137,11 +173,11 @@ static void bench(const struct shape *s, const struct agon_cuda_info *gpu)
     }
     qsort(ms, RUNS, sizeof(*ms), compare);
     double seconds = ms[RUNS / 2] * 1e-3;
-    double operations = 2.0 * (double)n_rows * s->n_heads * s->n_seen * (576 + 512);
+    double operations = 2.0 * (double)n_rows * s->n_heads * s->n_seen * (dim + kv_lora);
     double read = (double)n_rows * s->n_seen;
     if (read > (double)n_slots)
         read = (double)n_slots;
-    double bytes = read * (double)agon_latent_bytes(s->format, 512, 64) +
+    double bytes = read * (double)agon_latent_bytes(s->format, kv_lora, rope_dim) +
                    (double)(n_q + n_out) * sizeof(uint16_t);
     double bandwidth = strstr(gpu->name, "H200") ? 4.8e12 : 3.35e12;
     double floor = fmax(operations / 989e12, bytes / bandwidth);

@@ -91,6 +91,8 @@ struct attention {
     int n_heads, n_rows, ld_selected; /* ld_selected 0: dense */
     float query_size;                 /* sets how sharp the softmax is */
     bool bf16_query, bf16_out, plain;
+    bool by_position; /* of the selected; then they are ascending, without gaps */
+    int n_shared;     /* above 0: rows in groups */
     int split;
 };
 
@@ -116,18 +118,22 @@ static double attention_error(const struct mla_world *w, const struct attention 
     const float scale = 0.1352337788608801F;
     for (int r = 0; r < a->n_rows; r++) {
         sequence[r] = r % 5 == 4 ? -1 : random_below(w->n_sequences);
-        position[r] = r == 0 ? w->n_positions - 1 : r == 1 ? 0 : random_below(w->n_positions);
+        position[r] = r == 0   ? w->n_positions - 1
+                      : r == 1 ? a->n_shared
+                               : a->n_shared + random_below(w->n_positions - a->n_shared);
         n_selected[r] = 0;
         int n = 0, s = sequence[r];
-        for (int p = position[r]; s >= 0 && p >= 0; p--) { /* the list is in falling order */
+        for (int i = 0; s >= 0 && i <= position[r]; i++) {
+            int p = a->by_position ? i : position[r] - i; /* slots: in falling order */
             bool take = a->ld_selected == 0 || random_below(w->n_positions) < a->ld_selected;
             int32_t *list = selected + (size_t)r * (size_t)a->ld_selected;
-            if (a->ld_selected && n_selected[r] < a->ld_selected && random_below(16) == 0)
+            if (a->ld_selected && n_selected[r] < a->ld_selected && !a->by_position &&
+                random_below(16) == 0)
                 list[n_selected[r]++] = -1;
             if (!take || (a->ld_selected && n_selected[r] == a->ld_selected))
                 continue;
             if (a->ld_selected)
-                list[n_selected[r]++] = mla_world_slot(w, s, p);
+                list[n_selected[r]++] = a->by_position ? p : mla_world_slot(w, s, p);
             entries[n++] = w->decoded + ((size_t)s * (size_t)w->n_positions + (size_t)p) * dim;
         }
         for (int i = n_selected[r]; i < a->ld_selected; i++)
@@ -152,6 +158,14 @@ static double attention_error(const struct mla_world *w, const struct attention 
     GPU_AUTO d_n_selected = gpu_upload(n_selected, n_rows * sizeof(*n_selected));
     size_t out_bytes = n_out * (a->bf16_out ? sizeof(uint16_t) : sizeof(float));
     GPU_AUTO d_out = gpu_poisoned(out_bytes, 0xff);
+    int first = a->n_rows / 3, second = first + 1; /* three groups, the second of one row */
+    int32_t begin[] = {0, first, second, a->n_rows}, group_sequence[] = {0, 1, 2};
+    int32_t group_shared[] = {a->n_shared, 0, a->n_shared / 2};
+    GPU_AUTO d_begin = gpu_upload(begin, sizeof(begin));
+    GPU_AUTO d_group_sequence = gpu_upload(group_sequence, sizeof(group_sequence));
+    GPU_AUTO d_group_shared = gpu_upload(group_shared, sizeof(group_shared));
+    struct agon_mla_groups groups = {3, a->n_shared, d_begin.p, d_group_sequence.p,
+                                     d_group_shared.p};
     struct agon_mla mla = {
         .cache = {pool.p, w->format, w->kv_lora, w->rope_dim},
         .rows = {a->n_rows, d_sequence.p, d_position.p, d_pages.p, w->ld_pages},
@@ -164,6 +178,8 @@ static double attention_error(const struct mla_world *w, const struct attention 
         .selected = a->ld_selected ? d_selected.p : NULL,
         .n_selected = d_n_selected.p,
         .ld_selected = a->ld_selected,
+        .by_position = a->by_position,
+        .groups = a->n_shared ? &groups : NULL,
         .n_positions_max = w->n_positions,
         .split = a->split,
         .plain = a->plain,
@@ -209,10 +225,11 @@ static void expect_near(const struct mla_world *w, struct attention a, double to
 {
     double error = attention_error(w, &a);
     if (!EXPECT(error < tolerance))
-        printf("# %s %d+%d, %d positions, %d rows x %d heads, %s %d, query %g %s, split %d: %g\n",
+        printf("# %s %d+%d, %d positions, %d rows x %d heads, %s %d, query %g %s, split %d, shared "
+               "%d: %g\n",
                format_names[w->format], w->kv_lora, w->rope_dim, w->n_positions, a.n_rows,
                a.n_heads, a.ld_selected ? "selected" : "dense", a.ld_selected, (double)a.query_size,
-               a.bf16_query ? "bf16" : "f32", a.split, error);
+               a.bf16_query ? "bf16" : "f32", a.split, a.n_shared, error);
 }
 
 /* float32: sums of some hundred products in blocks; 1e-5 leaves a factor of five or so. */
@@ -275,6 +292,39 @@ TEST(fast_attention_is_its_twin)
             expect_near(&w, a, 2e-2);
             mla_world_free(&w);
         }
+}
+
+TEST(small_fast_attention_is_its_twin_alone_and_in_groups)
+{
+    REQUIRE_GPU();
+    static const struct {
+        int n_heads, n_rows, n_positions, ld_selected, n_shared;
+        bool by_position;
+    } cases[] = {{6, 11, 300, 0, 0, false},   {6, 11, 900, 300, 0, false},
+                 {6, 11, 900, 300, 0, true},  {1, 3, 33, 0, 0, false},
+                 {17, 7, 200, 64, 0, false},  {6, 40, 900, 300, 640, true},
+                 {6, 40, 900, 0, 600, false}, {16, 9, 1500, 512, 1000, true},
+                 {5, 70, 200, 50, 64, true},  {1, 200, 400, 100, 300, true}};
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        struct mla_world w = mla_world_new(AGON_LATENT_BF16, 128, 16, 3, cases[i].n_positions, 3);
+        mla_world_share(&w, cases[i].n_shared);
+        struct attention a = {.n_heads = cases[i].n_heads,
+                              .n_rows = cases[i].n_rows,
+                              .ld_selected = cases[i].ld_selected,
+                              .query_size = 2,
+                              .n_shared = cases[i].n_shared,
+                              .by_position = cases[i].by_position,
+                              .bf16_query = true};
+        expect_near(&w, a, 1e-2);
+        a.query_size = 10;
+        a.bf16_query = false;
+        a.bf16_out = true;
+        expect_near(&w, a, 2e-2);
+        a.plain = true; /* the same lists by the plain kernel, which reads no groups */
+        a.bf16_out = false;
+        expect_near(&w, a, 1e-5);
+        mla_world_free(&w);
+    }
 }
 
 TEST(a_shape_that_is_not_done_is_refused_in_one_line)
