@@ -507,10 +507,11 @@ static int read_models(struct http_model *h, const struct agon_http_response *a,
     if (h->served_name)
         return 0;
     if (!found)
-        return agon_fail(err, AGON_EINPUT,
-                         "GET /models (HTTP %ld) names no model: name it, or check the URL "
-                         "(it ends in /v1 as a rule)",
-                         a->status);
+        return agon_fail(
+            err, AGON_EINPUT,
+            "GET /models (HTTP %ld) names no model: name it (--model-name), or check the URL "
+            "(it ends in /v1 as a rule)",
+            a->status);
     h->served_name = strdup(agon_json_text(found, "id", ""));
     return h->served_name ? 0 : agon_fail(err, AGON_ENOMEM, "out of memory");
 }

@@ -110,7 +110,7 @@ int agon_verb_model_parse(int argc, char **argv)
 /* ---- chat ---- */
 
 struct chat_options {
-    const char *system, *record, *device;
+    const char *system, *record, *device, *model_name;
     bool thinking;
     double temperature;
     int64_t tokens, seed, threads;
@@ -124,6 +124,8 @@ static const struct agon_opt chat_table[] = {
     {"seed", 0, AGON_OPT_INT, FIELD(seed), 0, 0, "N", "of the random numbers"},
     {"threads", 'j', AGON_OPT_INT, FIELD(threads), 0, 1024, "N", "of the engine; 0: one a core"},
     {"device", 0, AGON_OPT_TEXT, FIELD(device), 0, 0, "cpu|cuda", AGON_VERB_DEVICE},
+    {"model-name", 0, AGON_OPT_TEXT, FIELD(model_name), 0, 0, "NAME",
+     "the model's name at an HTTP server"},
     {"record", 0, AGON_OPT_TEXT, FIELD(record), 0, 0, "FILE", "append the turns, for replay:FILE"},
     {0},
 };
@@ -245,8 +247,10 @@ int agon_verb_model_chat(int argc, char **argv)
     if (agon_verb_options(chat_table, &o, "agon model chat [MODEL] [OPTION]...", about, 0, 1, argc,
                           argv, &n, &status))
         return status;
-    struct agon_model_options options = {
-        .device = o.device, .n_threads = (int)o.threads, .record_path = o.record};
+    struct agon_model_options options = {.device = o.device,
+                                         .n_threads = (int)o.threads,
+                                         .record_path = o.record,
+                                         .model_name = o.model_name};
     bool is_folder = n == 1 && !strchr(argv[1], ':');
     if (is_folder && asprintf(&spec, "local:%s", argv[1]) < 0)
         spec = NULL;

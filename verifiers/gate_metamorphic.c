@@ -2,16 +2,28 @@
  * Gate 8: the same task in worlds whose values are dealt anew. A solution that works
  * still passes there; one that recites its answer does not, and a verifier that
  * recites it accepts the old answer everywhere.
+ *
+ * Eight worlds decide most tasks. What shows in one of ten (a verifier that breaks ties
+ * otherwise than the solution, an answer that hardly ever changes) they would find
+ * under one seed and not under another; so where one world alone gave another answer,
+ * and where worlds are cheap, more are asked, up to 32.
  */
 #include "base/json.h"
 #include "verifiers/gates_internal.h"
 
 #include <string.h>
 
-enum { COUNTED_WORLDS = 8, DRAWS_MAX = 64, DIFFERENT_MIN = 2 };
+enum {
+    COUNTED_WORLDS = 8,
+    WORLDS_MAX = 32,
+    DRAWS_MAX = 64,
+    DIFFERENT_MIN = 2,
+    COST_MAX = 1000000 /* fuel and operations of SQLite after which no more worlds are cheap */
+};
 
 struct worlds {
     int n_draws, n_counted, n_different, n_rejected;
+    int64_t cost;
     struct agon_buf last_failure; /* why the last draw did not count */
 };
 
@@ -73,7 +85,9 @@ static int worlds_count(struct gate_run *g, struct worlds *w, int draw, struct a
                 json_equal(t->run.writes, g->golden.run.writes);
     w->n_different += !same;
     w->n_rejected += !t->briefs[0].pass;
-    if (json_array_append(g->worlds, t->probes))
+    const struct agon_usage *run = &t->run.usage, *checks = &t->briefs[0].usage;
+    w->cost += run->fuel + run->ops + checks->fuel + checks->ops;
+    if (w->n_counted <= COUNTED_WORLDS && json_array_append(g->worlds, t->probes))
         return agon_fail(err, AGON_ENOMEM, "out of memory");
     return 0;
 }
@@ -103,6 +117,15 @@ static int worlds_draw(struct gate_run *g, struct worlds *w, int draw, struct ag
     agon_buf_reset(&w->last_failure);
     agon_buf_adds(&w->last_failure, t.unsolved ? t.unsolved : "it returned nil");
     return 0;
+}
+
+static bool worlds_enough(const struct worlds *w)
+{
+    if (w->n_counted < COUNTED_WORLDS)
+        return false;
+    if (w->n_counted >= WORLDS_MAX || w->n_different == 0 || w->n_rejected == 0)
+        return true; /* it recites: no world would show otherwise */
+    return w->n_different >= DIFFERENT_MIN && w->cost >= COST_MAX;
 }
 
 static int worlds_judge(struct gate_run *g, const struct worlds *w)
@@ -137,7 +160,7 @@ int gate_metamorphic(struct gate_run *g, struct agon_err *err)
         return gate_refuse(g, "the solution reads no column of the world");
     if (!(g->probes = gate_distinct_calls(g->golden.run.calls)))
         return agon_fail(err, AGON_ENOMEM, "out of memory");
-    for (int draw = 0; draw < DRAWS_MAX && w.n_counted < COUNTED_WORLDS && !r; draw++)
+    for (int draw = 0; draw < DRAWS_MAX && !worlds_enough(&w) && !r; draw++)
         r = worlds_draw(g, &w, draw, err);
     json_object_set_new(g->report->evidence, "worlds", json_integer(w.n_counted));
     json_object_set_new(g->report->evidence, "draws", json_integer(w.n_draws));

@@ -49,7 +49,7 @@ def good_tasks_are_not_accused():
     assert s["foreign_writes"] > 50 * n_writing and s["foreign_accepted"] * 200 <= s["foreign_writes"]
     assert s["golden_runs"] == s["golden_passes"] == s["golden_same"] == 100 * s["tasks"]
     for card in report["tasks"]:
-        assert card["checks"] and card["worlds"] == 8 and card["golden_runs"] == 100 and card["rejudged"] > 50, card
+        assert card["checks"] and 8 <= card["worlds"] <= 32 and card["golden_runs"] == 100 and card["rejudged"] > 50, card
 
 
 # ---- spoiled ones: a copy of an accepted environment, one file changed, and what the audit must say of it
