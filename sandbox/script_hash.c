@@ -189,10 +189,15 @@ static const struct lua_value *key_find(const struct lua_table *t, uint8_t tag, 
     return chain_find(t->nodes + position_of(t->log_nodes, tag, bits), tag, bits);
 }
 
+/* Most keys are short strings: these go the shortest way here and below. */
+static inline struct lua_node *short_home(const struct lua_table *t, const struct lua_text *key)
+{
+    return t->nodes + (key->hash & ((UINT32_C(1) << t->log_nodes) - 1));
+}
+
 const struct lua_value *__wrap_luaH_getshortstr(struct lua_table *t, const struct lua_text *key)
 {
-    uint32_t at = key->hash & ((UINT32_C(1) << t->log_nodes) - 1);
-    return chain_find(t->nodes + at, TAG_SHORT, (uintptr_t)key);
+    return chain_find(short_home(t, key), TAG_SHORT, (uintptr_t)key);
 }
 
 const struct lua_value *__wrap_luaH_getint(struct lua_table *t, lua_Integer key)
@@ -216,8 +221,15 @@ const struct lua_value *__wrap_luaH_getstr(struct lua_table *t, struct lua_text 
     return __real_luaH_getstr(t, key); /* by content */
 }
 
+static inline const struct lua_text *short_text(const struct lua_value *key)
+{
+    return (const struct lua_text *)(uintptr_t)key->bits; // NOLINT
+}
+
 const struct lua_value *__wrap_luaH_get(struct lua_table *t, const struct lua_value *key)
 {
+    if (key->tag == TAG_SHORT)
+        return __wrap_luaH_getshortstr(t, short_text(key));
     struct lua_value k = key_normal(key);
     if (is_empty(k.tag))
         return &absent;
@@ -344,6 +356,8 @@ static bool has_free_node(struct lua_table *t)
  */
 static void insert_charge(struct lua_table *t, const struct lua_value *key)
 {
+    if (key->tag == TAG_SHORT && t->last_free && is_empty(short_home(t, short_text(key))->tag))
+        return;
     struct lua_value k = key_normal(key);
     struct lua_node *home = t->nodes + position_of(t->log_nodes, k.tag, k.bits);
     if (is_empty(k.tag) || (t->last_free && is_empty(home->tag)))
