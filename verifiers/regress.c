@@ -1,4 +1,4 @@
-/* Regression over one environment: see regress.h. One request to the cell for each task. */
+/* Regression over one environment: see regress.h. */
 #include "verifiers/regress.h"
 
 #include "base/arena.h"
@@ -153,8 +153,8 @@ static int regress_tasks(struct regress *g, struct agon_err *err)
     if (!r && g->baseline)
         r = agon_baseline_compare_env(g->report, g->baseline,
                                       json_array_get(g->report->measured, 0), err);
-    for (int i = 0; i < g->env->n_tasks && !r; i++)
-        r = regress_task(g, &g->env->tasks[i], err);
+    if (!r)
+        r = regress_all(g, err);
     if (!r)
         r = regress_gone(g->report, g->env, g->baseline, err);
     return r;

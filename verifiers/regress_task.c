@@ -1,5 +1,8 @@
-/* Regression over one task: the golden answer, the solution and the negatives go to the cell in
- * one request; only a golden answer that fails is asked about again. */
+/*
+ * Regression over the tasks of an environment: golden answer, solution and negatives of one go to
+ * the cell in one request; only a golden answer that fails is asked about again. While the driver
+ * looks at what came of one task, the cell has the next.
+ */
 #include "base/arena.h"
 #include "base/json.h"
 #include "verifiers/regress_baseline.h"
@@ -10,6 +13,82 @@
 #include <stdlib.h>
 
 enum { NEGATIVES_MAX = 200, SAID_MAX = 3, SENTENCE_BYTES = 200, EXCERPT_BYTES_MAX = 4000 };
+
+/* ---- a task at the cell ---- */
+
+struct regress_turn {
+    const struct agon_task *task; /* borrowed; NULL: none is left */
+    struct agon_trial_item items[NEGATIVES_MAX + 1];
+    int n_items;
+    struct agon_trial_input input;
+    struct agon_buf texts, request, reason;
+    struct agon_trial trial;
+    bool sent;    /* and not yet answered */
+    bool gave_up; /* it ended three cells */
+    int status;   /* as agon_trial(); 0 until then */
+    struct agon_err err;
+};
+
+static void turn_deinit(struct regress_turn *t)
+{
+    agon_trial_deinit(&t->trial);
+    agon_buf_deinit(&t->texts);
+    agon_buf_deinit(&t->request);
+    agon_buf_deinit(&t->reason);
+}
+
+/* The golden answer and the negatives as items; texts are kept in `texts`, which must not grow
+ * later. */
+static void turn_items(struct regress_turn *t)
+{
+    size_t n = json_array_size(t->task->negatives) + 1, offsets[NEGATIVES_MAX + 2];
+    if (n > NEGATIVES_MAX + 1)
+        n = NEGATIVES_MAX + 1;
+    for (size_t i = 0; i < n; i++) {
+        const json_t *one = i ? json_array_get(t->task->negatives, i - 1) : t->task->golden;
+        offsets[i] = t->texts.size;
+        agon_json_dump(&t->texts, json_object_get(one, "answer"));
+        t->items[i].writes = json_object_get(one, "writes");
+    }
+    offsets[n] = t->texts.size;
+    for (size_t i = 0; i < n; i++)
+        t->items[i].answer =
+            (struct agon_str){t->texts.data + offsets[i], offsets[i + 1] - offsets[i]};
+    t->n_items = (int)n;
+}
+
+/* Send the task at this index, if there is one and there is something to judge. */
+static void turn_begin(struct regress *g, struct regress_turn *t, int index)
+{
+    *t = (struct regress_turn){.task = index < g->env->n_tasks ? &g->env->tasks[index] : NULL,
+                               .texts = AGON_BUF(REGRESS_TEXT_MAX),
+                               .request = AGON_BUF(REGRESS_TEXT_MAX),
+                               .reason = AGON_BUF(REGRESS_REASON_MAX)};
+    if (!t->task || !t->task->golden)
+        return;
+    turn_items(t);
+    t->input = (struct agon_trial_input){.answer_schema = t->task->answer_schema,
+                                         .verifier = agon_str(t->task->verifier),
+                                         .solution = agon_str(t->task->solution),
+                                         .items = t->items,
+                                         .n_items = t->n_items};
+    if ((t->status = agon_buf_check(&t->texts, "answers.jsonl", &t->err)) ||
+        t->input.verifier.size == 0)
+        return;
+    t->status = agon_trial_begin(g->rt, &t->input, &t->request, &t->err);
+    t->gave_up = t->status && agon_runtime_gave_up(g->rt);
+    t->sent = !t->status;
+}
+
+/* Wait for its answer, so that the cell is free. */
+static void turn_settle(struct regress *g, struct regress_turn *t)
+{
+    if (!t || !t->sent)
+        return;
+    t->sent = false;
+    t->status = agon_trial_end(g->rt, &t->input, &t->request, &t->trial, &t->reason, &t->err);
+    t->gave_up = t->status && agon_runtime_gave_up(g->rt);
+}
 
 /* ---- sentences ---- */
 
@@ -98,6 +177,7 @@ static int regress_golden(struct regress *g, const struct agon_task *task,
         return agon_regress_pass(g->report, task->id, "golden") ? 0 : regress_no_memory(err);
     struct agon_verdict v AGON_AUTO(agon_verdict_deinit) = {0};
     struct agon_buf why AGON_AUTO(agon_buf_deinit) = AGON_BUF(REGRESS_TEXT_MAX);
+    turn_settle(g, g->ahead);
     int r = agon_verdict(g->rt, task, item->answer, item->writes, &v, &why, err);
     if (r < 0)
         return r;
@@ -176,50 +256,23 @@ static bool regress_budget(struct regress *g, const struct agon_task *task,
 
 /* ---- a task ---- */
 
-/* The golden answer and the negatives as items; texts are kept in `texts`, which must not grow
- * later. */
-static int regress_items(const struct agon_task *task, struct agon_buf *texts,
-                         struct agon_trial_item *items)
+/* 1 where the trial could not be held and that was noted. */
+static int regress_held(struct regress *g, const struct regress_turn *t, struct agon_err *err)
 {
-    size_t n = json_array_size(task->negatives) + 1, offsets[NEGATIVES_MAX + 2];
-    if (n > NEGATIVES_MAX + 1)
-        n = NEGATIVES_MAX + 1;
-    for (size_t i = 0; i < n; i++) {
-        const json_t *one = i ? json_array_get(task->negatives, i - 1) : task->golden;
-        offsets[i] = texts->size;
-        agon_json_dump(texts, json_object_get(one, "answer"));
-        items[i].writes = json_object_get(one, "writes");
-    }
-    offsets[n] = texts->size;
-    for (size_t i = 0; i < n; i++)
-        items[i].answer = (struct agon_str){texts->data + offsets[i], offsets[i + 1] - offsets[i]};
-    return (int)n;
-}
-
-/* The trial; 1 where it could not be held and that was noted. */
-static int regress_trial(struct regress *g, const struct agon_task *task,
-                         const struct agon_trial_item *items, int n, struct agon_trial *ret,
-                         struct agon_err *err)
-{
-    struct agon_buf reason AGON_AUTO(agon_buf_deinit) = AGON_BUF(REGRESS_REASON_MAX);
-    struct agon_trial_input input = {
-        .answer_schema = task->answer_schema,
-        .verifier = agon_str(task->verifier),
-        .solution = agon_str(task->solution),
-        .items = items,
-        .n_items = n,
-    };
     const char *why = NULL;
-    int r = input.verifier.size ? agon_trial(g->rt, &input, ret, &reason, err) : AGON_REJECTED;
-    if (!input.verifier.size)
+    if (t->status == 0 && t->input.verifier.size == 0)
         why = "verifier.lua is empty";
-    else if (r == AGON_REJECTED)
-        why = agon_buf_text(&reason);
-    else if (r == AGON_ESYS && agon_runtime_gave_up(g->rt))
+    else if (t->status == AGON_REJECTED)
+        why = agon_buf_text(&t->reason);
+    else if (t->status == AGON_ESYS && t->gave_up)
         why = "the process that runs it ended, in three fresh ones";
+    if (!why && t->status) {
+        agon_err_set(err, t->err.code, t->err.file, t->err.line, "%s", t->err.text);
+        return agon_err_in(err, t->status, "%s/%s", g->env->id, t->task->id);
+    }
     if (!why)
-        return r ? agon_err_in(err, r, "%s/%s", g->env->id, task->id) : 0;
-    return agon_regress_fail(g->report, task->id, "loads", NULL, NULL, "it can't be judged: %s",
+        return 0;
+    return agon_regress_fail(g->report, t->task->id, "loads", NULL, NULL, "it can't be judged: %s",
                              why)
                ? 1
                : regress_no_memory(err);
@@ -233,6 +286,7 @@ static int regress_checks(struct regress *g, const struct agon_task *task, struc
     if (t->own.n_checks)
         return 0;
     agon_verdict_deinit(&t->own);
+    turn_settle(g, g->ahead);
     int r = agon_verdict_checks(g->rt, agon_str(task->verifier), &t->own, &reason, err);
     return r > 0 ? agon_fail(err, AGON_ESCRIPT, "%s/%s: %s", g->env->id, task->id,
                              agon_buf_text(&reason))
@@ -253,29 +307,45 @@ static int regress_baseline(struct regress *g, const struct agon_task *task,
         json_array_get(g->report->measured, last), g->options->slack_percent, err);
 }
 
-int regress_task(struct regress *g, const struct agon_task *task, struct agon_err *err)
+/* What came of it. */
+static int regress_task(struct regress *g, struct regress_turn *turn, struct agon_err *err)
 {
-    struct agon_trial_item items[NEGATIVES_MAX + 1];
-    struct agon_buf texts AGON_AUTO(agon_buf_deinit) = AGON_BUF(REGRESS_TEXT_MAX);
-    struct agon_trial t AGON_AUTO(agon_trial_deinit) = {0};
+    const struct agon_task *task = turn->task;
+    struct agon_trial *t = &turn->trial;
     g->report->n_tasks++;
     if (!task->golden)
         return agon_regress_fail(g->report, task->id, "golden", NULL, NULL,
                                  "there is no golden answer in answers.jsonl")
                    ? 0
                    : regress_no_memory(err);
-    int n = regress_items(task, &texts, items);
-    int r = agon_buf_check(&texts, "answers.jsonl", err);
-    if (!r)
-        r = regress_trial(g, task, items, n, &t, err);
+    int r = regress_held(g, turn, err);
     if (r)
         return r < 0 ? r : 0;
-    if ((r = regress_checks(g, task, &t, err)) ||
-        (r = regress_golden(g, task, &items[0], &t.briefs[0], err)))
+    if ((r = regress_checks(g, task, t, err)) ||
+        (r = regress_golden(g, task, &turn->items[0], &t->briefs[0], err)))
         return r;
-    bool ok = regress_solution(g, task, &t);
-    for (int i = 1; i < n && ok; i++)
-        ok = regress_negative(g, task, (size_t)i - 1, &t.briefs[i], &t.own);
-    ok = ok && regress_budget(g, task, &t);
-    return ok ? regress_baseline(g, task, &t, err) : regress_no_memory(err);
+    bool ok = regress_solution(g, task, t);
+    for (int i = 1; i < turn->n_items && ok; i++)
+        ok = regress_negative(g, task, (size_t)i - 1, &t->briefs[i], &t->own);
+    ok = ok && regress_budget(g, task, t);
+    return ok ? regress_baseline(g, task, t, err) : regress_no_memory(err);
+}
+
+int regress_all(struct regress *g, struct agon_err *err)
+{
+    struct regress_turn turns[2];
+    int r = 0, i = 0;
+    turn_begin(g, &turns[0], 0);
+    for (; i < g->env->n_tasks && !r; i++) {
+        struct regress_turn *now = &turns[i % 2];
+        g->ahead = &turns[(i + 1) % 2];
+        turn_settle(g, now);
+        turn_begin(g, g->ahead, i + 1);
+        r = regress_task(g, now, err);
+        turn_deinit(now);
+    }
+    g->ahead = NULL;
+    turn_settle(g, &turns[i % 2]);
+    turn_deinit(&turns[i % 2]);
+    return r;
 }

@@ -300,6 +300,23 @@ int agon_trial(struct agon_runtime *rt, const struct agon_trial_input *input,
     return r ? r : trial_decode(agon_buf_str(&reply), input->verifier.size > 0, ret, reason, err);
 }
 
+int agon_trial_begin(struct agon_runtime *rt, const struct agon_trial_input *input,
+                     struct agon_buf *request, struct agon_err *err)
+{
+    request->size_max = MESSAGE_BYTES_MAX;
+    int r = trial_request(request, input, false, err);
+    return r ? r : agon_runtime_begin(rt, "verify.trial", agon_buf_str(request), err);
+}
+
+int agon_trial_end(struct agon_runtime *rt, const struct agon_trial_input *input,
+                   const struct agon_buf *request, struct agon_trial *ret, struct agon_buf *reason,
+                   struct agon_err *err)
+{
+    struct agon_buf reply AGON_AUTO(agon_buf_deinit) = AGON_BUF(MESSAGE_BYTES_MAX);
+    int r = agon_runtime_end(rt, "verify.trial", agon_buf_str(request), &reply, err);
+    return r ? r : trial_decode(agon_buf_str(&reply), input->verifier.size > 0, ret, reason, err);
+}
+
 /* ---- verdicts ---- */
 
 /* What follows the checks where there is no solution: run -1, no probes, then the items. */

@@ -75,3 +75,13 @@ void agon_trial_deinit(struct agon_trial *t);
  * A solution that raises is no rejection: solved is false and unsolved says why. */
 int agon_trial(struct agon_runtime *rt, const struct agon_trial_input *input,
                struct agon_trial *ret, struct agon_buf *reason, struct agon_err *err) AGON_MUST_USE;
+/*
+ * The two halves, so that driver and cell work at once: begin sends and returns, end waits. Between
+ * them the runtime takes no other request; request (the caller's, empty at begin) stands as it is.
+ * input needs no tape here.
+ */
+int agon_trial_begin(struct agon_runtime *rt, const struct agon_trial_input *input,
+                     struct agon_buf *request, struct agon_err *err) AGON_MUST_USE;
+int agon_trial_end(struct agon_runtime *rt, const struct agon_trial_input *input,
+                   const struct agon_buf *request, struct agon_trial *ret, struct agon_buf *reason,
+                   struct agon_err *err) AGON_MUST_USE;
