@@ -29,13 +29,14 @@ int agon_cuda_pages_copy(void *pools, size_t layer_bytes, size_t page_bytes, int
 
 /*
  * Records of a position: width values at pool + slot * ld, slot being its slot number (cuda.h);
- * these write from[r][0 .. n) at + into it. Experts are narrowed to 16 bits.
+ * these write from[r][0 .. n) at + into it; from's rows are ld_from apart. Experts are narrowed to
+ * 16 bits.
  */
-int agon_cuda_record_experts(uint16_t *pool, size_t ld, int at, const int32_t *from, int n,
-                             const struct agon_cuda_rows *rows, void *stream,
+int agon_cuda_record_experts(uint16_t *pool, size_t ld, int at, const int32_t *from, size_t ld_from,
+                             int n, const struct agon_cuda_rows *rows, void *stream,
                              struct agon_err *err) AGON_MUST_USE;
-int agon_cuda_record_selected(int32_t *pool, size_t ld, int at, const int32_t *from, int n,
-                              const struct agon_cuda_rows *rows, void *stream,
+int agon_cuda_record_selected(int32_t *pool, size_t ld, int at, const int32_t *from, size_t ld_from,
+                              int n, const struct agon_cuda_rows *rows, void *stream,
                               struct agon_err *err) AGON_MUST_USE;
 
 #ifdef __cplusplus

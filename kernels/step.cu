@@ -1,12 +1,14 @@
 /* Between the passes: see cuda_step.h. All of it moves bytes; the floor is their number. */
 #include "kernels/check.cuh"
 #include "kernels/cuda_step.h"
+#include "kernels/launch.cuh"
 
 /* A thread a row. */
 static __global__ void step_rows_kernel(int32_t *ids, int32_t *position, int32_t *sequence,
                                         const struct agon_cuda_slot *slots, int n_rows,
                                         const int32_t *d_n_rows)
 {
+    depends_wait();
     int r = blockIdx.x * blockDim.x + threadIdx.x;
     if (r >= n_rows)
         return;
@@ -22,9 +24,9 @@ extern "C" int agon_cuda_step_rows(int32_t *ids, int32_t *position, int32_t *seq
 {
     if (n_rows <= 0)
         return 0;
-    step_rows_kernel<<<agon_ceil_div(n_rows, 128), 128, 0, (cudaStream_t)stream>>>(
-        ids, position, sequence, slots, n_rows, d_n_rows);
-    AGON_CUDA(err, "rows of a step", cudaGetLastError());
+    AGON_CUDA(err, "rows of a step",
+              launch_overlapping(step_rows_kernel, (unsigned)agon_ceil_div(n_rows, 128), 128, 0,
+                                 stream, ids, position, sequence, slots, n_rows, d_n_rows));
     return 0;
 }
 
@@ -56,9 +58,10 @@ extern "C" int agon_cuda_pages_copy(void *pools, size_t layer_bytes, size_t page
 
 /* A block a row. */
 template <typename T>
-static __global__ void record_kernel(T *pool, size_t ld, int at, const int32_t *from, int n,
-                                     struct agon_cuda_rows rows)
+static __global__ void record_kernel(T *pool, size_t ld, int at, const int32_t *from,
+                                     size_t ld_from, int n, struct agon_cuda_rows rows)
 {
+    depends_wait();
     int r = blockIdx.x, sequence = rows.row_sequence[r];
     if (sequence < 0)
         return;
@@ -66,32 +69,33 @@ static __global__ void record_kernel(T *pool, size_t ld, int at, const int32_t *
     size_t page = (size_t)rows.pages[(size_t)sequence * rows.ld_pages + position / AGON_CUDA_PAGE];
     T *to = pool + (page * AGON_CUDA_PAGE + position % AGON_CUDA_PAGE) * ld + at;
     for (int i = threadIdx.x; i < n; i += blockDim.x)
-        to[i] = (T)from[(size_t)r * n + i];
+        to[i] = (T)from[(size_t)r * ld_from + i];
 }
 
 template <typename T>
-static int record(T *pool, size_t ld, int at, const int32_t *from, int n,
+static int record(T *pool, size_t ld, int at, const int32_t *from, size_t ld_from, int n,
                   const struct agon_cuda_rows *rows, void *stream, struct agon_err *err)
 {
     if (rows->n_rows <= 0)
         return 0;
     unsigned n_blocks = (unsigned)rows->n_rows;
     int n_threads = n < 32 ? 32 : 128;
-    record_kernel<<<n_blocks, n_threads, 0, (cudaStream_t)stream>>>(pool, ld, at, from, n, *rows);
-    AGON_CUDA(err, "recording positions", cudaGetLastError());
+    AGON_CUDA(err, "recording positions",
+              launch_overlapping(record_kernel<T>, n_blocks, (unsigned)n_threads, 0, stream, pool,
+                                 ld, at, from, ld_from, n, *rows));
     return 0;
 }
 
 extern "C" int agon_cuda_record_experts(uint16_t *pool, size_t ld, int at, const int32_t *from,
-                                        int n, const struct agon_cuda_rows *rows, void *stream,
-                                        struct agon_err *err)
+                                        size_t ld_from, int n, const struct agon_cuda_rows *rows,
+                                        void *stream, struct agon_err *err)
 {
-    return record(pool, ld, at, from, n, rows, stream, err);
+    return record(pool, ld, at, from, ld_from, n, rows, stream, err);
 }
 
 extern "C" int agon_cuda_record_selected(int32_t *pool, size_t ld, int at, const int32_t *from,
-                                         int n, const struct agon_cuda_rows *rows, void *stream,
-                                         struct agon_err *err)
+                                         size_t ld_from, int n, const struct agon_cuda_rows *rows,
+                                         void *stream, struct agon_err *err)
 {
-    return record(pool, ld, at, from, n, rows, stream, err);
+    return record(pool, ld, at, from, ld_from, n, rows, stream, err);
 }

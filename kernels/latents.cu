@@ -1,0 +1,194 @@
+/* Between the products of a layer: see cuda_latents.h. All of it moves bytes, and few of them; the
+ * cost is that of a launch, so each of the two is one. */
+#include "kernels/check.cuh"
+#include "kernels/cuda_latents.h"
+#include "kernels/launch.cuh"
+#include "kernels/number.cuh"
+
+static __device__ __forceinline__ void rotate(float *low, float *high, float a, float b, float c,
+                                              float s)
+{
+    *low = __fsub_rn(__fmul_rn(a, c), __fmul_rn(b, s));
+    *high = __fadd_rn(__fmul_rn(a, s), __fmul_rn(b, c));
+}
+
+/* Where the i-th pair of `half` stands. */
+static __device__ __forceinline__ void pair_of(int i, int half, bool interleaved, int *first,
+                                               int *second)
+{
+    *first = interleaved ? 2 * i : i;
+    *second = interleaved ? 2 * i + 1 : i + half;
+}
+
+/* 1 / rms of x[n], by a warp. */
+static __device__ double rms_factor(const float *x, int n, float eps)
+{
+    double square = 0;
+    for (int i = threadIdx.x % 32; i < n; i += 32)
+        square += (double)x[i] * x[i];
+    return 1 / sqrt(warp_sum(square) / n + eps);
+}
+
+static __device__ float normed(const float *w, float x, double factor)
+{
+    return (float)(w[0] * (x * factor));
+}
+
+/* Warp 0: the q latent. */
+static __device__ void write_q(const struct agon_cuda_latents &p, const float *x, int row)
+{
+    double factor = rms_factor(x, p.q_lora, p.eps);
+    for (int i = threadIdx.x % 32; i < p.q_lora; i += 32)
+        number_store(p.q_latent, p.q_dtype, (size_t)row * p.q_lora + i,
+                     normed(p.q_norm + i, x[i], factor));
+}
+
+/* Warp 1: the latent entry, to `to` from element `at` on. */
+static __device__ void write_entry(const struct agon_cuda_latents &p, const float *x, int row,
+                                   void *to, enum agon_dtype dtype, size_t at)
+{
+    int n = p.cache.kv_lora, half = p.cache.rope_dim / 2;
+    double factor = rms_factor(x, n, p.eps);
+    for (int i = threadIdx.x % 32; i < n; i += 32)
+        number_store(to, dtype, at + i, normed(p.kv_norm + i, x[i], factor));
+    for (int i = threadIdx.x % 32; i < half; i += 32) {
+        float low, high;
+        size_t angle = (size_t)row * half + i;
+        rotate(&low, &high, x[n + 2 * i], x[n + 2 * i + 1], p.cosine[angle], p.sine[angle]);
+        number_store(to, dtype, at + n + 2 * i, low);
+        number_store(to, dtype, at + n + 2 * i + 1, high);
+    }
+}
+
+/* Warp 2: the index key. x may be key: what a lane reads, no other writes. */
+static __device__ void write_key(const struct agon_cuda_latents &p, const float *x, int row,
+                                 float *key)
+{
+    int n = p.index_dim, half = p.cache.rope_dim / 2, lane = threadIdx.x % 32;
+    double sum = 0, square = 0;
+    for (int i = lane; i < n; i += 32)
+        sum += x[i];
+    double mean = warp_sum(sum) / n;
+    for (int i = lane; i < n; i += 32)
+        square += (x[i] - mean) * (x[i] - mean);
+    double factor = 1 / sqrt(warp_sum(square) / n + p.eps);
+    auto value = [&](int i) {
+        return (float)(p.index_norm[i] * ((x[i] - mean) * factor) + p.index_bias[i]);
+    };
+    for (int i = lane; i < half; i += 32) {
+        int first, second;
+        float low, high;
+        size_t at = (size_t)row * half + i;
+        pair_of(i, half, p.index_interleaved, &first, &second);
+        rotate(&low, &high, value(first), value(second), p.cosine[at], p.sine[at]);
+        key[first] = low;
+        key[second] = high;
+    }
+    for (int i = 2 * half + lane; i < n; i += 32)
+        key[i] = value(i);
+}
+
+/* A block is a row, a warp one of its parts. */
+static __global__ void latents_kernel(struct agon_cuda_latents p)
+{
+    depends_wait();
+    int row = blockIdx.x, warp = threadIdx.x / 32, sequence = p.store.row_sequence[row];
+    float *x = p.input + (size_t)row * p.ld_input;
+    if (warp == 0)
+        return write_q(p, x, row);
+    bool latent = warp == 1;
+    x += latent ? p.q_lora : p.q_lora + p.cache.kv_lora + p.cache.rope_dim;
+    if (latent && p.cache.format == AGON_LATENT_FP8)
+        return write_entry(p, x, row, x, AGON_F32, 0);
+    if (!latent && p.keys.format == AGON_KEYS_FP8)
+        return write_key(p, x, row, x);
+    if (sequence < 0)
+        return;
+    int position = p.store.row_position[row];
+    int page = p.store.pages[(size_t)sequence * p.store.ld_pages + position / AGON_CUDA_PAGE];
+    size_t slot = (size_t)page * AGON_CUDA_PAGE + position % AGON_CUDA_PAGE;
+    if (latent)
+        write_entry(p, x, row, p.cache.latents,
+                    p.cache.format == AGON_LATENT_F32 ? AGON_F32 : AGON_BF16,
+                    slot * (size_t)(p.cache.kv_lora + p.cache.rope_dim));
+    else
+        write_key(p, x, row, (float *)p.keys.pool + slot * (size_t)p.index_dim);
+}
+
+extern "C" int agon_cuda_latents(const struct agon_cuda_latents *p, void *stream,
+                                 struct agon_err *err)
+{
+    if (p->index_dim < 0 || (p->index_dim > 0 && p->index_dim < p->cache.rope_dim))
+        return agon_fail(err, AGON_EINPUT, "latents: %d + %d values, keys of %d", p->cache.kv_lora,
+                         p->cache.rope_dim, p->index_dim);
+    if (p->store.n_rows <= 0)
+        return 0;
+    unsigned n_blocks = (unsigned)p->store.n_rows, n_threads = p->index_dim > 0 ? 96 : 64;
+    AGON_CUDA(err, "latents launch",
+              launch_overlapping(latents_kernel, n_blocks, (unsigned)n_threads, 0, stream, *p));
+    return 0;
+}
+
+/* A block is a row. */
+static __global__ void queries_kernel(struct agon_cuda_queries p)
+{
+    depends_wait();
+    int row = blockIdx.x, half = p.rope_dim / 2, qk = p.nope_dim + p.rope_dim;
+    const float *x = p.query + (size_t)row * p.ld_query;
+    const float *cosine = p.cosine + (size_t)row * half, *sine = p.sine + (size_t)row * half;
+    int entry_dim = p.kv_lora + p.rope_dim;
+    for (int at = threadIdx.x; at < p.n_heads * half; at += blockDim.x) {
+        int h = at / half, i = at % half;
+        const float *from = x + h * qk + p.nope_dim + 2 * i;
+        float *to = p.entry + ((size_t)row * p.n_heads + h) * entry_dim + p.kv_lora + 2 * i;
+        rotate(to, to + 1, from[0], from[1], cosine[i], sine[i]);
+    }
+    const float *index = x + p.n_heads * qk;
+    float *out = p.index_query + (size_t)row * p.index_heads * p.index_dim;
+    for (int at = threadIdx.x; at < p.index_heads * p.index_dim; at += blockDim.x) {
+        int h = at / p.index_dim, i = at % p.index_dim, first, second;
+        if (i >= 2 * half)
+            out[at] = index[at];
+        if (i >= half)
+            continue;
+        pair_of(i, half, p.index_interleaved, &first, &second);
+        const float *from = index + h * p.index_dim;
+        float *to = out + h * p.index_dim;
+        rotate(to + first, to + second, from[first], from[second], cosine[i], sine[i]);
+    }
+    for (int h = threadIdx.x; h < p.index_heads; h += blockDim.x)
+        p.index_weights[(size_t)row * p.index_heads + h] =
+            p.index_weights_from[(size_t)row * p.ld_weights_from + h] * p.index_scale;
+}
+
+extern "C" int agon_cuda_queries(const struct agon_cuda_queries *p, void *stream,
+                                 struct agon_err *err)
+{
+    if (p->index_heads > 0 && p->index_dim < p->rope_dim)
+        return agon_fail(err, AGON_EINPUT, "queries: %d of %d index values are to be rotated",
+                         p->rope_dim, p->index_dim);
+    if (p->n_rows <= 0)
+        return 0;
+    AGON_CUDA(err, "queries launch",
+              launch_overlapping(queries_kernel, (unsigned)p->n_rows, 128, 0, stream, *p));
+    return 0;
+}
+
+static __global__ void multiply_kernel(float *x, const float *y, int n)
+{
+    depends_wait();
+    int i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < n)
+        x[i] *= y[i];
+}
+
+extern "C" int agon_cuda_multiply(float *x, const float *y, int n, void *stream,
+                                  struct agon_err *err)
+{
+    if (n <= 0)
+        return 0;
+    AGON_CUDA(err, "product launch",
+              launch_overlapping(multiply_kernel, (unsigned)agon_ceil_div(n, 256), 256, 0, stream,
+                                 x, y, n));
+    return 0;
+}
