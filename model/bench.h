@@ -11,12 +11,12 @@ struct agon_bench_options {
     int n_prefix, n_sequences, n_tokens; /* tokens: of each sequence */
 };
 struct agon_bench {
-    const char *kernels;
+    const char *kernels; /* or the device; then there are no numbers of the machine beside it */
     int n_threads;
     double machine_gflops, machine_gbytes;               /* all threads together */
     double prefill_tokens, decode_tokens, single_tokens; /* a second */
-    double decode_gflops; /* of weights alone: 2 x active parameters a token */
-    double step_ms_median;
+    double decode_gflops;  /* of weights alone: 2 x active parameters a token */
+    double step_ms_median; /* of drawing one id of each sequence */
 };
 int agon_bench_run(struct agon_bench *ret, const struct agon_checkpoint *checkpoint,
                    const struct agon_bench_options *options, struct agon_err *err) AGON_MUST_USE;

@@ -2,25 +2,36 @@
  * The pass on a GPU: see cuda_forward.h. The order of layers and stages is forward.c's; each stage
  * is a launch.
  */
+#include "kernels/cuda_small.h"
 #include "model/cuda_forward_internal.h"
 
+#include <math.h>
 #include <stdlib.h>
 
-int cuda_run_norm(struct cuda_run *run, const float *w)
+struct agon_cuda_norm cuda_run_norm_of(const struct cuda_run *run, const float *w)
 {
     struct cuda_forward *f = run->f;
     size_t hidden = (size_t)f->config->hidden;
-    struct agon_cuda_norm norm = {.out = f->h,
-                                  .out_dtype = cuda_act_dtype(f),
-                                  .ld_out = hidden,
-                                  .x = f->x,
-                                  .ld_x = hidden,
-                                  .add = run->pending,
-                                  .ld_add = hidden,
-                                  .w = w,
-                                  .n = f->config->hidden,
-                                  .n_rows = run->pass->n_rows,
-                                  .eps = f->config->norm_eps};
+    return (struct agon_cuda_norm){.out = f->h,
+                                   .out_dtype = cuda_act_dtype(f),
+                                   .ld_out = hidden,
+                                   .x = f->x,
+                                   .ld_x = hidden,
+                                   .add = run->pending,
+                                   .ld_add = hidden,
+                                   .w = w,
+                                   .n = f->config->hidden,
+                                   .n_rows = run->pass->n_rows,
+                                   .eps = f->config->norm_eps};
+}
+
+int cuda_run_norm(struct cuda_run *run, const float *w)
+{
+    struct agon_cuda_norm norm = cuda_run_norm_of(run, w);
+    if (run->normed) {
+        run->normed = false;
+        return 0;
+    }
     run->pending = NULL;
     return agon_cuda_rmsnorm(&norm, run->stream, run->err);
 }
@@ -37,7 +48,10 @@ int cuda_run_product(struct cuda_run *run, const struct cuda_product *p,
                                   .n_rows = run->pass->n_rows,
                                   .n_batch = p->n_batch,
                                   .batch_x = p->batch_x,
-                                  .batch_out = p->batch_out};
+                                  .batch_out = p->batch_out,
+                                  .gated = p->gated};
+    if (mode == AGON_GEMM_FAST && agon_cuda_small_does(&gemm, w, 0))
+        return agon_cuda_small(&gemm, w, 0, NULL, run->stream, run->err);
     return agon_cuda_gemm(&gemm, w, mode, run->stream, run->err);
 }
 
@@ -63,6 +77,8 @@ static int run_logits(struct cuda_run *run)
                                   .ld_x = (size_t)f->config->hidden,
                                   .rows = f->batch.logit_rows,
                                   .n_rows = run->pass->n_logits};
+    if (f->fast && agon_cuda_small_does(&gemm, &f->weights.head, 0))
+        return agon_cuda_small(&gemm, &f->weights.head, 0, NULL, run->stream, run->err);
     return agon_cuda_gemm(&gemm, &f->weights.head, cuda_gemm_mode(f), run->stream, run->err);
 }
 
@@ -76,7 +92,7 @@ int cuda_forward_run(struct cuda_forward *f, const struct cuda_pass *pass, void 
         if ((r = cuda_run_norm(&run, run.layer->attention_norm)) ||
             (r = cuda_run_attention(&run)) ||
             (pass->layer_done && (r = pass->layer_done(pass->user, run.i_layer, err))) ||
-            (r = cuda_run_norm(&run, run.layer->mlp_norm)) || (r = cuda_run_mlp(&run)))
+            (r = cuda_run_mlp(&run)))
             break;
         run.i_sparse += f->config->sparse[run.i_layer];
         run.i_indexer += f->config->indexer[run.i_layer];
@@ -110,7 +126,7 @@ static int buffers_alloc(char **ret_memory, const struct buffer_wanted *wanted, 
     *ret_memory = memory;
     char *at = memory;
     for (size_t i = 0; i < n; i++) {
-        *(void **)wanted[i].at = at;
+        *(void **)wanted[i].at = wanted[i].bytes ? at : NULL;
         at += (wanted[i].bytes + BUFFER_ALIGN - 1) / BUFFER_ALIGN * BUFFER_ALIGN;
     }
     r = agon_cuda_set(memory, 0, total, NULL, err);
@@ -132,15 +148,29 @@ static size_t moe_scratch_bytes(const struct cuda_forward *f)
     return 0;
 }
 
+static size_t mla_scratch_bytes(const struct cuda_forward *f)
+{
+    const struct agon_config *c = f->config;
+    struct agon_mla mla = {
+        .cache = {.format = f->latent_format, .kv_lora = c->kv_lora, .rope_dim = c->rope_dim},
+        .rows = {.n_rows = f->n_rows_max},
+        .n_heads = c->n_heads,
+        .ld_selected = c->index_topk,
+        .plain = !f->fast};
+    return agon_mla_scratch(&mla);
+}
+
 static int forward_buffers(struct cuda_forward *f, struct agon_err *err)
 {
     const struct agon_config *c = f->config;
     size_t rows = (size_t)f->n_rows_max, f32 = sizeof(float), i32 = sizeof(int32_t);
     size_t act = agon_dtype_size(cuda_act_dtype(f)), hidden = (size_t)c->hidden;
     size_t heads = (size_t)c->n_heads, half = (size_t)c->rope_dim / 2;
-    size_t pairs = rows * (size_t)c->router.top_k, n_experts = (size_t)c->router.n_experts;
+    size_t pairs = rows * (size_t)(c->router.top_k + 1), n_experts = (size_t)c->router.n_experts;
     size_t inner = larger((size_t)c->dense_dim, (size_t)(c->n_shared * c->expert_dim));
+    inner = larger(inner, (size_t)(c->router.top_k + 1) * (size_t)c->expert_dim);
     size_t moe = moe_scratch_bytes(f);
+    bool fp8 = f->keys_format == AGON_KEYS_FP8;
     size_t one = (size_t)c->window * f32;
     f->scores_bytes = larger(one, rows * one < scores_bytes_max ? rows * one : scores_bytes_max);
     const struct buffer_wanted wanted[] = {
@@ -150,27 +180,35 @@ static int forward_buffers(struct cuda_forward *f, struct agon_err *err)
         {&f->sine, rows * half * f32},
         {&f->input, rows * (size_t)cuda_input_width(c) * f32},
         {&f->q_latent, rows * (size_t)c->q_lora * act},
-        {&f->query, rows * heads * (size_t)(c->nope_dim + c->rope_dim) * f32},
+        {&f->query, rows *
+                        (heads * (size_t)(c->nope_dim + c->rope_dim) +
+                         (size_t)(c->index_heads * c->index_dim)) *
+                        f32},
         {&f->index_query, rows * (size_t)(c->index_heads * c->index_dim) * f32},
         {&f->index_weights, rows * (size_t)c->index_heads * f32},
         {&f->absorbed, rows * heads * (size_t)cuda_entry_dim(c) * f32},
         {&f->attended, rows * heads * (size_t)c->kv_lora * f32},
         {&f->heads, rows * heads * (size_t)c->v_dim * act},
         {&f->update, rows * hidden * f32},
-        {&f->gate_up, 2 * rows * inner * f32},
         {&f->act, rows * inner * act},
         {&f->shared_down, rows * hidden * f32},
         {&f->routed, pairs * hidden * f32},
         {&f->route_logits, rows * n_experts * f32},
         {&f->route_weights, pairs * f32},
         {&f->route_ids, pairs * i32},
-        {&f->begin, (n_experts + 1) * i32},
+        {&f->begin, (n_experts + 2) * i32},
+        {&f->route_counter, i32},
         {&f->pair_row, pairs * i32},
         {&f->pair_of, pairs * i32},
         {&f->slots, rows * (size_t)c->index_topk * i32},
         {&f->n_slots, rows * i32},
         {&f->positions, rows * (size_t)c->index_topk * i32},
         {&f->scores, f->scores_bytes},
+        {&f->mask, rows * (size_t)((c->window + 63) / 64) * sizeof(uint64_t)},
+        {&f->index_codes, fp8 ? rows * (size_t)(c->index_heads * c->index_dim) : 0},
+        {&f->index_scales, fp8 ? rows * (size_t)c->index_heads * f32 : 0},
+        {&f->plan, fp8 ? agon_cuda_index_plan_bytes(f->n_rows_max) : 0},
+        {&f->mla_scratch, mla_scratch_bytes(f)},
         {&f->moe_scratch, moe},
         {&f->logits, (size_t)f->n_logits_max * (size_t)c->n_vocab * f32},
     };
@@ -230,6 +268,14 @@ static int forward_pools(struct cuda_forward *f, const struct cuda_forward_optio
     return agon_cuda_sync(NULL, err);
 }
 
+/* FP8 where attention has a fast way for it: the published layout, and half the memory. */
+static enum agon_latent_format latent_format(const struct agon_config *c, bool fast)
+{
+    if (!fast)
+        return AGON_LATENT_F32;
+    return c->kv_lora == 512 && c->rope_dim == 64 ? AGON_LATENT_FP8 : AGON_LATENT_BF16;
+}
+
 int cuda_forward_init(struct cuda_forward *f, const struct agon_checkpoint *checkpoint,
                       const struct cuda_forward_options *options, struct agon_err *err)
 {
@@ -240,13 +286,25 @@ int cuda_forward_init(struct cuda_forward *f, const struct agon_checkpoint *chec
         .n_logits_max = options->n_logits_max,
         .fast = options->fast,
         .softmax_scale = (float)agon_rope_softmax_scale(&c->rope, c->nope_dim + c->rope_dim),
-        .latent_format = options->fast ? AGON_LATENT_BF16 : AGON_LATENT_F32,
-        .keys_format = AGON_KEYS_F32};
+        .index_scale = (float)(1 / sqrt((double)c->index_heads) / sqrt((double)c->index_dim)),
+        .latent_format = latent_format(c, options->fast),
+        /* The dimension for which the indexer has a fast way. */
+        .keys_format = options->fast && c->index_dim == 128 ? AGON_KEYS_FP8 : AGON_KEYS_F32};
     int r;
     if ((r = cuda_weights_init(&f->weights, checkpoint, options->fast, err)) ||
         (r = forward_buffers(f, err)))
         return r;
     return forward_pools(f, options, err);
+}
+
+int cuda_forward_clear(struct cuda_forward *f, struct agon_err *err)
+{
+    size_t layers = (size_t)f->config->n_layers, indexers = (size_t)agon_config_indexers(f->config);
+    int r;
+    if ((r = agon_cuda_set(f->latents, 0, layers * f->latent_layer_bytes, NULL, err)) ||
+        (r = agon_cuda_set(f->keys, 0, indexers * f->keys_layer_bytes, NULL, err)))
+        return r;
+    return agon_cuda_sync(NULL, err);
 }
 
 void cuda_forward_deinit(struct cuda_forward *f)

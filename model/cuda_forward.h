@@ -39,7 +39,7 @@ struct cuda_forward {
     struct cuda_batch batch;
     int n_rows_max, n_logits_max;
     bool fast;
-    float softmax_scale;
+    float softmax_scale, index_scale;
 
     /* Pools, each [n_pages + 1] pages a layer; page n_pages is nobody's. Owned. */
     int n_pages;
@@ -55,16 +55,21 @@ struct cuda_forward {
      * BF16 in fast mode. */
     char *memory;
     float *x, *cosine, *sine, *input, *query, *index_query, *index_weights;
-    void *h, *q_latent, *heads, *act;               /* act */
-    float *absorbed;                                /* [n_heads][kv_lora + rope] */
-    float *attended;                                /* [n_heads][kv_lora] */
-    float *update, *gate_up, *shared_down, *routed; /* routed: [top_k][hidden] */
+    void *h, *q_latent, *heads, *act;     /* act */
+    float *absorbed;                      /* [n_heads][kv_lora + rope] */
+    float *attended;                      /* [n_heads][kv_lora] */
+    float *update, *shared_down, *routed; /* routed: [top_k][hidden] */
     float *route_logits, *route_weights;
-    int32_t *route_ids, *begin, *pair_row, *pair_of;
+    int32_t *route_ids, *begin, *pair_row, *pair_of, *route_counter;
     int32_t *slots, *n_slots; /* selected: slot numbers [index_topk], how many */
     int32_t *positions;       /* the same as positions, where recorded or traced */
     float *scores;            /* [score_rows][window] */
     size_t scores_bytes;
+    uint64_t *mask; /* selections of small models: cuda_attend.h */
+    /* FP8 keys: queries as codes, their scales, and how scores are shared out. */
+    uint8_t *index_codes;
+    float *index_scales;
+    void *plan, *mla_scratch;
     void *moe_scratch;
     float *logits; /* [n_logits_max][n_vocab] */
 };
@@ -79,6 +84,9 @@ int cuda_forward_init(struct cuda_forward *f, const struct agon_checkpoint *chec
                       const struct cuda_forward_options *options,
                       struct agon_err *err) AGON_MUST_USE;
 void cuda_forward_deinit(struct cuda_forward *f);
+/* Forget what the cache holds: numbers of weights that were no good must not stay in its pages,
+ * where attention multiplies them by 0. */
+int cuda_forward_clear(struct cuda_forward *f, struct agon_err *err) AGON_MUST_USE;
 /* Launch a pass over f->batch in stream. */
 int cuda_forward_run(struct cuda_forward *f, const struct cuda_pass *pass, void *stream,
                      struct agon_err *err) AGON_MUST_USE;

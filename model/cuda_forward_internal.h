@@ -10,14 +10,15 @@ struct cuda_run {
     const struct cuda_layer *layer;
     int i_layer, i_sparse, i_indexer; /* the layer; those with experts, with indexers before it */
     const float *pending;             /* what the residual stream still has to take up, or NULL */
+    bool normed;                      /* h is what the next cuda_run_norm() would make */
     void *stream;
     struct agon_err *err;
 };
 
-/* The widths of a row in `input` and `query`. */
+/* The widest row of `input`. */
 static inline int cuda_input_width(const struct agon_config *c)
 {
-    return c->q_lora + c->kv_lora + c->rope_dim + c->index_dim;
+    return c->q_lora + c->kv_lora + c->rope_dim + c->index_dim + c->index_heads;
 }
 static inline int cuda_entry_dim(const struct agon_config *c)
 {
@@ -32,6 +33,10 @@ static inline enum agon_gemm_mode cuda_gemm_mode(const struct cuda_forward *f)
     return f->fast ? AGON_GEMM_FAST : AGON_GEMM_EXACT;
 }
 
+/* Rows begin .. begin + n, for reading the cache or for storing. */
+struct agon_cuda_rows cuda_run_rows(const struct cuda_run *run, int begin, int n, bool store);
+/* h = norm(x + pending), as a launch's arguments. */
+struct agon_cuda_norm cuda_run_norm_of(const struct cuda_run *run, const float *w);
 /* h = norm(x + pending). */
 int cuda_run_norm(struct cuda_run *run, const float *w);
 /* out = x w^T for all rows. */
@@ -44,6 +49,7 @@ struct cuda_product {
     size_t ld_x;
     int n_batch;
     size_t batch_x, batch_out;
+    bool gated;
 };
 int cuda_run_product(struct cuda_run *run, const struct cuda_product *product,
                      const struct agon_cuda_matrix *w, enum agon_gemm_mode mode);

@@ -61,28 +61,37 @@ static void row_put(void *to, enum agon_dtype as, const struct agon_matrix *w, i
         ((uint16_t *)to)[j] = agon_bf16_encode(row[j]);
 }
 
+/* All rows of w to *at, which moves on. */
+static void matrix_put(char **at, enum agon_dtype as, const struct agon_matrix *w, float *row)
+{
+    for (int i = 0; i < w->n; i++, *at += (size_t)w->k * agon_dtype_size(as))
+        row_put(*at, as, w, i, row);
+}
+
 /*
- * n matrices of one shape, one above the other; those of `from` stand `stride` bytes apart (they
- * are members of an array of structs).
+ * n matrices of k inputs, one above the other; those of `from` stand `stride` bytes apart (they are
+ * members of an array of structs). `last` comes behind them, or is NULL.
  */
 static int upload_stack(struct uploader *u, struct agon_cuda_matrix *to,
-                        const struct agon_matrix *from, size_t stride, int n, bool as_f32)
+                        const struct agon_matrix *from, size_t stride, int n,
+                        const struct agon_matrix *last, enum agon_dtype as)
 {
-    enum agon_dtype as = as_f32 || !u->fast ? AGON_F32 : AGON_BF16;
-    size_t row_bytes = (size_t)from->k * agon_dtype_size(as), rows = (size_t)from->n * (size_t)n;
-    int r = host_reserve(u, rows * row_bytes);
+    size_t rows = (size_t)from->n * (size_t)n + (size_t)(last ? last->n : 0);
+    size_t bytes = rows * (size_t)from->k * agon_dtype_size(as);
+    int r = host_reserve(u, bytes);
     float *row = malloc((size_t)from->k * sizeof(*row));
     if (r == 0 && !row)
         r = agon_fail(u->err, AGON_ENOMEM, "weights: out of memory");
     char *at = u->host;
-    for (int m = 0; m < n && r == 0; m++) {
-        const struct agon_matrix *w =
-            (const struct agon_matrix *)(const void *)((const char *)from + (size_t)m * stride);
-        for (int i = 0; i < w->n; i++, at += row_bytes)
-            row_put(at, as, w, i, row);
-    }
+    for (int m = 0; m < n && r == 0; m++)
+        matrix_put(
+            &at, as,
+            (const struct agon_matrix *)(const void *)((const char *)from + (size_t)m * stride),
+            row);
+    if (last && r == 0)
+        matrix_put(&at, as, last, row);
     free(row);
-    if (r || (r = upload(u, &to->data, u->host, rows * row_bytes)))
+    if (r || (r = upload(u, &to->data, u->host, bytes)))
         return r;
     to->n = (int)rows;
     to->k = from->k;
@@ -91,10 +100,25 @@ static int upload_stack(struct uploader *u, struct agon_cuda_matrix *to,
     return 0;
 }
 
+static enum agon_dtype weights_dtype(const struct uploader *u)
+{
+    return u->fast ? AGON_BF16 : AGON_F32;
+}
+
+/* n matrices of one shape, and behind them one more, which is not counted. */
+static int upload_array(struct uploader *u, struct agon_cuda_matrix *to,
+                        const struct agon_matrix *from, size_t stride, int n,
+                        const struct agon_matrix *more)
+{
+    int r = upload_stack(u, to, from, stride, n, more, weights_dtype(u));
+    to->n = from->n * n;
+    return r;
+}
+
 static int upload_matrix(struct uploader *u, struct agon_cuda_matrix *to,
                          const struct agon_matrix *from)
 {
-    return upload_stack(u, to, from, sizeof(*from), 1, false);
+    return upload_stack(u, to, from, 0, 1, NULL, weights_dtype(u));
 }
 
 /* ---- layers ------------------------------------------------------------------------- */
@@ -106,17 +130,15 @@ static int upload_attention(struct uploader *u, struct cuda_layer *to,
     int r;
     if ((r = upload_floats(u, &to->q_a_norm, from->q_a_norm, c->q_lora)) ||
         (r = upload_floats(u, &to->kv_a_norm, from->kv_a_norm, c->kv_lora)) ||
-        (r = upload_matrix(u, &to->input, &from->input)) ||
+        (r = upload_stack(u, &to->input, &from->input, 0, 1, indexer ? &from->index_weights : NULL,
+                          weights_dtype(u))) ||
         (r = upload_matrix(u, &to->query, &from->query)) ||
-        (r = upload_stack(u, &to->absorb, from->absorb, sizeof(*from->absorb), c->n_heads,
-                          false)) ||
-        (r = upload_stack(u, &to->value, from->value, sizeof(*from->value), c->n_heads, false)) ||
+        (r = upload_array(u, &to->absorb, from->absorb, sizeof(*from->absorb), c->n_heads, NULL)) ||
+        (r = upload_array(u, &to->value, from->value, sizeof(*from->value), c->n_heads, NULL)) ||
         (r = upload_matrix(u, &to->output, &from->output)) || !indexer)
         return r;
-    if ((r = upload_floats(u, &to->index_norm, from->index_norm, c->index_dim)) ||
-        (r = upload_floats(u, &to->index_bias, from->index_bias, c->index_dim)))
-        return r;
-    return upload_stack(u, &to->index_weights, &from->index_weights, 0, 1, true);
+    r = upload_floats(u, &to->index_norm, from->index_norm, c->index_dim);
+    return r ? r : upload_floats(u, &to->index_bias, from->index_bias, c->index_dim);
 }
 
 static int upload_experts(struct uploader *u, struct cuda_layer *to, const struct agon_layer *from)
@@ -124,13 +146,16 @@ static int upload_experts(struct uploader *u, struct cuda_layer *to, const struc
     const struct agon_config *c = u->config;
     int r, n = c->router.n_experts;
     size_t stride = sizeof(*from->experts);
+    bool one = c->n_shared == 1;
     to->moe.n_experts = n;
     to->moe.hidden = c->hidden;
     to->moe.inner = c->expert_dim;
-    if ((r = upload_stack(u, &to->router, &from->router, 0, 1, true)) ||
+    if ((r = upload_stack(u, &to->router, &from->router, 0, 1, NULL, AGON_F32)) ||
         (r = upload_floats(u, &to->router_bias, from->router_bias, n)) ||
-        (r = upload_stack(u, &to->moe.gate_up, &from->experts[0].gate_up, stride, n, false)) ||
-        (r = upload_stack(u, &to->moe.down, &from->experts[0].down, stride, n, false)) ||
+        (r = upload_array(u, &to->moe.gate_up, &from->experts[0].gate_up, stride, n,
+                          one ? &from->shared.gate_up : NULL)) ||
+        (r = upload_array(u, &to->moe.down, &from->experts[0].down, stride, n,
+                          one ? &from->shared.down : NULL)) ||
         c->n_shared == 0)
         return r;
     r = upload_matrix(u, &to->gate_up, &from->shared.gate_up);
@@ -212,12 +237,11 @@ void cuda_weights_deinit(struct cuda_weights *w)
 {
     for (int i = 0; w->layers && i < w->n_layers; i++) {
         struct cuda_layer *l = &w->layers[i];
-        void *arrays[] = {l->attention_norm,     l->mlp_norm,      l->q_a_norm,
-                          l->kv_a_norm,          l->index_norm,    l->index_bias,
-                          l->router_bias,        l->input.data,    l->query.data,
-                          l->absorb.data,        l->value.data,    l->output.data,
-                          l->router.data,        l->gate_up.data,  l->down.data,
-                          l->index_weights.data, l->moe.down.data, l->moe.gate_up.data};
+        void *arrays[] = {l->attention_norm,  l->mlp_norm,     l->q_a_norm,    l->kv_a_norm,
+                          l->index_norm,      l->index_bias,   l->router_bias, l->input.data,
+                          l->query.data,      l->absorb.data,  l->value.data,  l->output.data,
+                          l->router.data,     l->gate_up.data, l->down.data,   l->moe.down.data,
+                          l->moe.gate_up.data};
         for (size_t k = 0; k < sizeof(arrays) / sizeof(arrays[0]); k++)
             agon_cuda_free(arrays[k]);
     }

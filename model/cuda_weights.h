@@ -13,16 +13,18 @@
 struct cuda_layer {
     float *attention_norm, *mlp_norm, *q_a_norm, *kv_a_norm, *index_norm, *index_bias;
     float *router_bias;
-    struct agon_cuda_matrix input;         /* [q_lora + kv_lora + rope (+ index_dim)][hidden] */
-    struct agon_cuda_matrix query;         /* [heads * qk (+ index_heads * index_dim)][q_lora] */
-    struct agon_cuda_matrix absorb;        /* [n_heads * kv_lora][nope] */
-    struct agon_cuda_matrix value;         /* [n_heads * v][kv_lora] */
-    struct agon_cuda_matrix output;        /* [hidden][n_heads * v] */
-    struct agon_cuda_matrix index_weights; /* [index_heads][hidden], F32 */
-    struct agon_cuda_matrix router;        /* [n_experts][hidden], F32 */
+    /* [q_lora + kv_lora + rope (+ index_dim + index_heads)][hidden]: the indexer's weights too */
+    struct agon_cuda_matrix input;
+    struct agon_cuda_matrix query;  /* [heads * qk (+ index_heads * index_dim)][q_lora] */
+    struct agon_cuda_matrix absorb; /* [n_heads * kv_lora][nope] */
+    struct agon_cuda_matrix value;  /* [n_heads * v][kv_lora] */
+    struct agon_cuda_matrix output; /* [hidden][n_heads * v] */
+    struct agon_cuda_matrix router; /* [n_experts][hidden], F32 */
     /* The dense MLP, or the shared experts; empty where there is none. */
     struct agon_cuda_matrix gate_up, down;
-    struct agon_cuda_moe moe; /* where the layer has experts */
+    /* Where the layer has experts. Where it has one shared expert, of the same size, that stands
+     * behind the others (not counted in n) for kernels that take it for one more. */
+    struct agon_cuda_moe moe;
 };
 
 struct cuda_weights {

@@ -222,8 +222,10 @@ static int cuda_selected(struct agon_engine *e, const struct agon_page *page, in
 static int cuda_weights_changed(struct agon_engine *e, struct agon_err *err)
 {
     struct cuda_compute *c = cuda_of(e);
-    int r = agon_cuda_sync(c->stream, err);
-    return r ? r : cuda_weights_replace(&c->forward.weights, e->checkpoint, err);
+    int r;
+    if ((r = agon_cuda_sync(c->stream, err)) || (r = cuda_forward_clear(&c->forward, err)))
+        return r;
+    return cuda_weights_replace(&c->forward.weights, e->checkpoint, err);
 }
 
 /* ---- making and ending it ----------------------------------------------------------- */

@@ -386,13 +386,19 @@ static int bench(const char *dir, const struct engine_verb *o, struct agon_err *
     if ((r = agon_checkpoint_load(&checkpoint, dir, err)) ||
         (r = agon_bench_run(&b, checkpoint, &options, err)))
         return r;
-    printf("machine       %d threads, %s: %.0f GFLOP/s, %.1f GB/s read\n", b.n_threads, b.kernels,
-           b.machine_gflops, b.machine_gbytes);
+    if (b.machine_gflops > 0)
+        printf("machine       %d threads, %s: %.0f GFLOP/s, %.1f GB/s read\n", b.n_threads,
+               b.kernels, b.machine_gflops, b.machine_gbytes);
+    else
+        printf("machine       %s\n", b.kernels);
     printf("prefill       %.0f tokens/s (a prompt of %d)\n", b.prefill_tokens, options.n_prefix);
     printf("generation    %.0f tokens/s (%d sequences, %d tokens each, over that shared prefix)\n",
            b.decode_tokens, options.n_sequences, options.n_tokens);
-    printf("              %.2f ms a step; weights alone %.1f GFLOP/s, %.0f%% of the machine\n",
-           b.step_ms_median, b.decode_gflops, 100 * b.decode_gflops / b.machine_gflops);
+    printf("              %.2f ms a step; weights alone %.1f GFLOP/s", b.step_ms_median,
+           b.decode_gflops);
+    if (b.machine_gflops > 0)
+        printf(", %.0f%% of the machine", 100 * b.decode_gflops / b.machine_gflops);
+    printf("\n");
     printf("one sequence  %.0f tokens/s\n", b.single_tokens);
     return 0;
 }

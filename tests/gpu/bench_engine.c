@@ -16,6 +16,7 @@ static int bench(const struct agon_checkpoint *checkpoint, const char *name, con
     struct agon_bench b;
     struct agon_bench_options options = {.engine = {.device = device,
                                                     .cpu = AGON_CPU_BEST,
+                                                    .n_threads = 1,
                                                     .n_batch_max = n,
                                                     .cache_bytes_max = (size_t)8 << 30},
                                          .n_prefix = 1000,
@@ -32,13 +33,15 @@ static int bench(const struct agon_checkpoint *checkpoint, const char *name, con
     return 0;
 }
 
-int main(void)
+/* With a number: that batch alone, for a profiler. */
+int main(int argc, char **argv)
 {
     const char *dir = getenv("AGON_EMBEDDED"), *devices[] = {"cuda", "cuda:reference"};
     struct agon_checkpoint *checkpoint AGON_AUTO(agon_checkpoint_freep) = NULL;
     struct agon_cuda_info info;
     struct agon_err err;
     int r = 0;
+    (void)setvbuf(stdout, NULL, _IOLBF, 0);
     if (agon_cuda_open(&info, 0, &err)) {
         printf("%s\n", err.text);
         return 0;
@@ -47,6 +50,8 @@ int main(void)
         printf("%s\n", err.text);
         return 1;
     }
+    if (argc > 1)
+        return bench(checkpoint, info.name, "cuda", atoi(argv[1]), 32);
     for (int d = 0; d < 2; d++) {
         r |= bench(checkpoint, info.name, devices[d], 100, 256);
         r |= bench(checkpoint, info.name, devices[d], 1000, 128);

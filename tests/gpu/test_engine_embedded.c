@@ -101,7 +101,8 @@ TEST(fast_mode_says_the_same_where_the_reference_is_sure)
     struct seen a = seen_new(c, N), b = seen_new(c, N);
     REQUIRE(reference && fast && look(&a, reference, ids.data, N, N, 256) &&
             look(&b, fast, ids.data, N, N, 256));
-    int n_differ = 0, n_unsure = 0;
+    int n_differ = 0, n_unsure = 0, n_early = 0;
+    double mean[2] = {0, 0};
     double error = 0;
     for (int p = 0; p < N; p++) {
         const float *x = a.logits + (size_t)p * (size_t)c->n_vocab;
@@ -115,11 +116,15 @@ TEST(fast_mode_says_the_same_where_the_reference_is_sure)
         }
         error = fmax(error, row_error(&b, &a, p));
         n_differ += best != other;
+        n_early += best != other && p < c->index_topk;
+        mean[p >= c->index_topk] += row_error(&b, &a, p);
         n_unsure += best != other && (double)x[best] - (double)x[other] <= 2 * most;
     }
     printf(
         "# fast mode: %d of %d differ, %d of them within the error; largest relative error %.2g\n",
         n_differ, N, n_unsure, error);
+    printf("# %d of them where all is selected (mean error %.2g there, %.2g behind)\n", n_early,
+           mean[0] / c->index_topk, mean[1] / (N - c->index_topk));
     EXPECT(n_differ <= N / 200 && n_unsure == n_differ);
     seen_free(&a);
     seen_free(&b);
