@@ -132,6 +132,7 @@ struct agon_cuda_quant {
     size_t ld_x;
     int n, group;
     bool hadamard, ue8m0;
+    const int32_t *rows; /* gathers rows of x; NULL: row r */
     int n_rows;
     const int32_t *d_n_rows;
 };

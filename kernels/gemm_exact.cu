@@ -39,20 +39,24 @@ template <int OUTS> struct exact_tile {
     float x[TILE_K][TILE_ROWS + 1], w[TILE_K][16 * OUTS + 1];
 };
 
-/* This thread's share of a step; zeros past the ends. */
-template <int OUTS> struct exact_share {
+/* Which dtypes a kernel is made for: those of the reference mode, where loads are in flight
+ * together, or any. */
+enum exact_kind { F32_ROWS, BF16_ROWS, ANY_DTYPES }; /* the first two with weights in F32 */
+
+/* This thread's share of a step; zeros past the ends. Element i lies in row (or output) i *
+ * EXACT_THREADS / TILE_K further on than the first. */
+template <enum exact_kind KIND, int OUTS> struct exact_share {
     static constexpr int N_X = TILE_ROWS * TILE_K / EXACT_THREADS;
     static constexpr int N_W = 16 * OUTS * TILE_K / EXACT_THREADS;
     float x[N_X], w[N_W];
+    int x_row[N_X], w_row[N_W]; /* -1: none */
 
-    __device__ void fetch(const struct gemm_launch &p, const struct agon_cuda_gemm &g, int part,
-                          int row, int end, int out, int k)
+    __device__ void aim(const struct gemm_launch &p, int part, int row, int end, int out)
     {
-        int at = k + threadIdx.x % TILE_K;
 #pragma unroll
         for (int i = 0; i < N_X; i++) {
             int r = row + (i * EXACT_THREADS + threadIdx.x) / TILE_K;
-            x[i] = r < end && at < p.w.k ? x_at(g, g.x, g.rows ? g.rows[r] : r, at) : 0;
+            x_row[i] = r >= end ? -1 : p.gemm.rows ? p.gemm.rows[r] : r;
         }
 #pragma unroll
         for (int i = 0; i < N_W; i++) {
@@ -61,8 +65,33 @@ template <int OUTS> struct exact_share {
                 o -= 8 * OUTS;
                 up = p.n;
             }
-            bool inside = out + o < p.n && at < p.w.k;
-            w[i] = inside ? matrix_at(p.w, part * p.w_rows + out + o + up, at) : 0;
+            w_row[i] = out + o < p.n ? part * p.w_rows + out + o + up : -1;
+        }
+    }
+
+    __device__ void fetch(const struct gemm_launch &p, const struct agon_cuda_gemm &g, int k)
+    {
+        int at = k + threadIdx.x % TILE_K;
+        bool inside = at < p.w.k;
+#pragma unroll
+        for (int i = 0; i < N_X; i++) {
+            size_t from = x_row[i] * g.ld_x + at;
+            if (!inside || x_row[i] < 0)
+                x[i] = 0;
+            else if (KIND == F32_ROWS)
+                x[i] = ((const float *)g.x)[from];
+            else
+                x[i] = KIND == BF16_ROWS ? bf16_decode(((const uint16_t *)g.x)[from])
+                                         : x_at(g, g.x, x_row[i], at);
+        }
+#pragma unroll
+        for (int i = 0; i < N_W; i++) {
+            if (!inside || w_row[i] < 0)
+                w[i] = 0;
+            else if (KIND == ANY_DTYPES)
+                w[i] = matrix_at(p.w, w_row[i], at);
+            else
+                w[i] = ((const float *)p.w.data)[w_row[i] * p.w.ld + at];
         }
     }
 
@@ -92,24 +121,25 @@ static __device__ __forceinline__ void chain(float (&sum)[2][OUTS],
                 sum[a][b] = fmaf(tile.x[i][my_row + 16 * a], tile.w[i][my_out + 16 * b], sum[a][b]);
 }
 
-template <int OUTS>
+template <enum exact_kind KIND, int OUTS>
 static __global__ void __launch_bounds__(EXACT_THREADS) gemm_exact_kernel(struct gemm_launch p)
 {
     depends_wait();
     __shared__ struct exact_tile<OUTS> tile;
-    struct exact_share<OUTS> share;
+    struct exact_share<KIND, OUTS> share;
     int part = blockIdx.z, width = p.gemm.gated ? 8 * OUTS : 16 * OUTS, out = blockIdx.x * width;
     struct agon_cuda_gemm g = part_of(p, part);
     int begin = p.begin ? p.begin[part] : 0;
     int end = p.begin ? p.begin[part + 1] : rows_today(g.n_rows, g.d_n_rows);
     for (int row = begin + blockIdx.y * TILE_ROWS; row < end; row += gridDim.y * TILE_ROWS) {
         float sum[2][OUTS] = {};
-        share.fetch(p, g, part, row, end, out, 0);
+        share.aim(p, part, row, end, out);
+        share.fetch(p, g, 0);
         for (int k = 0; k < p.w.k; k += TILE_K) {
             share.store(tile);
             __syncthreads();
             if (k + TILE_K < p.w.k)
-                share.fetch(p, g, part, row, end, out, k + TILE_K);
+                share.fetch(p, g, k + TILE_K);
             if (p.w.k - k >= TILE_K)
                 chain<OUTS>(sum, tile, TILE_K);
             else
@@ -132,20 +162,25 @@ static __global__ void __launch_bounds__(EXACT_THREADS) gemm_exact_kernel(struct
     }
 }
 
-int gemm_exact_launch(const struct gemm_launch *launch, void *stream, struct agon_err *err)
+template <enum exact_kind KIND>
+static int exact_launch(const struct gemm_launch *launch, void *stream, struct agon_err *err)
 {
     int n_row_tiles = agon_ceil_div(launch->gemm.n_rows, TILE_ROWS);
     bool few = launch->w_rows <= 32 && !launch->gemm.gated; /* then small tiles: a shorter way */
-    int outs = few ? 1 : 4;
-    dim3 grid(agon_ceil_div(launch->w_rows, 16 * outs),
+    dim3 grid(agon_ceil_div(launch->w_rows, few ? 16 : 64),
               n_row_tiles < EXACT_GRID_MAX ? n_row_tiles : EXACT_GRID_MAX, launch->n_parts);
-    if (few)
-        AGON_CUDA(
-            err, "exact product launch",
-            launch_overlapping(gemm_exact_kernel<1>, grid, EXACT_THREADS, 0, stream, *launch));
-    else
-        AGON_CUDA(
-            err, "exact product launch",
-            launch_overlapping(gemm_exact_kernel<4>, grid, EXACT_THREADS, 0, stream, *launch));
+    auto kernel = few ? gemm_exact_kernel<KIND, 1> : gemm_exact_kernel<KIND, 4>;
+    AGON_CUDA(err, "exact product launch",
+              launch_overlapping(kernel, grid, EXACT_THREADS, 0, stream, *launch));
     return 0;
+}
+
+int gemm_exact_launch(const struct gemm_launch *launch, void *stream, struct agon_err *err)
+{
+    enum agon_dtype x = launch->gemm.x_dtype, w = launch->w.dtype;
+    if (w == AGON_F32 && x == AGON_F32)
+        return exact_launch<F32_ROWS>(launch, stream, err);
+    if (w == AGON_F32 && x == AGON_BF16)
+        return exact_launch<BF16_ROWS>(launch, stream, err);
+    return exact_launch<ANY_DTYPES>(launch, stream, err);
 }

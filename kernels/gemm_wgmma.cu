@@ -5,9 +5,12 @@
  * rows the tensor cores are (2 m n k operations: 989 TFLOP/s in BF16, 1979 in FP8).
  *
  * A block makes OUT outputs (of W's rows) by ROWS rows of x of one part. Its STAGES buffers hold
- * steps of 128 bytes of k, filled by cp.async; x in F32 goes through registers, where it becomes
- * BF16. FP8: one step is one scale block; its product is scaled and added to F32 sums
- * (DeepSeek-V3's report, 3.3.2). The order of sums along k is the same for every tile shape.
+ * steps of 128 bytes of k. Weights come by tensor map; so do rows of x that stand one after the
+ * other in the dtype of the product, while gathered ones, and F32, which becomes BF16, go through
+ * registers. (Not by cp.async: the fence that makes a thread's own writes visible to wgmma would
+ * wait for all that is on its way.) FP8: one step is one scale block; its product is scaled and
+ * added to F32 sums (DeepSeek-V3's report, 3.3.2). The order of sums along k is the same for every
+ * tile shape.
  */
 #include "kernels/check.cuh"
 #include "kernels/gemm.cuh"
@@ -15,37 +18,45 @@
 #include "kernels/number.cuh"
 #include "kernels/wgmma.cuh"
 
+#include <cudaTypedefs.h>
+
 enum kind { BF16_BY_BF16, BF16_BY_F32, E4M3_BY_E4M3 }; /* weights by x */
 
-template <enum kind KIND_, int ROWS_, int GROUPS_, int TILES_, int STAGES_> struct tiling {
+template <enum kind KIND_, bool MAPPED_, int ROWS_, int GROUPS_, int TILES_, int STAGES_>
+struct tiling {
     static constexpr enum kind KIND = KIND_;
     static constexpr bool FP8 = KIND == E4M3_BY_E4M3;
-    static constexpr int ROWS = ROWS_;     /* of x: the N of wgmma */
-    static constexpr int GROUPS = GROUPS_; /* warpgroups */
-    static constexpr int TILES = TILES_;   /* of 64 outputs in each */
+    static constexpr bool MAPPED = MAPPED_; /* x comes by tensor map */
+    static constexpr int ROWS = ROWS_;      /* of x: the N of wgmma */
+    static constexpr int GROUPS = GROUPS_;  /* warpgroups */
+    static constexpr int TILES = TILES_;    /* of 64 outputs in each */
     static constexpr int OUT = 64 * GROUPS * TILES;
     static constexpr int THREADS = 128 * GROUPS;
     static constexpr int STAGES = STAGES_;
     static constexpr int K = FP8 ? 128 : 64; /* in a step */
     static constexpr int W_BYTES = OUT * TILE_BYTES_K, X_BYTES = ROWS * TILE_BYTES_K;
-    static constexpr int SCALE_BYTES = FP8 ? (ROWS + OUT) * 4 : 0;
-    static constexpr int SHARED = STAGES * (W_BYTES + X_BYTES + SCALE_BYTES) + SWIZZLE_ALIGN;
+    static constexpr int N_SCALES = FP8 ? ROWS + OUT : 0;
+    static constexpr int SHARED = STAGES * (W_BYTES + X_BYTES + N_SCALES * 4 + 8) + SWIZZLE_ALIGN;
+};
+
+struct gemm_maps {
+    CUtensorMap w, x;
 };
 
 /* Where a block works. */
 struct tile_at {
-    const char *w;        /* first row of its outputs */
-    const float *w_scale; /* that of output 0 of the part: rows are counted from w_row */
-    int w_row;            /* of the matrix */
-    int n_out;            /* outputs that exist from here on */
-    int n_up;             /* gated: rows from a gate's to its up's; else 0 */
+    int w_row; /* of the matrix: the first of its outputs */
+    int n_out; /* outputs that exist from there on */
+    int n_up;  /* gated: rows from a gate's to its up's; else 0 */
     const char *x;
+    int x_k;      /* mapped x: where the part's columns begin */
     int row, end; /* rows row .. end of the launch exist */
     int n_steps;
+    int n_filled; /* steps that went through the buffers before this tile */
 };
 
 template <class T> struct stages {
-    uint32_t base; /* of the buffers: all of W's, then x's, then scales */
+    uint32_t base; /* of the buffers: all of W's, then x's, then scales, then barriers */
     __device__ uint32_t w(int s) const
     {
         return base + s * T::W_BYTES;
@@ -56,157 +67,151 @@ template <class T> struct stages {
     }
     __device__ uint32_t scales(int s) const /* of rows, then of outputs */
     {
-        return base + T::STAGES * (T::W_BYTES + T::X_BYTES) + s * T::SCALE_BYTES;
+        return base + T::STAGES * (T::W_BYTES + T::X_BYTES) + s * T::N_SCALES * 4;
+    }
+    __device__ uint32_t full(int s) const
+    {
+        return base + T::STAGES * (T::W_BYTES + T::X_BYTES + T::N_SCALES * 4) + s * 8;
     }
 };
-
-static __device__ __forceinline__ int bytes_left(int total, int at)
-{
-    int n = total - at;
-    return n <= 0 ? 0 : n < 16 ? n : 16;
-}
 
 static __device__ __forceinline__ int row_of(const struct agon_cuda_gemm &g, int row)
 {
     return g.rows ? g.rows[row] : row;
 }
 
-/*
- * Which row of W, counted from the tile's first, stands in row r of the tile; -1: none. Gated, each
- * sixteen rows are eight of the gate and the same eight of up, so that a thread, which holds rows i
- * and i + 8, has both of its outputs.
- */
-static __device__ __forceinline__ int weight_row(const struct tile_at &at, int r)
+/* Which row of W, counted from w_row, the i-th 64 of the block begin with. Gated, tiles take turns:
+ * a gate's, then the same outputs' up; so a thread has both. */
+static __device__ __forceinline__ int tile_row(const struct tile_at &at, int i)
 {
-    int o = at.n_up ? r / 16 * 8 + r % 8 : r;
-    return o >= at.n_out ? -1 : r & 8 ? o + at.n_up : o;
+    return at.n_up ? i / 2 * 64 + i % 2 * at.n_up : i * 64;
+}
+
+/* One thread: the copies of a step begin. */
+template <class T>
+static __device__ void copy_weights(const struct gemm_maps &maps, const struct tile_at &at,
+                                    const struct stages<T> &buffers, int step)
+{
+    int s = (at.n_filled + step) % T::STAGES;
+    barrier_expect(buffers.full(s), T::W_BYTES + (T::MAPPED ? T::X_BYTES : 0));
+#pragma unroll
+    for (int i = 0; i < T::OUT / 64; i++)
+        copy_box_2d(buffers.w(s) + i * 64 * TILE_BYTES_K, &maps.w, step * T::K,
+                    at.w_row + tile_row(at, i), buffers.full(s));
 }
 
 template <class T>
-static __device__ void load_weights(const struct gemm_launch &p, const struct tile_at &at,
-                                    uint32_t to, int step)
+static __device__ void copy_rows(const struct gemm_maps &maps, const struct tile_at &at,
+                                 const struct stages<T> &buffers, int step)
 {
-    constexpr int SIZE = T::FP8 ? 1 : 2;
-    int k_bytes = p.w.k * SIZE;
-    size_t pitch = p.w.ld * SIZE;
-#pragma unroll
-    for (int i = threadIdx.x; i < T::OUT * 8; i += T::THREADS) {
-        int r = i / 8, piece = i % 8, k = step * TILE_BYTES_K + piece * 16;
-        int from = weight_row(at, r), n = from >= 0 ? bytes_left(k_bytes, k) : 0;
-        copy_16(to + tile_offset(r, piece), n > 0 ? at.w + from * pitch + k : at.w, n);
-    }
+    int s = (at.n_filled + step) % T::STAGES;
+    copy_box_2d(buffers.x(s), &maps.x, at.x_k + step * T::K, at.row, buffers.full(s));
 }
 
-/* Rows of x that are as wgmma takes them. */
-template <class T>
-static __device__ void load_rows(const struct gemm_launch &p, const struct tile_at &at, uint32_t to,
-                                 int step)
-{
-    constexpr int SIZE = T::FP8 ? 1 : 2;
-    int k_bytes = p.w.k * SIZE;
-#pragma unroll
-    for (int i = threadIdx.x; i < T::ROWS * 8; i += T::THREADS) {
-        int r = i / 8, piece = i % 8, k = step * TILE_BYTES_K + piece * 16;
-        int n = at.row + r < at.end ? bytes_left(k_bytes, k) : 0;
-        const char *from = at.x;
-        if (n > 0)
-            from += row_of(p.gemm, at.row + r) * p.gemm.ld_x * SIZE + k;
-        copy_16(to + tile_offset(r, piece), from, n);
-    }
-}
-
-template <class T>
-static __device__ void load_scales(const struct gemm_launch &p, const struct tile_at &at,
-                                   uint32_t to, int step)
-{
-    for (int i = threadIdx.x; i < T::ROWS + T::OUT; i += T::THREADS) {
-        const float *from = at.w_scale;
-        int o = i < T::ROWS ? -1 : weight_row(at, i - T::ROWS), n = 0;
-        if (i < T::ROWS && at.row + i < at.end) {
-            from = p.gemm.x_scale + row_of(p.gemm, at.row + i) * p.gemm.ld_x_scale + step;
-            n = 4;
-        } else if (o >= 0) {
-            from += (size_t)((at.w_row + o) / p.w.scale_rows) * p.w.ld_scale + step;
-            n = 4;
-        }
-        copy_4(to + 4 * i, from, n);
-    }
-}
-
-/* Rows of x in F32, through registers: eight values make one piece. */
-template <class T> struct float_rows {
-    static constexpr int PIECES = (T::ROWS * 8 + T::THREADS - 1) / T::THREADS;
-    float4 values[PIECES][2];
-
-    __device__ void fetch(const struct gemm_launch &p, const struct tile_at &at, int step)
-    {
-#pragma unroll
-        for (int i = 0; i < PIECES; i++) {
-            int item = i * T::THREADS + threadIdx.x, r = item / 8, k = step * T::K + item % 8 * 8;
-            bool inside = r < T::ROWS && at.row + r < at.end && step < at.n_steps;
-            float part[8];
-            const float *from = (const float *)at.x;
-            if (inside)
-                from += row_of(p.gemm, at.row + r) * p.gemm.ld_x + k;
-            if (inside && k + 8 <= p.w.k) {
-                values[i][0] = ((const float4 *)from)[0];
-                values[i][1] = ((const float4 *)from)[1];
-                continue;
-            }
-            for (int j = 0; j < 8; j++)
-                part[j] = inside && k + j < p.w.k ? from[j] : 0;
-            values[i][0] = make_float4(part[0], part[1], part[2], part[3]);
-            values[i][1] = make_float4(part[4], part[5], part[6], part[7]);
-        }
-    }
+/* Rows of x and scales that go through registers: sixteen bytes of a tile make one piece. */
+template <class T> struct row_share {
+    static constexpr int PIECES = T::MAPPED ? 0 : (T::ROWS * 8 + T::THREADS - 1) / T::THREADS;
+    static constexpr int SCALES = (T::N_SCALES + T::THREADS - 1) / T::THREADS;
+    uint4 pieces[PIECES > 0 ? PIECES : 1];
+    float scales[SCALES > 0 ? SCALES : 1];
 
     static __device__ uint32_t pack(float a, float b)
     {
         return bf16_encode(a) | (uint32_t)bf16_encode(b) << 16;
     }
 
-    __device__ void store(uint32_t to) const
+    /* Values [k, k + 8) of a row in F32, of which n exist. */
+    static __device__ uint4 narrow(const float *from, int n)
+    {
+        float v[8];
+        if (n >= 8) {
+            float4 a = ((const float4 *)from)[0], b = ((const float4 *)from)[1];
+            return make_uint4(pack(a.x, a.y), pack(a.z, a.w), pack(b.x, b.y), pack(b.z, b.w));
+        }
+#pragma unroll
+        for (int j = 0; j < 8; j++)
+            v[j] = j < n ? from[j] : 0;
+        return make_uint4(pack(v[0], v[1]), pack(v[2], v[3]), pack(v[4], v[5]), pack(v[6], v[7]));
+    }
+
+    /* Sixteen bytes, of which n exist. */
+    static __device__ uint4 bytes(const char *from, int n)
+    {
+        uint4 v = *(const uint4 *)from; /* rows are padded to whole pieces */
+        if (n < 16) {
+            v.x = n >= 4 ? v.x : n > 0 ? v.x & ((1u << 8 * n) - 1) : 0;
+            v.y = n >= 8 ? v.y : n > 4 ? v.y & ((1u << 8 * (n - 4)) - 1) : 0;
+            v.z = n >= 12 ? v.z : n > 8 ? v.z & ((1u << 8 * (n - 8)) - 1) : 0;
+            v.w = n > 12 ? v.w & ((1u << 8 * (n - 12)) - 1) : 0;
+        }
+        return v;
+    }
+
+    __device__ void fetch(const struct gemm_launch &p, const struct tile_at &at, int step)
+    {
+        constexpr int SIZE = T::FP8 ? 1 : 2;
+#pragma unroll
+        for (int i = 0; i < PIECES; i++) {
+            int item = i * T::THREADS + threadIdx.x, r = item / 8;
+            int k = step * T::K + item % 8 * (16 / SIZE);
+            pieces[i] = make_uint4(0, 0, 0, 0);
+            if (r >= T::ROWS || at.row + r >= at.end || k >= p.w.k)
+                continue;
+            size_t from = row_of(p.gemm, at.row + r) * p.gemm.ld_x + k;
+            if (T::KIND == BF16_BY_F32)
+                pieces[i] = narrow((const float *)at.x + from, p.w.k - k);
+            else
+                pieces[i] = bytes(at.x + from * SIZE, (p.w.k - k) * SIZE);
+        }
+#pragma unroll
+        for (int i = 0; i < SCALES; i++) {
+            int item = i * T::THREADS + threadIdx.x, o = item - T::ROWS;
+            scales[i] = 0;
+            if (item >= T::N_SCALES || step >= at.n_steps)
+                continue;
+            if (item < T::ROWS) {
+                if (at.row + item < at.end)
+                    scales[i] =
+                        p.gemm.x_scale[row_of(p.gemm, at.row + item) * p.gemm.ld_x_scale + step];
+                continue;
+            }
+            int w_row = at.w_row + tile_row(at, o / 64) + o % 64;
+            if (w_row < p.w.n)
+                scales[i] = p.w.scale[(size_t)(w_row / p.w.scale_rows) * p.w.ld_scale + step];
+        }
+    }
+
+    __device__ void store(uint32_t x, uint32_t to_scales) const
     {
 #pragma unroll
         for (int i = 0; i < PIECES; i++) {
             int item = i * T::THREADS + threadIdx.x, r = item / 8;
-            if (r >= T::ROWS)
-                continue;
-            float4 a = values[i][0], b = values[i][1];
-            asm volatile(
-                "st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(to + tile_offset(r, item % 8)),
-                "r"(pack(a.x, a.y)), "r"(pack(a.z, a.w)), "r"(pack(b.x, b.y)), "r"(pack(b.z, b.w))
-                : "memory");
+            if (r < T::ROWS)
+                asm volatile(
+                    "st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(x + tile_offset(r, item % 8)),
+                    "r"(pieces[i].x), "r"(pieces[i].y), "r"(pieces[i].z), "r"(pieces[i].w)
+                    : "memory");
+        }
+#pragma unroll
+        for (int i = 0; i < SCALES; i++) {
+            int item = i * T::THREADS + threadIdx.x;
+            if (item < T::N_SCALES)
+                asm volatile("st.shared.f32 [%0], %1;" ::"r"(to_scales + 4 * item), "f"(scales[i])
+                             : "memory");
         }
     }
 };
-
-template <class T>
-static __device__ void load_step(const struct gemm_launch &p, const struct tile_at &at,
-                                 const struct stages<T> &buffers, int step, bool weights)
-{
-    int s = step % T::STAGES;
-    if (step < at.n_steps) {
-        if (weights)
-            load_weights<T>(p, at, buffers.w(s), step);
-        if (T::KIND != BF16_BY_F32)
-            load_rows<T>(p, at, buffers.x(s), step);
-        if (T::FP8)
-            load_scales<T>(p, at, buffers.scales(s), step);
-    }
-    copies_commit(); /* an empty one too: groups are counted */
-}
 
 /* One step of k: TILES products of 64 outputs, four wgmma deep. */
 template <class T>
 static __device__ __forceinline__ void multiply(float (&sum)[T::TILES][T::ROWS / 2], uint32_t w,
                                                 uint32_t x, bool first)
 {
-    uint64_t b = tile_descriptor(x);
-    wgmma_begin();
+    uint64_t b = wgmma_descriptor(x);
+    wgmma_fence();
 #pragma unroll
     for (int t = 0; t < T::TILES; t++) {
-        uint64_t a = tile_descriptor(w + t * 64 * TILE_BYTES_K);
+        uint64_t a = wgmma_descriptor(w + t * 64 * TILE_BYTES_K);
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             int accumulate = !(first && i == 0);
@@ -224,12 +229,12 @@ static __device__ __forceinline__ void multiply(float (&sum)[T::TILES][T::ROWS /
 template <class T>
 static __device__ __forceinline__ void add_scaled(float (&sum)[T::TILES][T::ROWS / 2],
                                                   const float (&part)[T::TILES][T::ROWS / 2],
-                                                  const float *scales, int out)
+                                                  const float *scales, int my_row)
 {
     int column = threadIdx.x % 4 * 2;
 #pragma unroll
     for (int t = 0; t < T::TILES; t++) {
-        float low = scales[T::ROWS + out + 64 * t], high = scales[T::ROWS + out + 64 * t + 8];
+        float low = scales[T::ROWS + my_row + 64 * t], high = scales[T::ROWS + my_row + 64 * t + 8];
 #pragma unroll
         for (int j = 0; j < T::ROWS / 8; j++) {
             float2 row = *(const float2 *)&scales[8 * j + column];
@@ -241,22 +246,26 @@ static __device__ __forceinline__ void add_scaled(float (&sum)[T::TILES][T::ROWS
     }
 }
 
+/* first: the outputs before this warpgroup's, or half as many where they are gated; my_row: in 64.
+ */
 template <class T>
 static __device__ void store_sums(const struct gemm_launch &p, const struct tile_at &at, char *out,
-                                  const float (&sum)[T::TILES][T::ROWS / 2], int my_out)
+                                  const float (&sum)[T::TILES][T::ROWS / 2], int first, int my_row)
 {
 #pragma unroll
     for (int t = 0; t < T::TILES; t++)
 #pragma unroll
         for (int i = 0; i < T::ROWS / 2; i++) {
-            int o = my_out + 64 * t + (i & 2) * 4;
+            int o = first + my_row + 64 * t + (i & 2) * 4;
             int r = at.row + i / 4 * 8 + threadIdx.x % 4 * 2 + (i & 1);
             float value = sum[t][i];
-            if (at.n_up) {
-                o = o / 16 * 8 + o % 8;
-                value = gemm_gate(value, sum[t][i | 2]);
+            if (T::TILES % 2 == 0 && at.n_up) {
+                if (t % 2)
+                    continue;
+                o -= 32 * t;
+                value = gemm_gate(value, sum[(t + 1) % T::TILES][i]);
             }
-            if (o >= at.n_out || r >= at.end || (at.n_up && i & 2))
+            if (o >= at.n_out || r >= at.end)
                 continue;
             size_t to = r * p.gemm.ld_out + o;
             value = p.gemm.add ? ((float *)out)[to] + value : value;
@@ -266,68 +275,83 @@ static __device__ void store_sums(const struct gemm_launch &p, const struct tile
 
 /* weights: those of the first steps are still to be loaded. */
 template <class T>
-static __device__ void tile_run(const struct gemm_launch &p, const struct tile_at &at, char *out,
+static __device__ void tile_run(const struct gemm_launch &p, const struct gemm_maps &maps,
+                                const struct tile_at &at, char *out,
                                 const struct stages<T> &buffers, const char *shared, bool weights)
 {
     float sum[T::TILES][T::ROWS / 2] = {}, part[T::TILES][T::ROWS / 2];
-    struct float_rows<T> floats;
+    struct row_share<T> share;
     int group = threadIdx.x / 128;
-    int my_out = group * 64 * T::TILES + threadIdx.x % 128 / 32 * 16 + threadIdx.x % 32 / 4;
-    for (int s = 0; s < T::STAGES - 1; s++) {
-        if (T::KIND == BF16_BY_F32) {
-            floats.fetch(p, at, s);
-            floats.store(buffers.x(s));
-        }
-        load_step<T>(p, at, buffers, s, weights);
+    int my_row = threadIdx.x % 128 / 32 * 16 + threadIdx.x % 32 / 4;
+    for (int step = 0; step < T::STAGES - 1 && step < at.n_steps; step++) {
+        int s = (at.n_filled + step) % T::STAGES;
+        if (threadIdx.x == 0 && weights)
+            copy_weights<T>(maps, at, buffers, step);
+        if (threadIdx.x == 0 && T::MAPPED)
+            copy_rows<T>(maps, at, buffers, step);
+        share.fetch(p, at, step);
+        share.store(buffers.x(s), buffers.scales(s));
     }
     for (int step = 0; step < at.n_steps; step++) {
-        int s = step % T::STAGES, next = step + T::STAGES - 1;
-        copies_wait<T::STAGES - 2>();
-        fence_for_wgmma();
-        __syncthreads();
-        load_step<T>(p, at, buffers, next, true);
-        if (T::KIND == BF16_BY_F32)
-            floats.fetch(p, at, next);
+        int filled = at.n_filled + step, s = filled % T::STAGES, next = step + T::STAGES - 1;
+        int s_next = (at.n_filled + next) % T::STAGES;
+        if (!T::MAPPED)
+            fence_for_wgmma();
+        __syncthreads(); /* rows and scales are there, and the buffers of step - 1 are free */
+        if (threadIdx.x == 0 && next < at.n_steps) {
+            copy_weights<T>(maps, at, buffers, next);
+            if (T::MAPPED)
+                copy_rows<T>(maps, at, buffers, next);
+        }
+        if (next < at.n_steps)
+            share.fetch(p, at, next);
+        barrier_wait(buffers.full(s), filled / T::STAGES & 1);
         uint32_t w = buffers.w(s) + group * T::TILES * 64 * TILE_BYTES_K;
         if (T::FP8) {
             multiply<T>(part, w, buffers.x(s), true);
-            add_scaled<T>(sum, part, (const float *)(shared + (buffers.scales(s) - buffers.base)),
-                          my_out);
+            const char *scales = shared + (buffers.scales(s) - buffers.base);
+            add_scaled<T>(sum, part, (const float *)scales, group * 64 * T::TILES + my_row);
         } else {
             multiply<T>(sum, w, buffers.x(s), step == 0);
         }
-        if (T::KIND == BF16_BY_F32)
-            floats.store(buffers.x(next % T::STAGES));
+        if (next < at.n_steps)
+            share.store(buffers.x(s_next), buffers.scales(s_next));
     }
-    copies_wait<0>();
     __syncthreads(); /* the buffers are filled again for the next tile */
-    store_sums<T>(p, at, out, sum, my_out);
+    store_sums<T>(p, at, out, sum, group * (at.n_up ? 32 : 64) * T::TILES, my_row);
 }
 
 /* Grid: x: tiles of outputs, y: tiles of rows (a block takes every gridDim.y-th), z: parts. */
 template <class T>
-static __global__ void __launch_bounds__(T::THREADS) gemm_wgmma_kernel(struct gemm_launch p)
+static __global__ void __launch_bounds__(T::THREADS)
+    gemm_wgmma_kernel(const __grid_constant__ struct gemm_launch p,
+                      const __grid_constant__ struct gemm_maps maps)
 {
     extern __shared__ char shared[];
     struct stages<T> buffers;
     uint32_t start = shared_address(shared);
     buffers.base = (start + SWIZZLE_ALIGN - 1) & ~(uint32_t)(SWIZZLE_ALIGN - 1);
     int part = blockIdx.z, first = blockIdx.x * (p.gemm.gated ? T::OUT / 2 : T::OUT);
-    struct tile_at at;
+    struct tile_at at = {};
     at.n_up = p.gemm.gated ? p.n : 0;
     at.w_row = part * p.w_rows + first;
-    at.w = (const char *)p.w.data + at.w_row * p.w.ld * (T::FP8 ? 1 : 2);
-    at.w_scale = p.w.scale;
     at.n_out = p.n - first;
+    at.x_k = (int)(part * p.gemm.batch_x);
     at.x = (const char *)p.gemm.x + part * p.gemm.batch_x *
                                         (T::KIND == BF16_BY_F32 ? 4
                                          : T::FP8               ? 1
                                                                 : 2);
     at.n_steps = (p.w.k + T::K - 1) / T::K;
-    /* Weights depend on nobody: their first steps are on the way while the kernel before ends. Not
-     * where the rows of a group say whether they are needed at all. */
-    for (int s = 0; s < T::STAGES - 1 && s < at.n_steps && !p.begin; s++)
-        load_weights<T>(p, at, buffers.w(s), s);
+    if (threadIdx.x == 0) {
+        for (int s = 0; s < T::STAGES; s++)
+            barrier_init(buffers.full(s), 1);
+        asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+        /* Weights depend on nobody: their first steps are on the way while the kernel before ends.
+         * Not where the rows of a group say whether they are needed at all. */
+        for (int s = 0; s < T::STAGES - 1 && s < at.n_steps && !p.begin; s++)
+            copy_weights<T>(maps, at, buffers, s);
+    }
+    __syncthreads();
     depends_wait();
     bool weights = p.begin;
     at.end = p.begin ? p.begin[part + 1] : rows_today(p.gemm.n_rows, p.gemm.d_n_rows);
@@ -335,10 +359,44 @@ static __global__ void __launch_bounds__(T::THREADS) gemm_wgmma_kernel(struct ge
                 (part * p.gemm.batch_out + first) * (p.gemm.out_dtype == AGON_F32 ? 4 : 2);
     int begin = p.begin ? p.begin[part] : 0;
     for (at.row = begin + blockIdx.y * T::ROWS; at.row < at.end; at.row += gridDim.y * T::ROWS) {
-        tile_run<T>(p, at, out, buffers, shared + (buffers.base - start), weights);
+        tile_run<T>(p, maps, at, out, buffers, shared + (buffers.base - start), weights);
+        at.n_filled += at.n_steps;
         weights = true;
     }
-    copies_wait<0>(); /* where there was no row to use them */
+    /* Where no row took the weights, they must have arrived before the block may end; a phase ends
+     * with the bytes of x. */
+    for (int s = 0; s < T::STAGES - 1 && s < at.n_steps && !weights; s++) {
+        if (T::MAPPED && threadIdx.x == 0)
+            copy_rows<T>(maps, at, buffers, s);
+        barrier_wait(buffers.full(s), 0);
+    }
+}
+
+/* ---- choosing, and the host's side --------------------------------------------------------- */
+
+/* The driver's function that makes tensor maps, without linking the driver's library. */
+static int map_make(CUtensorMap *ret, const void *data, enum agon_dtype dtype, size_t k, size_t n,
+                    size_t ld, int box_rows, struct agon_err *err)
+{
+    void *found = NULL;
+    cudaDriverEntryPointQueryResult result;
+    AGON_CUDA(err, "tensor maps",
+              cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &found, 12000,
+                                               cudaEnableDefault, &result));
+    if (result != cudaDriverEntryPointSuccess)
+        return agon_fail(err, AGON_EDEVICE, "tensor maps: this driver has none");
+    size_t size = agon_dtype_size(dtype);
+    const cuuint64_t sizes[] = {k, n}, strides[] = {ld * size};
+    const cuuint32_t box[] = {(cuuint32_t)(TILE_BYTES_K / size), (cuuint32_t)box_rows};
+    const cuuint32_t steps[] = {1, 1};
+    CUresult e = ((PFN_cuTensorMapEncodeTiled_v12000)found)(
+        ret, size == 1 ? CU_TENSOR_MAP_DATA_TYPE_UINT8 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2,
+        (void *)data, sizes, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
+        CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+        CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+    if (e != CUDA_SUCCESS)
+        return agon_fail(err, AGON_EDEVICE, "tensor map: error %d of the driver", (int)e);
+    return 0;
 }
 
 template <class T>
@@ -346,13 +404,24 @@ static int wgmma_launch(const struct gemm_launch *launch, int rows_each, void *s
                         struct agon_err *err)
 {
     auto kernel = gemm_wgmma_kernel<T>;
+    const struct agon_cuda_gemm *g = &launch->gemm;
+    struct gemm_maps maps = {};
+    size_t x_k = launch->begin || g->n_batch <= 1
+                     ? (size_t)launch->w.k
+                     : (g->n_batch - 1) * g->batch_x + (size_t)launch->w.k;
+    int r = map_make(&maps.w, launch->w.data, launch->w.dtype, (size_t)launch->w.k,
+                     (size_t)launch->w.n, launch->w.ld, 64, err);
+    if (!r && T::MAPPED)
+        r = map_make(&maps.x, g->x, g->x_dtype, x_k, (size_t)g->n_rows, g->ld_x, T::ROWS, err);
+    if (r)
+        return r;
     AGON_CUDA(err, "product",
               cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, T::SHARED));
     int n_tiles = agon_ceil_div(rows_each, T::ROWS);
     dim3 grid(agon_ceil_div(launch->w_rows, T::OUT), n_tiles < 65535 ? n_tiles : 65535,
               launch->n_parts);
     AGON_CUDA(err, "product launch",
-              launch_overlapping(kernel, grid, T::THREADS, T::SHARED, stream, *launch));
+              launch_overlapping(kernel, grid, T::THREADS, T::SHARED, stream, *launch, maps));
     return 0;
 }
 
@@ -360,24 +429,42 @@ static int wgmma_launch(const struct gemm_launch *launch, int rows_each, void *s
  * The tiling by what a launch holds: few rows for each of many parts stream weights through tall
  * tiles; small products take small tiles, so that they spread over the multiprocessors.
  */
-template <enum kind KIND>
+template <enum kind KIND, bool MAPPED>
 static int wgmma_choose(const struct gemm_launch *launch, void *stream, struct agon_err *err)
 {
     int rows = launch->gemm.n_rows;
+    bool gated = launch->gemm.gated;
     if (launch->begin)
         rows = agon_ceil_div(rows, launch->n_parts) * 2; /* some have more than others */
     double tiles =
         (double)agon_ceil_div(launch->w_rows, 128) * agon_ceil_div(rows, 128) * launch->n_parts;
-    if (rows > 64 && tiles >= 100)
-        return wgmma_launch<tiling<KIND, 128, 2, 1, 4>>(launch, rows, stream, err);
     bool tall = (double)launch->w.n >= 128 * 132;
+    if (rows > 64 && tiles >= 100 && gated)
+        return wgmma_launch<tiling<KIND, MAPPED, 64, 2, 2, 4>>(launch, rows, stream, err);
+    if (rows > 64 && tiles >= 100)
+        return wgmma_launch<tiling<KIND, MAPPED, 128, 2, 1, 4>>(launch, rows, stream, err);
     if (tall && rows <= 16)
-        return wgmma_launch<tiling<KIND, 16, 2, 2, 3>>(launch, rows, stream, err);
+        return wgmma_launch<tiling<KIND, MAPPED, 16, 1, 2, 3>>(launch, rows, stream, err);
     if (tall && rows <= 64)
-        return wgmma_launch<tiling<KIND, 32, 1, 2, 4>>(launch, rows, stream, err);
+        return wgmma_launch<tiling<KIND, MAPPED, 32, 1, 2, 4>>(launch, rows, stream, err);
+    if (gated && tiles >= 24)
+        return wgmma_launch<tiling<KIND, MAPPED, 32, 1, 2, 4>>(launch, rows, stream, err);
+    if (gated)
+        return wgmma_launch<tiling<KIND, MAPPED, 16, 1, 2, 3>>(launch, rows, stream, err);
     if (tiles >= 24)
-        return wgmma_launch<tiling<KIND, 64, 1, 1, 4>>(launch, rows, stream, err);
-    return wgmma_launch<tiling<KIND, 16, 1, 1, 4>>(launch, rows, stream, err);
+        return wgmma_launch<tiling<KIND, MAPPED, 64, 1, 1, 4>>(launch, rows, stream, err);
+    return wgmma_launch<tiling<KIND, MAPPED, 16, 1, 1, 4>>(launch, rows, stream, err);
+}
+
+/* Rows of x one after the other; and no part's last step reads the next part's columns. */
+template <enum kind KIND>
+static int wgmma_source(const struct gemm_launch *launch, void *stream, struct agon_err *err)
+{
+    constexpr int K = KIND == E4M3_BY_E4M3 ? 128 : 64;
+    bool apart = launch->w.k % K == 0 || launch->n_parts == 1 || launch->begin;
+    if (!launch->gemm.rows && apart)
+        return wgmma_choose<KIND, true>(launch, stream, err);
+    return wgmma_choose<KIND, false>(launch, stream, err);
 }
 
 static bool aligned(const void *p, size_t bytes)
@@ -394,10 +481,10 @@ int gemm_wgmma_launch(const struct gemm_launch *launch, void *stream, struct ago
         g->batch_x * size % 16 != 0)
         return GEMM_NOT_HERE;
     if (w->dtype == AGON_BF16 && g->x_dtype == AGON_BF16)
-        return wgmma_choose<BF16_BY_BF16>(launch, stream, err);
+        return wgmma_source<BF16_BY_BF16>(launch, stream, err);
     if (w->dtype == AGON_BF16 && g->x_dtype == AGON_F32)
-        return wgmma_choose<BF16_BY_F32>(launch, stream, err);
+        return wgmma_choose<BF16_BY_F32, false>(launch, stream, err);
     if (w->dtype == AGON_E4M3 && g->x_dtype == AGON_E4M3)
-        return wgmma_choose<E4M3_BY_E4M3>(launch, stream, err);
+        return wgmma_source<E4M3_BY_E4M3>(launch, stream, err);
     return GEMM_NOT_HERE;
 }

@@ -63,7 +63,7 @@ static struct moe_scratch scratch_lay(void *base, const struct agon_cuda_moe *mo
     struct moe_scratch s = {};
     if (kind == MOE_E4M3) {
         s.wide = (float *)take(&s, base, n_rows * top_k * moe->inner * sizeof(float));
-        s.x = input_take(&s, base, kind, n_rows, moe->hidden);
+        s.x = input_take(&s, base, kind, n_rows * top_k, moe->hidden);
     }
     s.act = input_take(&s, base, kind, n_rows * top_k, moe->inner);
     return s;
@@ -96,10 +96,10 @@ static enum agon_dtype dtype_of(enum moe_kind kind)
     return kind == MOE_F32 ? AGON_F32 : kind == MOE_BF16 ? AGON_BF16 : AGON_E4M3;
 }
 
-/* F32 or BF16 rows as codes and scales. */
+/* F32 or BF16 rows, gathered where rows are given, as codes and scales. */
 static int quantise_rows(const struct moe_input *to, const void *x, enum agon_dtype dtype,
-                         size_t ld, int n, int n_rows, const int32_t *d_n_rows, void *stream,
-                         struct agon_err *err)
+                         size_t ld, int n, const int32_t *rows, int n_rows, const int32_t *d_n_rows,
+                         void *stream, struct agon_err *err)
 {
     struct agon_cuda_quant quant = {};
     quant.codes = (uint8_t *)to->data;
@@ -112,6 +112,7 @@ static int quantise_rows(const struct moe_input *to, const void *x, enum agon_dt
     quant.n = n;
     quant.group = AGON_SCALE_BLOCK;
     quant.ue8m0 = true;
+    quant.rows = rows;
     quant.n_rows = n_rows;
     quant.d_n_rows = d_n_rows;
     return agon_cuda_quantise(&quant, stream, err);
@@ -146,8 +147,8 @@ extern "C" int agon_cuda_moe(const struct agon_cuda_moe *moe, const struct agon_
     bool codes = kind == MOE_E4M3;
     size_t inner = (size_t)moe->inner;
     if (codes) {
-        r = quantise_rows(&x, run->x, run->x_dtype, run->ld_x, moe->hidden, run->n_rows,
-                          run->d_n_rows, stream, err);
+        r = quantise_rows(&x, run->x, run->x_dtype, run->ld_x, moe->hidden, run->pair_row, n_pairs,
+                          run->begin + n, stream, err);
     } else {
         x.data = (void *)run->x;
         x.ld = run->ld_x;
@@ -157,13 +158,13 @@ extern "C" int agon_cuda_moe(const struct agon_cuda_moe *moe, const struct agon_
                    codes ? inner : s.act.ld, &x, codes ? AGON_E4M3 : run->x_dtype, n_pairs);
     struct agon_cuda_gemm down =
         product_of(run->y, AGON_F32, run->ld_y, &s.act, dtype_of(kind), n_pairs);
-    up.rows = run->pair_row;
+    up.rows = codes ? NULL : run->pair_row;
     up.gated = true;
     if (!r)
         r = agon_cuda_gemm_grouped(&up, &moe->gate_up, n, run->begin, mode, stream, err);
     if (!r && codes)
-        r = quantise_rows(&s.act, s.wide, AGON_F32, inner, moe->inner, n_pairs, run->begin + n,
-                          stream, err);
+        r = quantise_rows(&s.act, s.wide, AGON_F32, inner, moe->inner, NULL, n_pairs,
+                          run->begin + n, stream, err);
     if (!r)
         r = agon_cuda_gemm_grouped(&down, &moe->down, n, run->begin, mode, stream, err);
     return r;

@@ -227,7 +227,7 @@ static __global__ void quantise_kernel(struct agon_cuda_quant p)
          at += gridDim.x * QUANT_WARPS) {
         int r = at / n_groups, g = at % n_groups, begin = g * p.group;
         int n = p.n - begin < p.group ? p.n - begin : p.group;
-        size_t from = r * p.ld_x + begin;
+        size_t from = (p.rows ? p.rows[r] : r) * p.ld_x + begin;
         if (p.hadamard) {
             for (int i = lane; i < n; i += 32)
                 values[i] = number_load(p.x, p.x_dtype, from + i);

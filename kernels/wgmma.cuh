@@ -1,21 +1,16 @@
 #pragma once
 /*
- * Hopper's warpgroup products, wgmma m64nNk(32 bytes), and what feeds them: asynchronous copies
- * into tiles of shared memory. PTX ISA 8.0 and later, sections 9.7.15 (wgmma) and 9.7.9.25
- * (cp.async).
+ * Products of a warpgroup for any number of columns that gemm_wgmma.cu uses, and the layout of
+ * their operands in shared memory. PTX ISA 8.0 and later, section 9.7.15.
  *
  * A tile is rows of 128 bytes (one step of k: 64 bf16 or 128 e4m3), each row's sixteen-byte pieces
  * permuted by the row: piece c of row r lies at r * 128 + ((c ^ r % 8) * 16), which is the layout
- * that the matrix descriptors call a 128-byte swizzle. A tile begins on a boundary of 1024 bytes.
+ * that tensor maps and matrix descriptors call a 128-byte swizzle. A tile begins on a boundary of
+ * 1024 bytes.
  */
-#include <cstdint>
+#include "kernels/index_wgmma.cuh"
 
 enum { TILE_BYTES_K = 128, SWIZZLE_ALIGN = 1024 };
-
-static __device__ __forceinline__ uint32_t shared_address(const void *p)
-{
-    return (uint32_t)__cvta_generic_to_shared(p);
-}
 
 /* Where piece `piece` of row `row` lies in its tile. */
 static __device__ __forceinline__ uint32_t tile_offset(int row, int piece)
@@ -23,56 +18,10 @@ static __device__ __forceinline__ uint32_t tile_offset(int row, int piece)
     return (uint32_t)(row * TILE_BYTES_K + ((piece ^ (row & 7)) << 4));
 }
 
-/* Sixteen bytes to shared memory, of which the first n_bytes are copied and the rest are 0. */
-static __device__ __forceinline__ void copy_16(uint32_t to, const void *from, int n_bytes)
-{
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(n_bytes)
-                 : "memory");
-}
-
-static __device__ __forceinline__ void copy_4(uint32_t to, const void *from, int n_bytes)
-{
-    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(to), "l"(from), "r"(n_bytes)
-                 : "memory");
-}
-
-static __device__ __forceinline__ void copies_commit(void)
-{
-    asm volatile("cp.async.commit_group;" ::: "memory");
-}
-
-template <int n> static __device__ __forceinline__ void copies_wait(void)
-{
-    asm volatile("cp.async.wait_group %0;" ::"n"(n) : "memory");
-}
-
 /* What this thread wrote to shared memory may now be read by wgmma (after a barrier). */
 static __device__ __forceinline__ void fence_for_wgmma(void)
 {
     asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-}
-
-static __device__ __forceinline__ void wgmma_begin(void)
-{
-    asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
-}
-
-static __device__ __forceinline__ void wgmma_commit(void)
-{
-    asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
-}
-
-template <int n> static __device__ __forceinline__ void wgmma_wait(void)
-{
-    asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(n) : "memory");
-}
-
-/* The descriptor of a tile in the layout above: address / 16, eight rows every 1024 bytes, 128-byte
- * swizzle. A step of 32 bytes along k adds 2. */
-static __device__ __forceinline__ uint64_t tile_descriptor(uint32_t address)
-{
-    return (uint64_t)((address & 0x3ffff) >> 4) | (uint64_t)1 << 16 | (uint64_t)(1024 >> 4) << 32 |
-           (uint64_t)1 << 62;
 }
 
 /*
