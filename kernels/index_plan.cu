@@ -1,14 +1,15 @@
 /*
- * The plan of a batch's scores: index_plan.cuh. One block; a warp takes a tile, 32 tiles at a time.
- * A page belongs to the tile's common part while every row that needs it has the same page there.
- * Bytes: the page tables once, some 10 us for 100 tables of 2,048 pages, once a step for all
- * layers.
+ * The plan of a batch's scores: index_plan.cuh. One block; a warp takes a tile,
+ * 32 tiles at a time. A page belongs to the tile's common part while every row
+ * that needs it has the same page there. Bytes: the page tables once, some 10
+ * us for 100 tables of 2,048 pages, once a step for all layers.
  */
 #include "kernels/index_plan.cuh"
 
 enum { PLAN_THREADS = 1024, PLAN_WARPS = PLAN_THREADS / 32, UNROLL = 4 };
 
-/* The rows of a tile, one a lane: n_pages 0 where there is none or it is skipped. */
+/* The rows of a tile, one a lane: n_pages 0 where there is none or it is
+ * skipped. */
 struct tile_row {
     int sequence, n_pages;
 };
@@ -24,30 +25,35 @@ static __device__ struct tile_row tile_row(const struct agon_cuda_rows &rows, in
     return r;
 }
 
-/* The first page that two rows see differently, at most n_pages_max. Called by a whole warp. */
+/* The first page that two rows see differently, at most n_pages_max. Called by
+ * a whole warp. */
 static __device__ int common_pages(const struct agon_cuda_rows &rows, struct tile_row mine,
                                    int n_pages_max)
 {
     int lane = (int)threadIdx.x % 32;
     for (int begin = 0; begin < n_pages_max; begin += 32 * UNROLL) {
-        int first[UNROLL];
-        bool differs[UNROLL];
-        for (int j = 0; j < UNROLL; j++) {
-            first[j] = -1;
-            differs[j] = false;
-        }
+        int page[TILE_ROWS][UNROLL]; /* all asked for before one is waited for */
+#pragma unroll
         for (int r = 0; r < TILE_ROWS; r++) {
             int sequence = __shfl_sync(0xffffffff, mine.sequence, r);
             int n_pages = __shfl_sync(0xffffffff, mine.n_pages, r);
+#pragma unroll
             for (int j = 0; j < UNROLL; j++) {
                 int at = begin + j * 32 + lane;
-                if (at >= n_pages)
-                    continue;
-                int page = index_page(rows, sequence, at * AGON_CUDA_PAGE);
-                differs[j] |= first[j] >= 0 && page != first[j];
-                first[j] = page;
+                page[r][j] = at < n_pages ? index_page(rows, sequence, at * AGON_CUDA_PAGE) : -1;
             }
         }
+        bool differs[UNROLL] = {};
+#pragma unroll
+        for (int j = 0; j < UNROLL; j++) {
+            int first = -1;
+#pragma unroll
+            for (int r = 0; r < TILE_ROWS; r++) {
+                differs[j] |= page[r][j] >= 0 && first >= 0 && page[r][j] != first;
+                first = max(first, page[r][j]);
+            }
+        }
+#pragma unroll
         for (int j = 0; j < UNROLL; j++) {
             uint32_t lanes = __ballot_sync(0xffffffff, differs[j]);
             if (lanes)

@@ -26,14 +26,19 @@ static int run_plan(void *arg, void *stream, struct agon_err *err)
     return agon_cuda_index_plan(s->plan.p, 0, &s->paged.rows, stream, err);
 }
 
-/* Random bytes without NaN: 64 KiB drawn, then repeated. */
-static struct gpu_buffer random_codes(size_t bytes)
+/* Random codes without NaN: 64 KiB drawn, then repeated; pages of keys (page_bytes > 0) get scales.
+ */
+static struct gpu_buffer random_codes(size_t bytes, size_t page_bytes)
 {
     enum { DRAWN = 65536 };
     uint8_t *codes = malloc(bytes);
     for (size_t i = 0; i < bytes; i++)
         codes[i] =
             i < DRAWN ? agon_e4m3_encode(random_float() * 448) : codes[i - DRAWN + (i >> 16) % 7];
+    const float scale = 1.0F / 1024;
+    for (size_t page = 0; page_bytes && page < bytes; page += page_bytes)
+        for (size_t i = AGON_CUDA_PAGE * DIM; i < page_bytes; i += sizeof(scale))
+            memcpy(codes + page + i, &scale, sizeof(scale));
     struct gpu_buffer b = gpu_upload(codes, bytes);
     struct agon_err err;
     (void)agon_cuda_sync(NULL, &err);
@@ -50,9 +55,9 @@ static void bench(const struct agon_cuda_info *gpu, const char *what, struct pag
     paged_upload(&paged);
     size_t n_rows = (size_t)paged.n_rows, page_bytes = agon_keys_page_bytes(AGON_KEYS_FP8, DIM);
     struct scores s = {.paged = paged, .n_heads = n_heads, .ld = (size_t)paged.rows.n_max};
-    s.pool = random_codes((size_t)paged.n_pages * page_bytes);
+    s.pool = random_codes((size_t)paged.n_pages * page_bytes, page_bytes);
     s.keys = (struct agon_cuda_keys){s.pool.p, AGON_KEYS_FP8, DIM, paged.n_pages};
-    s.q = random_codes(n_rows * (size_t)n_heads * DIM);
+    s.q = random_codes(n_rows * (size_t)n_heads * DIM, 0);
     float *weights = random_floats(n_rows * (size_t)n_heads);
     s.weights = gpu_upload(weights, n_rows * (size_t)n_heads * 4);
     (void)agon_cuda_sync(NULL, &err);
