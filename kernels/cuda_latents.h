@@ -15,21 +15,20 @@ extern "C" {
  * A row of input holds [q_lora; kv_lora; rope_dim; index_dim; ...]. q_latent gets the first part
  * normed; the latent cache the second, normed, and the third, rotated interleaved; the index keys
  * the fourth, under LayerNorm, its first rope_dim values rotated. Rows of store without a sequence
- * leave the cache as it is. Where a cache holds FP8, the values stay in input, in place:
- * agon_mla_store_cuda() and agon_cuda_index_store() take them from there.
+ * leave the cache as it is.
  */
 struct agon_cuda_latents {
-    float *input;
+    const float *input;
     size_t ld_input;
     int q_lora, index_dim; /* index_dim 0: no indexer here */
     float eps;
     const float *q_norm, *kv_norm, *index_norm, *index_bias;
     const float *cosine, *sine; /* [n_rows][rope_dim / 2] */
     bool index_interleaved;
-    void *q_latent;          /* [n_rows][q_lora] */
-    enum agon_dtype q_dtype; /* F32 or BF16 */
-    struct agon_mla_cache cache;
-    struct agon_cuda_keys keys;
+    void *q_latent;              /* [n_rows][q_lora] */
+    enum agon_dtype q_dtype;     /* F32 or BF16 */
+    struct agon_mla_cache cache; /* F32 or BF16 */
+    struct agon_cuda_keys keys;  /* F32 */
     struct agon_cuda_rows store;
 };
 int agon_cuda_latents(const struct agon_cuda_latents *latents, void *stream,
@@ -58,10 +57,6 @@ struct agon_cuda_queries {
 };
 int agon_cuda_queries(const struct agon_cuda_queries *queries, void *stream,
                       struct agon_err *err) AGON_MUST_USE;
-
-/* x[i] *= y[i]: the scales of quantised queries into the indexer's weights. */
-int agon_cuda_multiply(float *x, const float *y, int n, void *stream,
-                       struct agon_err *err) AGON_MUST_USE;
 
 #ifdef __cplusplus
 }

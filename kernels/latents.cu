@@ -60,7 +60,7 @@ static __device__ void write_entry(const struct agon_cuda_latents &p, const floa
     }
 }
 
-/* Warp 2: the index key. x may be key: what a lane reads, no other writes. */
+/* Warp 2: the index key. */
 static __device__ void write_key(const struct agon_cuda_latents &p, const float *x, int row,
                                  float *key)
 {
@@ -93,17 +93,13 @@ static __global__ void latents_kernel(struct agon_cuda_latents p)
 {
     depends_wait();
     int row = blockIdx.x, warp = threadIdx.x / 32, sequence = p.store.row_sequence[row];
-    float *x = p.input + (size_t)row * p.ld_input;
+    const float *x = p.input + (size_t)row * p.ld_input;
     if (warp == 0)
         return write_q(p, x, row);
-    bool latent = warp == 1;
-    x += latent ? p.q_lora : p.q_lora + p.cache.kv_lora + p.cache.rope_dim;
-    if (latent && p.cache.format == AGON_LATENT_FP8)
-        return write_entry(p, x, row, x, AGON_F32, 0);
-    if (!latent && p.keys.format == AGON_KEYS_FP8)
-        return write_key(p, x, row, x);
     if (sequence < 0)
         return;
+    bool latent = warp == 1;
+    x += latent ? p.q_lora : p.q_lora + p.cache.kv_lora + p.cache.rope_dim;
     int position = p.store.row_position[row];
     int page = p.store.pages[(size_t)sequence * p.store.ld_pages + position / AGON_CUDA_PAGE];
     size_t slot = (size_t)page * AGON_CUDA_PAGE + position % AGON_CUDA_PAGE;
@@ -118,7 +114,8 @@ static __global__ void latents_kernel(struct agon_cuda_latents p)
 extern "C" int agon_cuda_latents(const struct agon_cuda_latents *p, void *stream,
                                  struct agon_err *err)
 {
-    if (p->index_dim < 0 || (p->index_dim > 0 && p->index_dim < p->cache.rope_dim))
+    if (p->cache.format == AGON_LATENT_FP8 || p->index_dim < 0 ||
+        (p->index_dim > 0 && (p->keys.format != AGON_KEYS_F32 || p->index_dim < p->cache.rope_dim)))
         return agon_fail(err, AGON_EINPUT, "latents: %d + %d values, keys of %d", p->cache.kv_lora,
                          p->cache.rope_dim, p->index_dim);
     if (p->store.n_rows <= 0)
@@ -171,24 +168,5 @@ extern "C" int agon_cuda_queries(const struct agon_cuda_queries *p, void *stream
         return 0;
     AGON_CUDA(err, "queries launch",
               launch_overlapping(queries_kernel, (unsigned)p->n_rows, 128, 0, stream, *p));
-    return 0;
-}
-
-static __global__ void multiply_kernel(float *x, const float *y, int n)
-{
-    depends_wait();
-    int i = blockIdx.x * blockDim.x + threadIdx.x;
-    if (i < n)
-        x[i] *= y[i];
-}
-
-extern "C" int agon_cuda_multiply(float *x, const float *y, int n, void *stream,
-                                  struct agon_err *err)
-{
-    if (n <= 0)
-        return 0;
-    AGON_CUDA(err, "product launch",
-              launch_overlapping(multiply_kernel, (unsigned)agon_ceil_div(n, 256), 256, 0, stream,
-                                 x, y, n));
     return 0;
 }

@@ -170,7 +170,6 @@ static int forward_buffers(struct cuda_forward *f, struct agon_err *err)
     size_t inner = larger((size_t)c->dense_dim, (size_t)(c->n_shared * c->expert_dim));
     inner = larger(inner, (size_t)(c->router.top_k + 1) * (size_t)c->expert_dim);
     size_t moe = moe_scratch_bytes(f);
-    bool fp8 = f->keys_format == AGON_KEYS_FP8;
     size_t one = (size_t)c->window * f32;
     f->scores_bytes = larger(one, rows * one < scores_bytes_max ? rows * one : scores_bytes_max);
     const struct buffer_wanted wanted[] = {
@@ -205,9 +204,6 @@ static int forward_buffers(struct cuda_forward *f, struct agon_err *err)
         {&f->positions, rows * (size_t)c->index_topk * i32},
         {&f->scores, f->scores_bytes},
         {&f->mask, rows * (size_t)((c->window + 63) / 64) * sizeof(uint64_t)},
-        {&f->index_codes, fp8 ? rows * (size_t)(c->index_heads * c->index_dim) : 0},
-        {&f->index_scales, fp8 ? rows * (size_t)c->index_heads * f32 : 0},
-        {&f->plan, fp8 ? agon_cuda_index_plan_bytes(f->n_rows_max) : 0},
         {&f->mla_scratch, mla_scratch_bytes(f)},
         {&f->moe_scratch, moe},
         {&f->logits, (size_t)f->n_logits_max * (size_t)c->n_vocab * f32},
@@ -268,14 +264,6 @@ static int forward_pools(struct cuda_forward *f, const struct cuda_forward_optio
     return agon_cuda_sync(NULL, err);
 }
 
-/* FP8 where attention has a fast way for it: the published layout, and half the memory. */
-static enum agon_latent_format latent_format(const struct agon_config *c, bool fast)
-{
-    if (!fast)
-        return AGON_LATENT_F32;
-    return c->kv_lora == 512 && c->rope_dim == 64 ? AGON_LATENT_FP8 : AGON_LATENT_BF16;
-}
-
 int cuda_forward_init(struct cuda_forward *f, const struct agon_checkpoint *checkpoint,
                       const struct cuda_forward_options *options, struct agon_err *err)
 {
@@ -287,9 +275,8 @@ int cuda_forward_init(struct cuda_forward *f, const struct agon_checkpoint *chec
         .fast = options->fast,
         .softmax_scale = (float)agon_rope_softmax_scale(&c->rope, c->nope_dim + c->rope_dim),
         .index_scale = (float)(1 / sqrt((double)c->index_heads) / sqrt((double)c->index_dim)),
-        .latent_format = latent_format(c, options->fast),
-        /* The dimension for which the indexer has a fast way. */
-        .keys_format = options->fast && c->index_dim == 128 ? AGON_KEYS_FP8 : AGON_KEYS_F32};
+        .latent_format = options->fast ? AGON_LATENT_BF16 : AGON_LATENT_F32,
+        .keys_format = AGON_KEYS_F32};
     int r;
     if ((r = cuda_weights_init(&f->weights, checkpoint, options->fast, err)) ||
         (r = forward_buffers(f, err)))

@@ -66,10 +66,7 @@ struct cuda_forward {
     float *scores;            /* [score_rows][window] */
     size_t scores_bytes;
     uint64_t *mask; /* selections of small models: cuda_attend.h */
-    /* FP8 keys: queries as codes, their scales, and how scores are shared out. */
-    uint8_t *index_codes;
-    float *index_scales;
-    void *plan, *mla_scratch;
+    void *mla_scratch;
     void *moe_scratch;
     float *logits; /* [n_logits_max][n_vocab] */
 };

@@ -63,9 +63,8 @@ static int run_latents(struct cuda_run *run)
     struct cuda_forward *f = run->f;
     const struct agon_config *c = f->config;
     bool indexer = c->indexer[run->i_layer];
-    size_t ld = (size_t)run->layer->input.n;
     struct agon_cuda_latents latents = {.input = f->input,
-                                        .ld_input = ld,
+                                        .ld_input = (size_t)run->layer->input.n,
                                         .q_lora = c->q_lora,
                                         .index_dim = indexer ? c->index_dim : 0,
                                         .eps = LATENT_EPS,
@@ -81,15 +80,7 @@ static int run_latents(struct cuda_run *run)
                                         .cache = cache_of(run),
                                         .keys = keys_of(run),
                                         .store = cuda_run_rows(run, 0, run->pass->n_rows, true)};
-    struct agon_mla_rows rows = mla_rows(&latents.store);
-    float *kv = f->input + c->q_lora;
-    int r = agon_cuda_latents(&latents, run->stream, run->err);
-    if (r == 0 && f->latent_format == AGON_LATENT_FP8)
-        r = agon_mla_store_cuda(&latents.cache, kv, AGON_F32, ld, &rows, run->stream, run->err);
-    if (r == 0 && indexer && f->keys_format == AGON_KEYS_FP8)
-        r = agon_cuda_index_store(&latents.keys, kv + cuda_entry_dim(c), ld, &latents.store,
-                                  run->stream, run->err);
-    return r;
+    return agon_cuda_latents(&latents, run->stream, run->err);
 }
 
 /* ---- what a row reads --------------------------------------------------------------- */
@@ -115,29 +106,6 @@ static struct agon_cuda_matrix matrix_rows(const struct agon_cuda_matrix *w, int
     part.data = (char *)w->data + (size_t)first * w->ld * agon_dtype_size(w->dtype);
     part.n = n;
     return part;
-}
-
-/* FP8 keys are met by FP8 queries, whose scales go into the weights. */
-static int quantise_queries(struct cuda_run *run)
-{
-    struct cuda_forward *f = run->f;
-    const struct agon_config *c = f->config;
-    size_t ld = sizes(c->index_heads, c->index_dim), heads = (size_t)c->index_heads;
-    struct agon_cuda_quant quant = {.codes = f->index_codes,
-                                    .ld_codes = ld,
-                                    .scales = f->index_scales,
-                                    .ld_scales = heads,
-                                    .x = f->index_query,
-                                    .ld_x = ld,
-                                    .n = (int)ld,
-                                    .group = c->index_dim,
-                                    .hadamard = true,
-                                    .ue8m0 = true,
-                                    .n_rows = run->pass->n_rows};
-    int r = agon_cuda_quantise(&quant, run->stream, run->err);
-    return r ? r
-             : agon_cuda_multiply(f->index_weights, f->index_scales,
-                                  run->pass->n_rows * c->index_heads, run->stream, run->err);
 }
 
 /* absorbed = [q_nope W_UK; rotated q_pe] for each head; the indexer's queries and weights. */
@@ -183,10 +151,9 @@ static int run_queries(struct cuda_run *run)
                                      .n_rows = run->pass->n_rows};
     int r;
     if ((r = cuda_run_product(run, &query, &wq, cuda_gemm_mode(f))) ||
-        (r = cuda_run_product(run, &absorb, &run->layer->absorb, cuda_gemm_mode(f))) ||
-        (r = agon_cuda_queries(&rest, run->stream, run->err)))
+        (r = cuda_run_product(run, &absorb, &run->layer->absorb, cuda_gemm_mode(f))))
         return r;
-    return scores && f->keys_format == AGON_KEYS_FP8 ? quantise_queries(run) : 0;
+    return agon_cuda_queries(&rest, run->stream, run->err);
 }
 
 /* Scores and top-k of rows [begin, begin + n): slots, and positions where somebody wants them. */
@@ -197,17 +164,12 @@ static int select_rows(struct cuda_run *run, int begin, int n, bool positions)
     struct agon_cuda_keys keys = keys_of(run);
     struct agon_cuda_rows rows = cuda_run_rows(run, begin, n, false);
     size_t topk = (size_t)c->index_topk, ld = (size_t)run->pass->n_max, at = (size_t)begin * topk;
-    size_t query = (size_t)begin * sizes(c->index_heads, c->index_dim);
-    const void *q = keys.format == AGON_KEYS_FP8 ? (const void *)(f->index_codes + query)
-                                                 : (const void *)(f->index_query + query);
     int r = 0;
-    rows.plan = f->plan;
     if (scores_positions(run) &&
-        ((f->plan &&
-          (r = agon_cuda_index_plan(f->plan, c->index_topk, &rows, run->stream, run->err))) ||
-         (r = agon_cuda_index_scores(f->scores, ld, &keys, q,
-                                     f->index_weights + sizes(begin, c->index_heads),
-                                     c->index_heads, c->index_topk, &rows, run->stream, run->err))))
+        (r = agon_cuda_index_scores(f->scores, ld, &keys,
+                                    f->index_query + sizes(begin, c->index_heads * c->index_dim),
+                                    f->index_weights + sizes(begin, c->index_heads), c->index_heads,
+                                    c->index_topk, &rows, run->stream, run->err)))
         return r;
     r = agon_cuda_topk(f->slots + at, topk, f->n_slots + begin, f->scores, ld, c->index_topk, true,
                        &rows, run->stream, run->err);
