@@ -91,7 +91,7 @@ def main(out, seed="1"):
         glm, fields = random_config(i, rng)
         kind = "GlmMoeDsa" if glm else "DeepseekV32"
         config = getattr(transformers, kind + "Config")(**fields)
-        config._attn_implementation = "eager"
+        config._attn_implementation = config._experts_implementation = "eager"
         model = getattr(transformers, kind + "ForCausalLM")(config).float().eval()
         randomise(model, generator)
         if fields["tie_word_embeddings"]:
