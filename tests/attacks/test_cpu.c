@@ -202,8 +202,8 @@ LUA_ATTACK(B11_a_long_chain_looked_through, TOOL_ERROR, "ran out of fuel",
            "local t = {} for i = 1, 3000 do t[i * 4095] = true end "
            "for i = 1, 200000 do local x = t[4095] end")
 LUA_ATTACK(B11_a_list_counted_for_each_key, TOOL_ERROR, "ran out of fuel",
-           "local t = {} for i = 1, 200000 do t[i] = true end while true do "
-           "for i = 1, 40 do t['k' .. i] = 1 end for i = 1, 40 do t['k' .. i] = nil end end")
+           "local t = {} for i = 1, 200000 do t[i] = true end "
+           "for r = 9, 300000 do t[r * 325500] = true t[(r - 4) * 325500] = nil end")
 LUA_ATTACK(B11_few_keys_that_collide, CONTAINED, "1",
            "local t = {} for i = 1, 3000 do t[i * 4095] = true end return 1")
 

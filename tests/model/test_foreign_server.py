@@ -1,9 +1,14 @@
-"""agon's HTTP backend against a server program that we did not write: `transformers serve` over the BF16 twin of the
-embedded model. Greedy turns through it say what agon's own engine says, but for control tokens, which that server leaves
-out of its text. Needs a python with torch and transformers[serving] (5.17 or later): AGON_TRANSFORMERS_PYTHON names it,
-else it is this one; where there is none the test is skipped and says so."""
+"""agon's HTTP backend against server programs that we did not write; where one is not installed its part is skipped and says so.
+
+`transformers serve` over the BF16 twin of the embedded model: greedy turns through it say what agon's own engine says, but
+for control tokens, which that server leaves out of its text. Needs a python with torch and transformers[serving] (5.17 or
+later): AGON_TRANSFORMERS_PYTHON names it, else it is this one.
+
+LiteLLM's proxy in front of `agon model serve`: turns through it are those of the server itself, drawn ones and thinking
+ones included. Needs the program litellm (pip install 'litellm[proxy]'): AGON_LITELLM names it, else it is on the PATH."""
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -13,6 +18,7 @@ import urllib.request
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), ".."))
 import tap
+from server import Server
 
 agon, embedded = sys.argv[1:3]
 python = os.environ.get("AGON_TRANSFORMERS_PYTHON", sys.executable)
@@ -41,19 +47,17 @@ def missing():
     return (done.stderr.strip().splitlines() or ["it ended"])[-1][:160] if done.returncode else None
 
 
-def start(folder):
+def start(folder, args, health, **variables):
+    """The program and its URL, once it answers at `health`."""
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
-    env = dict(os.environ, HF_HUB_OFFLINE="1", HF_HUB_CACHE=os.path.join(folder, "cache"), CUDA_VISIBLE_DEVICES="", TQDM_DISABLE="1")
-    os.mkdir(env["HF_HUB_CACHE"])
     log = open(os.path.join(folder, "log"), "wb")
-    p = subprocess.Popen([python, "-m", "transformers.cli.transformers", "serve", os.path.join(folder, "twin"), "--host", "127.0.0.1",
-                          "--port", str(port), "--device", "cpu", "--dtype", "float32"], stdout=log, stderr=log, env=env)
+    p = subprocess.Popen([*args, "--host", "127.0.0.1", "--port", str(port)], stdout=log, stderr=log, env=dict(os.environ, **variables))
     url = "http://127.0.0.1:%d" % port
     for _ in range(600):
         try:
-            urllib.request.urlopen(url + "/health", timeout=2).read()
+            urllib.request.urlopen(url + health, timeout=2).read()
             return p, url + "/v1"
         except OSError:
             if p.poll() is not None:
@@ -89,20 +93,53 @@ def compare(url, twin):
     tap.check(status != 0 and said.count("\n") == 1 and "no/such-model" in said, "another model's name is one line", said)
 
 
-why = missing()
-if why:
-    tap.skip("transformers serve", "no python with torch and transformers[serving] (set AGON_TRANSFORMERS_PYTHON): " + why)
-else:
+def transformers():
+    why = missing()
+    if why:
+        tap.skip("transformers serve", "no python with torch and transformers[serving] (set AGON_TRANSFORMERS_PYTHON): " + why)
+        return
     with tempfile.TemporaryDirectory(prefix="agon-test-") as folder:
-        twin = os.path.join(folder, "twin")
+        twin, cache = os.path.join(folder, "twin"), os.path.join(folder, "cache")
+        os.mkdir(cache)
         done = subprocess.run([agon, "model", "dequantize", embedded, twin], capture_output=True, text=True, timeout=120)
         tap.check(done.returncode == 0, "the embedded model has a twin", done.stderr)
         with open(os.path.join(twin, "chat_template.jinja"), "w") as f:
             f.write(TEMPLATE)
-        server, url = start(folder)
+        server, url = start(folder, [python, "-m", "transformers.cli.transformers", "serve", twin, "--device", "cpu", "--dtype", "float32"],
+                            "/health", HF_HUB_OFFLINE="1", HF_HUB_CACHE=cache, CUDA_VISIBLE_DEVICES="", TQDM_DISABLE="1")
         try:
             compare(url, twin)
         finally:
             server.terminate()
             server.wait(60)
+
+
+def litellm():
+    program = os.environ.get("AGON_LITELLM") or shutil.which("litellm")
+    if not program:
+        tap.skip("LiteLLM's proxy", "no program litellm (pip install 'litellm[proxy]', or set AGON_LITELLM)")
+        return
+    own = Server(agon, embedded)
+    with tempfile.TemporaryDirectory(prefix="agon-test-") as folder:
+        config = os.path.join(folder, "config.yaml")
+        with open(config, "w") as f:
+            f.write("model_list:\n  - model_name: tiny\n    litellm_params: {model: openai/tiny, api_base: %s, api_key: none}\n" % own.url)
+        os.environ["AGON_API_KEY"] = "sk-of-this-test"
+        proxy, url = start(folder, [program, "--config", config, "--telemetry", "False"], "/health/liveliness", LITELLM_MASTER_KEY="sk-of-this-test",
+                           LITELLM_LOCAL_MODEL_COST_MAP="True", LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY="true")
+        try:
+            for options in ([], ["--temperature", "0.8", "--seed", "3"], ["--thinking", "--temperature", "0.8", "--seed", "4"]):
+                there, here = chat(url, CONVERSATIONS[1], *options), chat(own.url, CONVERSATIONS[1], *options)
+                tap.check(there == here and there[0] == 0 and len(there[1]) > 20, "through a proxy turns are the server's own: %s" % " ".join(options), (there, here))
+            os.environ["AGON_API_KEY"] = "sk-of-nobody"
+            status, _, said = chat(url, ["x"])
+            tap.check(status != 0 and said.count("\n") == 1 and "sk-of-nobody" not in said, "a wrong key is one line without it", said)
+        finally:
+            proxy.terminate()
+            proxy.wait(60)
+            own.stop()
+
+
+transformers()
+litellm()
 tap.finish()

@@ -2,6 +2,7 @@
  * What holds over many entries of the restricted Lua: restores, memory limits of each
  * size, patterns that match as the stock ones do. Single attacks: tests/attacks/.
  */
+#include "base/buf.h"
 #include "tests/sandbox/script_help.h"
 
 #include <lualib.h>
@@ -28,6 +29,26 @@ TEST(a_spoilt_library_is_whole_after_restore)
                                               "tostring(nowhere) .. type(table.insert)"));
         EXPECT(t.end == 0 && strcmp(t.text, "7functionnilfunction") == 0);
         agon_script_restore(s);
+    }
+}
+
+/* B8: calls copy their arguments, so the stack itself has a limit, whatever memory there is. */
+TEST(a_stack_beyond_its_limit_ends_the_entry)
+{
+    static const int depths[] = {200, 400}; /* of 190 slots each; 65,536 are allowed */
+    for (int i = 0; i < 2; i++) {
+        struct agon_buf code AGON_AUTO(agon_buf_deinit) = AGON_BUF(1 << 16);
+        agon_buf_adds(&code, "local function f(n) local x0");
+        for (int k = 1; k < 190; k++)
+            agon_buf_addf(&code, ", x%d", k);
+        agon_buf_addf(&code,
+                      " if n > 0 then return 1 + f(n - 1) end return 0 end "
+                      "local ok, n = pcall(f, %d) return n",
+                      depths[i]);
+        if (i == 0)
+            GIVES(agon_buf_text(&code), "200");
+        else
+            ENDS(agon_buf_text(&code), AGON_SCRIPT_MEMORY, "ran out of memory");
     }
 }
 
