@@ -110,6 +110,22 @@ TEST(what_is_no_json_is_refused)
         EXPECT_HAS(through("null", cases[i][0], NULL), cases[i][1]);
 }
 
+TEST(values_are_nested_32_deep_and_no_deeper)
+{
+    for (int depth = 31; depth <= 34; depth++) {
+        char text[100] = "", code[200];
+        memset(text, '[', (size_t)depth);
+        memset(text + depth, ']', (size_t)depth);
+        text[2 * depth] = '\0';
+        EXPECT_TEXT(through(text, "return function(v) return 1 end", NULL),
+                    depth <= 32 ? "1" : "value: not JSON at byte 33: nested over 32 deep");
+        snprintf(code, sizeof(code),
+                 "return function() local t = {} for i = 2, %d do t = {t} end return t end", depth);
+        EXPECT(strstr(through("null", code, NULL), "nested over 32 deep") == NULL || depth > 32);
+        EXPECT(depth <= 32 || strstr(through("null", code, NULL), "value: nested over 32 deep"));
+    }
+}
+
 TEST(pure_helpers_compare_values)
 {
     static const char *const cases[][2] = {

@@ -102,6 +102,25 @@ TEST(values_fit_or_are_refused_by_place)
     }
 }
 
+TEST(bounds_hold_for_numbers_to_the_last_digit)
+{
+    json_auto_t *schema = parse("{\"type\": \"number\", \"minimum\": -1, \"maximum\": 3}");
+    static const char *const in[] = {"[3]", "[3.0]", "[-1]", "[-1.0]", "[2.999999999]", "[0]"};
+    static const char *const out[] = {"[3.5]", "[3.000000001]", "[4]", "[-1.000000001]", "[-2]"};
+    struct agon_err err = {0};
+    REQUIRE(agon_schema_check(schema, &err) == 0);
+    for (size_t i = 0; i < sizeof(in) / sizeof(*in); i++) {
+        json_auto_t *value = parse(in[i]);
+        if (!EXPECT(agon_schema_fits(schema, json_array_get(value, 0), "answer", &err) == 0))
+            printf("# %s\n", in[i]);
+    }
+    for (size_t i = 0; i < sizeof(out) / sizeof(*out); i++) {
+        json_auto_t *value = parse(out[i]);
+        if (!EXPECT(agon_schema_fits(schema, json_array_get(value, 0), "answer", &err) == 1))
+            printf("# %s\n", out[i]);
+    }
+}
+
 TEST(names_need_no_quoting_anywhere)
 {
     static const char *const good[] = {"a",     "city", "price_eur", "x9",

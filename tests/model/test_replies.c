@@ -240,6 +240,30 @@ TEST(who_is_cancelled_among_the_preempted_takes_nobody_along)
     }
 }
 
+/* One ends in the very step in which the other finds no page: its pages are free then. */
+TEST(who_ends_in_the_step_in_which_another_finds_no_room_makes_room)
+{
+    n_pages = 24;
+    struct agon_model *m AGON_AUTO(agon_model_freep) = model_open();
+    REQUIRE(m);
+    for (int tokens_max = 40; tokens_max < 120; tokens_max++) {
+        struct agon_replies *c = NULL;
+        struct agon_err err;
+        REQUIRE(agon_replies_new(&c, m, &err) == 0);
+        struct agon_reply *first = job_new(c, 0, 150, tokens_max),
+                          *second = job_new(c, 12, 130, 130);
+        int steps = 0;
+        while (agon_replies_step(c) > 0 && steps++ < STEPS_MAX)
+            ;
+        if (!EXPECT(agon_reply_choice(first, 0).end == AGON_CHOICE_LENGTH &&
+                    agon_reply_choice(second, 0).end == AGON_CHOICE_LENGTH))
+            printf("# %d ids\n", tokens_max);
+        agon_reply_free(first);
+        agon_reply_free(second);
+        agon_replies_free(c);
+    }
+}
+
 TEST(one_that_no_cache_holds_fails_alone)
 {
     struct agon_replies *c = NULL;

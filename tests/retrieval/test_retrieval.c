@@ -483,4 +483,12 @@ TEST(robots_rules_follow_rfc_9309)
     EXPECT(!agon_robots_allow(r, "/x/y.gif"));
     EXPECT(agon_robots_allow(r, "/x/y.gif?size=1"));
     EXPECT(agon_robots_delay_ms(r) == 2000);
+    /* Of two that are equally long the one that allows wins, whichever stands first. */
+    static const char *const ties[] = {"User-agent: *\nAllow: /p\nDisallow: /p\n",
+                                       "User-agent: *\nDisallow: /p\nAllow: /p\n"};
+    for (int i = 0; i < 2; i++) {
+        struct agon_robots *tie AGON_AUTO(agon_robots_freep) = NULL;
+        REQUIRE(agon_robots_parse(&tie, agon_str(ties[i]), "agon", NULL) == 0);
+        EXPECT(agon_robots_allow(tie, "/page"));
+    }
 }

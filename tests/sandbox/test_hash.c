@@ -94,18 +94,22 @@ static uint32_t text_hash(uint32_t seed, const char *s, size_t n)
     return h;
 }
 
-enum { TEXTS = 6000, TEXT_SIZE = 8 };
+enum { TEXTS = 4000, TEXT_SIZE = 8 };
 static char texts[TEXTS][TEXT_SIZE + 1];
 static bool in_table;
 
-/* Strings whose hashes end in the same 14 bits: more than the buckets of 6,000 strings. */
+/* Strings whose hashes end in the same 13 bits: as many as 5,000 strings have buckets. */
 static void texts_make(uint32_t seed)
 {
-    uint64_t at = 0;
-    for (int n = 0; n < TEXTS; at++) {
-        snprintf(texts[n], sizeof(texts[n]), "%08x", (unsigned)at);
-        n += (text_hash(seed, texts[n], TEXT_SIZE) & 0x3fff) == 77;
+    static uint32_t made_for;
+    if (made_for == seed && texts[0][0])
+        return;
+    for (uint64_t at = 0, n = 0; n < TEXTS; at++) {
+        for (int i = 0; i < TEXT_SIZE; i++)
+            texts[n][i] = "0123456789abcdef"[at >> 4 * i & 15];
+        n += (text_hash(seed, texts[n], TEXT_SIZE) & 0x1fff) == 77;
     }
+    made_for = seed;
 }
 
 static int texts_use(lua_State *L, void *arg)
