@@ -327,6 +327,78 @@ TEST(small_fast_attention_is_its_twin_alone_and_in_groups)
     }
 }
 
+/* Dense attention of n rows, then of each row alone: the same bits. n_shared above 0: in one group.
+ */
+static void alone_case(enum agon_latent_format format, int kv_lora, int rope_dim, int n_heads,
+                       int n_shared, int split)
+{
+    enum { ROWS = 9, POSITIONS = 700 };
+    struct agon_err err = {0};
+    struct mla_world w = mla_world_new(format, kv_lora, rope_dim, 3, POSITIONS, 1);
+    mla_world_share(&w, n_shared);
+    size_t q_row = (size_t)(n_heads * (kv_lora + rope_dim)), out_row = (size_t)(n_heads * kv_lora);
+    int32_t sequence[ROWS], position[ROWS], begin[] = {0, ROWS}, one[] = {0, 1}, zero = 0;
+    for (int r = 0; r < ROWS; r++) {
+        sequence[r] = r % 3;
+        position[r] = n_shared + random_below(POSITIONS - n_shared);
+    }
+    float *q = random_floats(ROWS * q_row), *all = poisoned_floats(ROWS * out_row),
+          *alone = poisoned_floats(out_row);
+    GPU_AUTO pool = gpu_upload(w.expected, mla_world_bytes(&w));
+    GPU_AUTO d_q = gpu_upload(q, ROWS * q_row * sizeof(*q));
+    GPU_AUTO d_sequence = gpu_upload(sequence, sizeof(sequence));
+    GPU_AUTO d_position = gpu_upload(position, sizeof(position));
+    GPU_AUTO d_pages = gpu_upload(w.pages, (size_t)(3 * w.ld_pages) * sizeof(*w.pages));
+    GPU_AUTO d_begin = gpu_upload(begin, sizeof(begin));
+    GPU_AUTO d_one = gpu_upload(one, sizeof(one));
+    GPU_AUTO d_zero = gpu_upload(&zero, sizeof(zero));
+    GPU_AUTO d_shared = gpu_upload(&n_shared, sizeof(n_shared));
+    struct agon_mla_groups groups = {1, n_shared, d_begin.p, d_zero.p, d_shared.p};
+    struct agon_mla mla = {.cache = {pool.p, format, kv_lora, rope_dim},
+                           .rows = {ROWS, d_sequence.p, d_position.p, d_pages.p, w.ld_pages},
+                           .n_heads = n_heads,
+                           .scale = 0.1F,
+                           .q = d_q.p,
+                           .groups = n_shared ? &groups : NULL,
+                           .n_positions_max = POSITIONS,
+                           .split = split};
+    GPU_AUTO d_all = gpu_poisoned(ROWS * out_row * sizeof(float), 0xff);
+    GPU_AUTO scratch = gpu_poisoned(agon_mla_scratch(&mla), 0xff);
+    mla.out = d_all.p;
+    mla.scratch = scratch.p;
+    EXPECT(agon_mla_cuda(&mla, NULL, &err) == 0);
+    gpu_download(all, &d_all);
+    for (int r = 0; r < ROWS; r++) {
+        GPU_AUTO d_alone = gpu_poisoned(out_row * sizeof(float), 0xff);
+        groups.begin = d_one.p;
+        mla.rows.n_rows = 1;
+        mla.rows.sequence = (const int32_t *)d_sequence.p + r;
+        mla.rows.position = (const int32_t *)d_position.p + r;
+        mla.q = (const float *)d_q.p + (size_t)r * q_row;
+        mla.out = d_alone.p;
+        EXPECT(agon_mla_cuda(&mla, NULL, &err) == 0);
+        gpu_download(alone, &d_alone);
+        if (!EXPECT(memcmp(alone, all + (size_t)r * out_row, out_row * sizeof(float)) == 0))
+            printf("# %s %d+%d, shared %d, split %d: row %d\n", format_names[format], kv_lora,
+                   rope_dim, n_shared, split, r);
+    }
+    free(q);
+    free(all);
+    free(alone);
+    mla_world_free(&w);
+}
+
+TEST(a_row_is_the_same_to_the_bit_alone_and_among_others)
+{
+    REQUIRE_GPU();
+    alone_case(AGON_LATENT_F32, 128, 16, 6, 0, 0);
+    alone_case(AGON_LATENT_BF16, 128, 16, 6, 0, 0);
+    alone_case(AGON_LATENT_BF16, 128, 16, 6, 400, 0);
+    alone_case(AGON_LATENT_BF16, 512, 64, 64, 0, 0);
+    alone_case(AGON_LATENT_FP8, 512, 64, 128, 0, 0);
+    alone_case(AGON_LATENT_FP8, 512, 64, 128, 0, 192);
+}
+
 TEST(a_shape_that_is_not_done_is_refused_in_one_line)
 {
     REQUIRE_GPU();

@@ -1,0 +1,156 @@
+#pragma once
+/* The producers of mla_fast.cu: entries from the cache into swizzled chunks of shared memory. */
+#include "kernels/mla_fast.cuh"
+
+namespace
+{
+/* The slot of entry i of this row; -1 from end on. */
+__device__ __forceinline__ int slot_of(const struct fast_args *args, int row, int i, int end)
+{
+    return i < end ? args->list.slot(row, i) : -1;
+}
+
+/*
+ * BF16: warps 0 and 1 fill buffer 0, warps 2 and 3 buffer 1, a warp 32 entries: 8 lanes copy 16
+ * bytes each of a row of a chunk, 4 entries at a time.
+ */
+__device__ __forceinline__ void produce_bf16(struct shared_state *s, const struct fast_args *args,
+                                             int row, int begin, int end, int n_pairs)
+{
+    int warp = threadIdx.x / 32 % 4, lane = threadIdx.x % 32;
+    int buffer = warp / 2, first = warp % 2 * 32;
+    uint32_t to = shared_address(s->entries[buffer]);
+    int at = begin + buffer * ENTRIES + first + lane;
+    int next = slot_of(args, row, at, end);
+    for (int pair = 0; pair < n_pairs; pair++) {
+        int slot = next;
+        next = slot_of(args, row, at + (pair + 1) * 2 * ENTRIES, end);
+        uint32_t there = __ballot_sync(~0U, slot >= 0);
+        mbar_wait(&s->empty[buffer], pair % 2 ^ 1);
+        if (lane == 0)
+            s->there[buffer][warp % 2] = there;
+#pragma unroll 2
+        for (int group = 0; group < 8; group++) {
+            int i = group * 4 + lane / 8, r = first + i, unit = lane % 8;
+            int from_slot = __shfl_sync(~0U, slot, i);
+            const uint8_t *from = args->latents + (size_t)max(from_slot, 0) * (2 * 576) + unit * 16;
+            uint32_t place = to + r * 128 + (unit ^ (r % 8)) * 16;
+#pragma unroll
+            for (int chunk = 0; chunk < CHUNKS; chunk++)
+                copy16(place + chunk * CHUNK, from + chunk * 128, from_slot >= 0);
+        }
+        asm volatile("cp.async.wait_all;" ::: "memory");
+        fence_matrix();
+        mbar_arrive(&s->full[buffer]);
+    }
+}
+
+/*
+ * Four e4m3 codes as bf16, times scale_up: the code's bits, shifted to where bf16 has its own, mean
+ * the value times 2^-120 (bias 127 against 7; subnormals too), so scale_up is the scale times
+ * 2^120, twice in a word. Exact: a power of two times 4 bits.
+ */
+__device__ __forceinline__ void widen4(uint32_t *to, uint32_t codes, uint32_t scale_up)
+{
+    __nv_bfloat162 scale = *(__nv_bfloat162 *)&scale_up;
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        uint32_t x; /* bytes: a code, its sign eight times, the next code, its sign */
+        asm("prmt.b32 %0, %1, 0, %2;" : "=r"(x) : "r"(codes), "r"(i ? 0xb3a2 : 0x9180));
+        x = x << 4 & 0x87f087f0;
+        __nv_bfloat162 y = __hmul2(*(__nv_bfloat162 *)&x, scale);
+        to[i] = *(uint32_t *)&y;
+    }
+}
+
+/*
+ * FP8: every warp fills 16 entries of each block. A lane has 16 codes of each (a warp reads an
+ * entry's 512 at once), all in registers one block ahead, so that a buffer that comes free is
+ * filled without waiting for memory. They are asked for after the fence, which would wait for them.
+ * k_pe is copied as it is, 8 lanes an entry. Places in the pool are counted in units of 16 bytes,
+ * 41 of them an entry.
+ */
+enum { FP8_UNITS = 656 / 16 };
+
+__device__ __forceinline__ uint4 fp8_codes(const uint8_t *latents, uint32_t units, int i)
+{
+    uint32_t unit = __shfl_sync(~0U, units, i) + threadIdx.x % 32;
+    uint4 x;
+    asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(x.x), "=r"(x.y), "=r"(x.z), "=r"(x.w)
+                 : "l"(latents + (size_t)unit * 16));
+    return x;
+}
+/* Scale lane % 4 of entry first + lane / 4. */
+__device__ __forceinline__ float fp8_scale(const uint8_t *latents, uint32_t units, int first)
+{
+    int lane = threadIdx.x % 32;
+    uint32_t unit = __shfl_sync(~0U, units, first + lane / 4) + 512 / 16;
+    return __ldg((const float *)(latents + (size_t)unit * 16) + lane % 4);
+}
+
+/* Widen a lane's 16 codes into row r of a buffer's chunks. */
+__device__ __forceinline__ void fp8_widen(uint32_t buffer, int r, uint4 codes, float scale,
+                                          bool exists)
+{
+    int lane = threadIdx.x % 32, chunk = lane / 4, odd = chunk % 2, unit = lane % 4 * 2;
+    uint32_t up = !exists          ? 0
+                  : scale == scale ? __float_as_uint(scale) + (120 << 23)
+                                   : 0x7fc00000; /* a NaN stays one */
+    up = __byte_perm(up, 0, 0x3232);             /* its upper half twice: bf16 of a power of two */
+    uint32_t x[8];
+    widen4(x, exists ? codes.x : 0, up);
+    widen4(x + 2, exists ? codes.y : 0, up);
+    widen4(x + 4, exists ? codes.z : 0, up);
+    widen4(x + 6, exists ? codes.w : 0, up);
+    uint4 low = {x[0], x[1], x[2], x[3]}, high = {x[4], x[5], x[6], x[7]};
+    /* The lanes of odd chunks store their second half first: no two of 8 lanes then meet in a
+     * bank. Exclusive-or on the address, whose low bits are the unit's alone, swizzles. */
+    uint32_t place = buffer + chunk * CHUNK + (unit + odd) * 16;
+    store16((place ^ r % 8 * 16) + r * 128, odd ? high : low);
+    store16((place ^ 16 ^ r % 8 * 16) + r * 128, odd ? low : high);
+}
+
+__device__ __forceinline__ void produce_fp8(struct shared_state *s, const struct fast_args *args,
+                                            int row, int begin, int end, int n_pairs)
+{
+    int warp = threadIdx.x / 32 % 4, lane = threadIdx.x % 32, first = warp * 16;
+    const uint8_t *latents = args->latents;
+    int at = begin + first + lane % 16;
+    int slot = slot_of(args, row, at, end), next = slot_of(args, row, at + ENTRIES, end);
+    uint4 codes[16];
+    float scales[2];
+    for (int n = 0; n < 2 * n_pairs; n++) {
+        int buffer = n % 2;
+        uint32_t to = shared_address(s->entries[buffer]), units = max(slot, 0) * FP8_UNITS;
+        uint32_t there = __ballot_sync(~0U, slot >= 0);
+#pragma unroll
+        for (int i = 0; i < 16; i++)
+            codes[i] = fp8_codes(latents, units, i);
+#pragma unroll
+        for (int i = 0; i < 2; i++)
+            scales[i] = fp8_scale(latents, units, 8 * i);
+        slot = next;
+        next = slot_of(args, row, at + (n + 2) * ENTRIES, end);
+
+        mbar_wait(&s->empty[buffer], n / 2 % 2 ^ 1);
+        if (lane == 0)
+            ((uint16_t *)s->there[buffer])[warp] = (uint16_t)there;
+#pragma unroll
+        for (int group = 0; group < 4; group++) { /* k_pe */
+            int i = group * 4 + lane / 8, r = first + i, unit = lane % 8;
+            uint32_t from = __shfl_sync(~0U, units, i) + 528 / 16 + unit;
+            copy16(to + 8 * CHUNK + r * 128 + (unit ^ (r % 8)) * 16, latents + (size_t)from * 16,
+                   there >> i & 1);
+        }
+#pragma unroll
+        for (int i = 0; i < 16; i++) {
+            float scale = __shfl_sync(~0U, scales[i / 8], i % 8 * 4 + lane / 8);
+            fp8_widen(to + first * 128, i, codes[i], scale, there >> i & 1);
+        }
+        asm volatile("cp.async.wait_all;" ::: "memory");
+        fence_matrix();
+        mbar_arrive(&s->full[buffer]);
+    }
+}
+} // namespace
