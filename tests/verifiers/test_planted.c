@@ -261,6 +261,17 @@ CAUGHT_ORDER(
     "return world:value(\"SELECT count(*) FROM orders WHERE guest = 'Mei Okafor' AND pieces "
     "= 3 AND item = ?\", cheapest(world).item) >= 1")
 
+/* Of many right answers each may have its own writes, and none may have others besides. */
+TEST(a_write_besides_where_many_answers_are_right)
+{
+    NEED_BOX;
+    struct proposal p = fixture_order;
+    p.many = true;
+    p.verifier = ORDER_CHECK("return #changes:inserted('orders', {item = cheapest(world).item, "
+                             "guest = 'Mei Okafor', pieces = 3}) >= 1");
+    EXPECT(fixture_refused(&p, 6, "besides the solution's writes"));
+}
+
 TEST(a_read_only_task_whose_verifier_shrugs_at_writes)
 {
     NEED_BOX;

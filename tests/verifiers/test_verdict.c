@@ -84,6 +84,31 @@ TEST(golden_passes_and_foreign_writes_fail)
                 "fail replay: call 1 (book): nobody may not book");
 }
 
+static const char undoing_tool[] =
+    "tool{ name='stars', description='set', writes=true, params=[[{\"type\":\"object\","
+    "\"properties\":{\"plus\":{\"type\":\"integer\"}},\"required\":[\"plus\"]}]], "
+    "returns=[[{\"type\":\"integer\"}]], run=function(world, a) "
+    "return world:exec('UPDATE hotel SET stars = stars + ? WHERE id = 1', a.plus) end }\n";
+
+TEST(a_row_that_is_as_it_was_has_not_changed)
+{
+    char tools[8192];
+    snprintf(tools, sizeof(tools), "%s%s", sample_tools, undoing_tool);
+    START(b, tools);
+    static const char golden[] = "{\"name\": \"Astoria\", \"price\": 120}";
+    static const char book[] = "{\"tool\": \"book\", \"arguments\": {\"hotel\": \"Astoria\", "
+                               "\"guest\": \"Li\"}}";
+    char undone[400], left[400];
+    snprintf(undone, sizeof(undone),
+             "[{\"tool\": \"stars\", \"arguments\": {\"plus\": -1}}, %s, "
+             "{\"tool\": \"stars\", \"arguments\": {\"plus\": 1}}]",
+             book);
+    snprintf(left, sizeof(left), "[{\"tool\": \"stars\", \"arguments\": {\"plus\": -1}}, %s]",
+             book);
+    EXPECT_TEXT(judge(&b, golden, json_loads(undone, 0, NULL)), "pass hotel=0 booked=0");
+    EXPECT_HAS(judge(&b, golden, json_loads(left, 0, NULL)), "unclaimed: updated hotel id=1");
+}
+
 TEST(answers_that_are_no_answers_are_told_so)
 {
     START(b, sample_tools);
