@@ -233,14 +233,22 @@ static void json_dump_value(struct agon_buf *b, const json_t *value, bool sorted
     }
 }
 
+static void json_dump_top(struct agon_buf *b, const json_t *value, bool sorted)
+{
+    if (value)
+        json_dump_value(b, value, sorted, 0);
+    else if (!b->failed)
+        b->failed = AGON_ENOMEM;
+}
+
 void agon_json_dump(struct agon_buf *b, const json_t *value)
 {
-    json_dump_value(b, value, false, 0);
+    json_dump_top(b, value, false);
 }
 
 void agon_json_dump_sorted(struct agon_buf *b, const json_t *value)
 {
-    json_dump_value(b, value, true, 0);
+    json_dump_top(b, value, true);
 }
 
 const char *agon_json_text(const json_t *object, const char *key, const char *dflt)

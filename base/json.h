@@ -43,7 +43,8 @@ enum {
 int agon_json_parse(json_t **ret, struct agon_str text, struct agon_err *err) AGON_MUST_USE;
 int agon_json_load_file(json_t **ret, const char *path, size_t size_max,
                         struct agon_err *err) AGON_MUST_USE;
-/* Append the canonical writing (keys in their order) to b. */
+/* Append the canonical writing (keys in their order) to b. value NULL: it could not be made for
+ * want of memory, and b has failed with AGON_ENOMEM. */
 void agon_json_dump(struct agon_buf *b, const json_t *value);
 /* The same with keys sorted bytewise, for hashing. */
 void agon_json_dump_sorted(struct agon_buf *b, const json_t *value);

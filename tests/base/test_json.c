@@ -375,3 +375,17 @@ TEST(text_fields_have_defaults)
     EXPECT_TEXT(agon_json_text(value, "n", "d"), "d");
     EXPECT(agon_json_text(value, "none", NULL) == NULL);
 }
+
+TEST(a_value_that_could_not_be_made_is_a_text_that_could_not_be_made)
+{
+    struct agon_buf b AGON_AUTO(agon_buf_deinit) = AGON_BUF(1000);
+    struct agon_err err;
+    agon_buf_adds(&b, "[");
+    agon_json_dump(&b, NULL);
+    agon_buf_adds(&b, "]");
+    EXPECT(agon_buf_check(&b, "answer", &err) == AGON_ENOMEM);
+    EXPECT_HAS(err.text, "out of memory");
+    agon_buf_reset(&b);
+    agon_json_dump_sorted(&b, NULL);
+    EXPECT(agon_buf_check(&b, "answer", &err) == AGON_ENOMEM);
+}
