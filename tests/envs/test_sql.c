@@ -133,11 +133,13 @@ TEST(a_conflict_that_rolls_everything_back_takes_no_earlier_write_with_it)
  */
 TEST(D7_a_call_that_loses_the_transaction_might_as_well_not_have_been)
 {
+    static const char twice[] =
+        "INSERT OR ROLLBACK INTO booking SELECT id + 50, id, 'many', 1 FROM "
+        "hotel UNION ALL SELECT 51, 1, 'twice', 1";
     static const char *const lost[] = {
         "INSERT OR ROLLBACK INTO hotel (id, name, city) VALUES (9, 'Corso', 'Rom')",
         "UPDATE OR ROLLBACK hotel SET id = 1",
-        "INSERT OR ROLLBACK INTO booking SELECT id + 50, id, 'many', 1 FROM hotel UNION ALL SELECT "
-        "51, 1, 'twice', 1",
+        twice,
     };
     START(o, open_tools);
     struct agon_rng rng;
