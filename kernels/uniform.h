@@ -2,7 +2,8 @@
 /*
  * The uniform number of a draw, for C and for device code alike: what base/rng.h makes of (seed,
  * position), written out, since kernels/ may not include base/rng.h. XXH3's 128-bit hash of eight
- * bytes (Collet, xxHash 0.8), then PCG32 (O'Neill 2014). tests/model compares the two.
+ * bytes (Collet, xxHash 0.8), then PCG32 (O'Neill 2014). tests/gpu/test_sample.c holds numbers that
+ * it made.
  */
 #include <stdint.h>
 
