@@ -4,9 +4,6 @@
  * outside kernels/ includes a CUDA header. Kernels stand in cuda_<group>.h beside this file; each
  * has a CPU twin in kernels.h or in <name>_ref.c.
  *
- * Built without CUDA, every function that can fail says so (AGON_EDEVICE); cuda_none.c is that
- * build.
- *
  * Conventions of every kernel wrapper:
  *   - returns 0 or a negative error with a line in err; AGON_EINPUT for a shape it does not do,
  * before anything is launched; AGON_EDEVICE for what CUDA says. Launches are asynchronous in

@@ -333,8 +333,8 @@ static int compute_init(struct cuda_compute *c, struct agon_engine *e,
     return 0;
 }
 
-int engine_cuda_new(struct agon_engine *e, const struct agon_engine_options *options, bool fast,
-                    struct agon_err *err)
+int agon_engine_cuda_new(struct agon_engine *e, const struct agon_engine_options *options,
+                         bool fast, struct agon_err *err)
 {
     static const struct engine_compute_ops ops = {.free = cuda_free,
                                                   .run = cuda_run,

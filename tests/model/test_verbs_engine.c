@@ -198,6 +198,20 @@ TEST(info_and_bench_say_what_a_checkpoint_is_and_does)
     folder_remove();
 }
 
+TEST(a_gpu_is_used_or_missed_in_one_line)
+{
+    struct agon_buf out AGON_AUTO(agon_buf_deinit) = AGON_BUF(FILE_MAX);
+    struct agon_buf errors AGON_AUTO(agon_buf_deinit) = AGON_BUF(FILE_MAX);
+    REQUIRE(folder_make());
+    int status = run("logits --device cuda:reference model", agon_str("[1, 2]"), &out, &errors);
+    if (status) { /* with CUDA its library was loaded whole before the device was looked for */
+        EXPECT(status == 5 && out.size == 0);
+        EXPECT_HAS(agon_buf_text(&errors), HAVE_CUDA ? "CUDA de" : "was built without CUDA");
+        EXPECT(strchr(agon_buf_text(&errors), '\n') == agon_buf_text(&errors) + errors.size - 1);
+    }
+    folder_remove();
+}
+
 TEST(bad_input_is_one_line_and_an_exit_code_by_kind)
 {
     static const struct {

@@ -1,0 +1,53 @@
+/*
+ * The engine on a GPU is a program of its own, agon-cuda.so beside the executable, loaded when
+ * a GPU is first asked for: CUDA's runtime registers kernels before main() with allocations that it
+ * does not check, and nobody who runs on a CPU should pay or crash for that. Programs that link
+ * model_cuda (tests) have it already.
+ */
+#include "model/engine_cuda.h"
+
+#include <dlfcn.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+__attribute__((weak)) engine_cuda_new_fn agon_engine_cuda_new;
+
+static int library_path(char *ret, size_t size, struct agon_err *err)
+{
+    static const char name[] = "agon-cuda.so";
+    ssize_t n = readlink("/proc/self/exe", ret, size - sizeof(name));
+    if (n < 0)
+        return agon_fail(err, AGON_ESYS, "cuda: /proc/self/exe: %m");
+    ret[n] = '\0';
+    char *slash = strrchr(ret, '/');
+    strcpy(slash ? slash + 1 : ret, name);
+    return 0;
+}
+
+static int load(engine_cuda_new_fn **ret, struct agon_err *err)
+{
+    char path[4096];
+    int r = library_path(path, sizeof(path), err);
+    if (r)
+        return r;
+    if (access(path, F_OK))
+        return agon_fail(err, AGON_EDEVICE,
+                         "there is no %s: this agon was built without CUDA; install CUDA's nvcc "
+                         "(13.0) and build again",
+                         path);
+    void *library = dlopen(path, RTLD_NOW); /* for good: what it registers cannot be taken back */
+    void *found = library ? dlsym(library, "agon_engine_cuda_new") : NULL;
+    if (!found)
+        return agon_fail(err, AGON_EDEVICE, "cuda: %s", dlerror());
+    memcpy(ret, &found, sizeof(found)); /* ISO C knows no conversion to a function's address */
+    return 0;
+}
+
+int engine_cuda_new(struct agon_engine *e, const struct agon_engine_options *options, bool fast,
+                    struct agon_err *err)
+{
+    engine_cuda_new_fn *make = agon_engine_cuda_new;
+    int r = make ? 0 : load(&make, err);
+    return r ? r : make(e, options, fast, err);
+}
