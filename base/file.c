@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -319,4 +320,19 @@ static int sweep_one(const char *name, void *user, struct agon_err *err)
 int agon_dir_sweep(const char *path, struct agon_err *err)
 {
     return dir_each(path, name_is_temporary, sweep_one, (void *)(uintptr_t)path, err);
+}
+
+int agon_program_beside(char *ret, size_t size, const char *name, struct agon_err *err)
+{
+    ssize_t n = readlink("/proc/self/exe", ret, size - 1);
+    if (n < 0)
+        return agon_fail(err, AGON_ESYS, "/proc/self/exe: %s", strerror(errno));
+    ret[n] = '\0';
+    char *slash = strrchr(ret, '/');
+    size_t at = slash ? (size_t)(slash - ret) + 1 : 0, length = strlen(name);
+    if (length >= size - at)
+        return agon_fail(err, AGON_EINPUT, "%s: the path of this program's folder is too long",
+                         name);
+    memcpy(ret + at, name, length + 1);
+    return 0;
 }

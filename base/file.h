@@ -34,5 +34,8 @@ int agon_dir_each(const char *path, int (*fn)(const char *name, void *user, stru
                   void *user, struct agon_err *err) AGON_MUST_USE;
 /* Remove the temporary names that killed writers left in a folder that nobody else writes to. */
 int agon_dir_sweep(const char *path, struct agon_err *err) AGON_MUST_USE;
+/* The path of `name` in the folder where this program lies. AGON_ESYS; AGON_EINPUT: too long. */
+int agon_program_beside(char *ret, size_t size, const char *name,
+                        struct agon_err *err) AGON_MUST_USE;
 /* AGON_AUTO for descriptors; -1 is "none". */
 void agon_fd_closep(int *fd);

@@ -13,6 +13,7 @@
 #include "kernels/check.cuh"
 #include "kernels/cuda_attend.h"
 #include "kernels/launch.cuh"
+#include "kernels/mma.cuh"
 #include "kernels/number.cuh"
 
 enum {
@@ -39,37 +40,6 @@ struct state {
     float most[2], sum[2]; /* sum: of this lane's columns */
 };
 
-static __device__ __forceinline__ void mma(float c[4], const uint32_t a[4], uint32_t b0,
-                                           uint32_t b1)
-{
-    asm volatile(
-        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, "
-        "{%8,%9}, {%0,%1,%2,%3};"
-        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-
-static __device__ __forceinline__ void load_matrices(uint32_t r[4], uint32_t at)
-{
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
-                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-                 : "r"(at)
-                 : "memory");
-}
-
-static __device__ __forceinline__ void load_matrices_transposed(uint32_t r[4], uint32_t at)
-{
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
-                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-                 : "r"(at)
-                 : "memory");
-}
-
-static __device__ __forceinline__ uint32_t pack(float low, float high)
-{
-    return (uint32_t)bf16_encode(low) | (uint32_t)bf16_encode(high) << 16;
-}
-
 /* The queries of a tile as fragments: element (head m, d) for m in the lane's rows. */
 static __device__ void load_queries(uint32_t q[ENTRY / 16][4], const float *from, int first, int n)
 {
@@ -78,8 +48,8 @@ static __device__ void load_queries(uint32_t q[ENTRY / 16][4], const float *from
         int m = first + lane / 4 + 8 * half;
         const float *row = from + (size_t)m * ENTRY + 2 * (lane % 4);
         for (int k = 0; k < ENTRY / 16; k++) {
-            q[k][half] = m < n ? pack(row[16 * k], row[16 * k + 1]) : 0;
-            q[k][half + 2] = m < n ? pack(row[16 * k + 8], row[16 * k + 9]) : 0;
+            q[k][half] = m < n ? bf16_pack(row[16 * k], row[16 * k + 1]) : 0;
+            q[k][half + 2] = m < n ? bf16_pack(row[16 * k + 8], row[16 * k + 9]) : 0;
         }
     }
 }
@@ -95,7 +65,7 @@ static __device__ void fetch(uint32_t to, const void *latents, int page, int thr
             "l"(from + (row * (ENTRY / 8) + at) * 16)
             : "memory");
     }
-    asm volatile("cp.async.commit_group;" ::: "memory");
+    mma_copies_end();
 }
 
 /* Scores of the 64 entries at `tile`: s[n / 8] holds columns n .. n + 7. */
@@ -112,7 +82,7 @@ static __device__ __forceinline__ void score(float s[AGON_CUDA_PAGE / 8][4],
 #pragma unroll
         for (int k = 0; k < ENTRY / 16; k++) {
             uint32_t b[4];
-            load_matrices(b, at + (n * 16 * STRIDE + k * 16) * 2);
+            mma_load(b, at + (n * 16 * STRIDE + k * 16) * 2);
             mma(s[2 * n], q[k], b[0], b[1]);
             mma(s[2 * n + 1], q[k], b[2], b[3]);
         }
@@ -167,13 +137,13 @@ static __device__ __forceinline__ void accumulate(struct state &state,
     uint32_t at = tile + (((matrix & 1) * 8 + lane % 8) * STRIDE + (matrix >> 1) * 8) * 2;
 #pragma unroll
     for (int k = 0; k < AGON_CUDA_PAGE / 16; k++) {
-        uint32_t a[4] = {pack(p[2 * k][0], p[2 * k][1]), pack(p[2 * k][2], p[2 * k][3]),
-                         pack(p[2 * k + 1][0], p[2 * k + 1][1]),
-                         pack(p[2 * k + 1][2], p[2 * k + 1][3])};
+        uint32_t a[4] = {bf16_pack(p[2 * k][0], p[2 * k][1]), bf16_pack(p[2 * k][2], p[2 * k][3]),
+                         bf16_pack(p[2 * k + 1][0], p[2 * k + 1][1]),
+                         bf16_pack(p[2 * k + 1][2], p[2 * k + 1][3])};
 #pragma unroll
         for (int n = 0; n < KV / 16; n++) {
             uint32_t b[4];
-            load_matrices_transposed(b, at + (k * 16 * STRIDE + n * 16) * 2);
+            mma_load_transposed(b, at + (k * 16 * STRIDE + n * 16) * 2);
             mma(state.out[2 * n], a, b[0], b[1]);
             mma(state.out[2 * n + 1], a, b[2], b[3]);
         }
@@ -256,8 +226,8 @@ static __device__ void run_list(struct state &state, const struct group *g, cons
             fetch(at + (i + 1) % 2 * TILE_BYTES, p.cache.latents, g->items[list][i + 1].page,
                   thread, THREADS);
         else
-            asm volatile("cp.async.commit_group;" ::: "memory");
-        asm volatile("cp.async.wait_group 1;" ::: "memory");
+            mma_copies_end();
+        mma_copies_wait<1>();
         list_sync(list, THREADS);
         bool mine = item.row < 0 ||
                     (item.row >= tile * 16 / p.n_heads && item.row <= (tile * 16 + 15) / p.n_heads);
@@ -274,7 +244,7 @@ static __device__ void run_list(struct state &state, const struct group *g, cons
         }
         list_sync(list, THREADS); /* the tile is written again */
     }
-    asm volatile("cp.async.wait_group 0;" ::: "memory");
+    mma_copies_wait<0>();
 }
 
 /* What the lists have found, one behind the other: partial [list][N_TILES * 16][KV + 2]. */
@@ -350,7 +320,7 @@ static __global__ void __launch_bounds__(32 * N_TILES * N_LISTS)
     struct state state = {};
     state.most[0] = state.most[1] = MINUS_INFINITY;
     load_queries(q, p.q + (size_t)first * p.n_heads * ENTRY, tile * 16, g->n_rows * p.n_heads);
-    run_list<N_TILES>(state, g, mask, q, (uint32_t)__cvta_generic_to_shared(shared), p, tile, list);
+    run_list<N_TILES>(state, g, mask, q, mma_address(shared), p, tile, list);
     __syncthreads(); /* the tiles give way to what the lists have found */
     write_partial<N_TILES>((float *)shared, state, tile, list);
     __syncthreads();

@@ -18,8 +18,6 @@
 #include "kernels/number.cuh"
 #include "kernels/wgmma.cuh"
 
-#include <cudaTypedefs.h>
-
 enum kind { BF16_BY_BF16, BF16_BY_F32, E4M3_BY_E4M3 }; /* weights by x */
 
 template <enum kind KIND_, bool MAPPED_, int ROWS_, int GROUPS_, int TILES_, int STAGES_>
@@ -374,26 +372,22 @@ static __global__ void __launch_bounds__(T::THREADS)
 
 /* ---- choosing, and the host's side --------------------------------------------------------- */
 
-/* The driver's function that makes tensor maps, without linking the driver's library. */
 static int map_make(CUtensorMap *ret, const void *data, enum agon_dtype dtype, size_t k, size_t n,
                     size_t ld, int box_rows, struct agon_err *err)
 {
-    void *found = NULL;
-    cudaDriverEntryPointQueryResult result;
-    AGON_CUDA(err, "tensor maps",
-              cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &found, 12000,
-                                               cudaEnableDefault, &result));
-    if (result != cudaDriverEntryPointSuccess)
-        return agon_fail(err, AGON_EDEVICE, "tensor maps: this driver has none");
+    PFN_cuTensorMapEncodeTiled_v12000 encode = NULL;
+    int r = tensor_map_encoder(&encode, err);
+    if (r)
+        return r;
     size_t size = agon_dtype_size(dtype);
     const cuuint64_t sizes[] = {k, n}, strides[] = {ld * size};
     const cuuint32_t box[] = {(cuuint32_t)(TILE_BYTES_K / size), (cuuint32_t)box_rows};
     const cuuint32_t steps[] = {1, 1};
-    CUresult e = ((PFN_cuTensorMapEncodeTiled_v12000)found)(
-        ret, size == 1 ? CU_TENSOR_MAP_DATA_TYPE_UINT8 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2,
-        (void *)data, sizes, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
-        CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-        CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+    CUresult e =
+        encode(ret, size == 1 ? CU_TENSOR_MAP_DATA_TYPE_UINT8 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2,
+               (void *)data, sizes, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
+               CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+               CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
     if (e != CUDA_SUCCESS)
         return agon_fail(err, AGON_EDEVICE, "tensor map: error %d of the driver", (int)e);
     return 0;

@@ -17,9 +17,7 @@
  */
 #include "kernels/index_fp8.cuh"
 #include "kernels/index_plan.cuh"
-#include "kernels/index_wgmma.cuh"
-
-#include <cudaTypedefs.h>
+#include "kernels/wgmma.cuh"
 
 enum {
     N_GROUPS = STAGE_PAGES, /* warpgroups that multiply */
@@ -276,7 +274,7 @@ static __device__ void multiply_share(uint32_t shared, const char *shared_bytes,
                 wgmma_fence();
 #pragma unroll
                 for (int k = 0; k < FAST_DIM / 32; k++)
-                    wgmma_m64n128k32(d, keys + (uint64_t)(k * 2), q + (uint64_t)(k * 2), k > 0);
+                    wgmma<COLUMNS>::e4m3(d, keys + (uint64_t)(k * 2), q + (uint64_t)(k * 2), k > 0);
                 wgmma_commit();
                 wgmma_wait<0>();
                 if (block + 1 == n_blocks && lane == 0)
@@ -328,27 +326,13 @@ static __global__ __launch_bounds__(FAST_THREADS, 1) void fast_kernel(
     }
 }
 
-/* The driver's function that makes tensor maps, without linking the driver's library. */
-static int encoder(PFN_cuTensorMapEncodeTiled_v12000 *ret, struct agon_err *err)
-{
-    void *found = NULL;
-    cudaDriverEntryPointQueryResult result;
-    AGON_CUDA(err, "tensor maps",
-              cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &found, 12000,
-                                               cudaEnableDefault, &result));
-    if (result != cudaDriverEntryPointSuccess)
-        return agon_fail(err, AGON_EDEVICE, "tensor maps: this driver has none");
-    *ret = (PFN_cuTensorMapEncodeTiled_v12000)found;
-    return 0;
-}
-
 /* Bytes [n_2][n_1][128], `stride` bytes from one [n_1][128] to the next, in boxes of `rows` x 128.
  */
 static int map_rows(CUtensorMap *ret, const void *base, uint32_t rank, uint64_t n_1, uint64_t n_2,
                     uint64_t stride, uint32_t rows, struct agon_err *err)
 {
     PFN_cuTensorMapEncodeTiled_v12000 encode = NULL;
-    int r = encoder(&encode, err);
+    int r = tensor_map_encoder(&encode, err);
     if (r)
         return r;
     const cuuint64_t sizes[] = {FAST_DIM, n_1, n_2}, strides[] = {FAST_DIM, stride};

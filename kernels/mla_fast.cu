@@ -46,13 +46,13 @@ __device__ void load_query(struct shared_state *s, const struct fast_args *args,
 /* scores = queries x entries of a buffer, both over 576 values; under way on return. */
 __device__ __forceinline__ void score(float (&scores)[32], uint32_t query, uint32_t entries)
 {
-    wgmma_begin();
+    wgmma_fence();
 #pragma unroll
     for (int chunk = 0; chunk < CHUNKS; chunk++)
 #pragma unroll
         for (int k = 0; k < 4; k++)
-            wgmma_64(scores, wgmma_rows(query + chunk * CHUNK + k * 32),
-                     wgmma_rows(entries + chunk * CHUNK + k * 32), chunk + k > 0);
+            wgmma<64>::bf16(scores, wgmma_descriptor(query + chunk * CHUNK + k * 32),
+                            wgmma_descriptor(entries + chunk * CHUNK + k * 32), chunk + k > 0);
     wgmma_commit();
 }
 
@@ -146,7 +146,7 @@ __device__ __forceinline__ void add_own(float (&sums)[128], const uint32_t (&wei
                                         uint32_t entries)
 {
     wgmma_pin(sums);
-    wgmma_begin();
+    wgmma_fence();
 #pragma unroll
     for (int k = 0; k < 4; k++)
         wgmma_256(sums, weights + 4 * k, wgmma_columns(entries + k * 2048, CHUNK));
@@ -156,10 +156,11 @@ __device__ __forceinline__ void add_own(float (&sums)[128], const uint32_t (&wei
 __device__ __forceinline__ void add_other(float (&sums)[128], uint32_t weights, uint32_t entries)
 {
     wgmma_pin(sums);
-    wgmma_begin();
+    wgmma_fence();
 #pragma unroll
     for (int k = 0; k < 4; k++)
-        wgmma_256(sums, wgmma_rows(weights + k * 32), wgmma_columns(entries + k * 2048, CHUNK));
+        wgmma_256(sums, wgmma_descriptor(weights + k * 32),
+                  wgmma_columns(entries + k * 2048, CHUNK));
     wgmma_commit();
 }
 

@@ -1,6 +1,6 @@
 #pragma once
 /*
- * Hopper's warpgroup matrix instructions as latent attention uses them: m64 x n x k16, BF16 in,
+ * Hopper's warpgroup matrix instructions that only latent attention uses: m64 x n x k16, BF16 in,
  * float sums in registers (PTX ISA, "Asynchronous warpgroup-level matrix instructions").
  *
  * Matrices in shared memory are made of chunks of [rows][64] bf16, a row of 128 bytes, its 16-byte
@@ -9,33 +9,16 @@
  * 16 * (t / 32) + t % 32 / 4 (+ 8), columns 8 * j + t % 4 * 2 (+ 1) at d[4 * j + (0, 1)], and those
  * of the row 8 below at d[4 * j + (2, 3)].
  */
-#include <stdint.h>
+#include "kernels/wgmma.cuh"
 
-/* A descriptor of a matrix whose k is contiguous: rows as above, groups of 8 rows follow. */
-static __device__ __forceinline__ uint64_t wgmma_rows(uint32_t address)
-{
-    return (uint64_t)1 << 62 | (uint64_t)(1024 >> 4) << 32 | (uint64_t)1 << 16 |
-           (address & 0x3ffff) >> 4;
-}
-/* Of one whose k is the row: 64 columns of a chunk, the next 64 one chunk (chunk_bytes) further. */
+/* A descriptor of a matrix whose k is the row (wgmma_descriptor(): whose k is contiguous): 64
+ * columns of a chunk, the next 64 one chunk (chunk_bytes) further. */
 static __device__ __forceinline__ uint64_t wgmma_columns(uint32_t address, uint32_t chunk_bytes)
 {
     return (uint64_t)1 << 62 | (uint64_t)(1024 >> 4) << 32 | (uint64_t)(chunk_bytes >> 4) << 16 |
            (address & 0x3ffff) >> 4;
 }
 
-static __device__ __forceinline__ void wgmma_begin(void)
-{
-    asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
-}
-static __device__ __forceinline__ void wgmma_commit(void)
-{
-    asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
-}
-template <int pending> static __device__ __forceinline__ void wgmma_wait(void)
-{
-    asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(pending) : "memory");
-}
 /* Keep the compiler from moving what reads or writes sums across this place. */
 template <int n> static __device__ __forceinline__ void wgmma_pin(float (&d)[n])
 {
@@ -44,25 +27,8 @@ template <int n> static __device__ __forceinline__ void wgmma_pin(float (&d)[n])
         asm volatile("" : "+f"(d[i])::"memory");
 }
 
-/* Operands of an asm statement: 8, 32, 128 sums. */
-#define WGMMA_8(d, i)                                                                           \
-    "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), \
-        "+f"(d[i + 6]), "+f"(d[i + 7])
-#define WGMMA_32(d, i) WGMMA_8(d, i), WGMMA_8(d, i + 8), WGMMA_8(d, i + 16), WGMMA_8(d, i + 24)
-#define WGMMA_128(d)   WGMMA_32(d, 0), WGMMA_32(d, 32), WGMMA_32(d, 64), WGMMA_32(d, 96)
-
-/* d (+)= a b: a [64][k] and b [64][k], both with k contiguous; zero: d = a b. */
-static __device__ __forceinline__ void wgmma_64(float (&d)[32], uint64_t a, uint64_t b, bool add)
-{
-    asm volatile(
-        "{\n.reg .pred p;\nsetp.ne.b32 p, %34, 0;\n"
-        "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
-        "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-        " %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "
-        "%32, %33, p, 1, 1, 0, 0;\n}"
-        : WGMMA_32(d, 0)
-        : "l"(a), "l"(b), "r"((int)add));
-}
+/* Operands of an asm statement: 128 sums. */
+#define WGMMA_D128(d) WGMMA_D64(d, 0), WGMMA_D64(d, 64)
 
 /* d += a b: a [64][k] with k contiguous, b [k][256]. */
 static __device__ __forceinline__ void wgmma_256(float (&d)[128], uint64_t a, uint64_t b)
@@ -79,7 +45,7 @@ static __device__ __forceinline__ void wgmma_256(float (&d)[128], uint64_t a, ui
                  " %112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, "
                  "%125, %126, %127}, "
                  "%128, %129, 1, 1, 1, 0, 1;"
-                 : WGMMA_128(d)
+                 : WGMMA_D128(d)
                  : "l"(a), "l"(b));
 }
 
@@ -99,6 +65,6 @@ static __device__ __forceinline__ void wgmma_256(float (&d)[128], const uint32_t
                  " %112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, "
                  "%125, %126, %127}, "
                  "{%128, %129, %130, %131}, %132, 1, 1, 1, 1;"
-                 : WGMMA_128(d)
+                 : WGMMA_D128(d)
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
 }

@@ -94,3 +94,9 @@ static __device__ __forceinline__ float matrix_at(const struct agon_cuda_matrix 
     float scale = w.scale[(size_t)(i / w.scale_rows) * w.ld_scale + j / AGON_SCALE_BLOCK];
     return e4m3_decode(((const uint8_t *)w.data)[at]) * scale;
 }
+
+/* Two bf16 values, the first in the low half. */
+static __device__ __forceinline__ uint32_t bf16_pack(float low, float high)
+{
+    return (uint32_t)bf16_encode(low) | (uint32_t)bf16_encode(high) << 16;
+}

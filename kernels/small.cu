@@ -10,6 +10,7 @@
 #include "kernels/check.cuh"
 #include "kernels/cuda_small.h"
 #include "kernels/launch.cuh"
+#include "kernels/mma.cuh"
 #include "kernels/number.cuh"
 
 enum { SMALL_THREADS = 128, SHARED_MAX = 220 << 10, SMALL_ROWS = 256 };
@@ -22,32 +23,6 @@ struct small_product {
     const int32_t *begin;
 };
 
-static __device__ __forceinline__ void mma(float c[4], const uint32_t a[4], uint32_t b0,
-                                           uint32_t b1)
-{
-    asm volatile(
-        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, "
-        "{%8,%9}, {%0,%1,%2,%3};"
-        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-
-static __device__ __forceinline__ void load_matrices(uint32_t r[4], uint32_t at)
-{
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
-                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-                 : "r"(at)
-                 : "memory");
-}
-
-/* 16 bytes to shared memory; zeros where there is nothing to read. */
-static __device__ __forceinline__ void copy16(uint32_t to, const void *from, bool there)
-{
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from),
-                 "r"(there ? 16 : 0)
-                 : "memory");
-}
-
 /* Rows first .. first + n of a matrix, from `at` on; those from `end` on are zeros. */
 static __device__ __forceinline__ void load_weights(uint32_t at, const struct small_product &p,
                                                     int first, int n, int end)
@@ -56,14 +31,9 @@ static __device__ __forceinline__ void load_weights(uint32_t at, const struct sm
     for (int i = threadIdx.x; i < n * n_chunks; i += SMALL_THREADS) {
         int row = i / n_chunks, chunk = i % n_chunks;
         bool there = first + row < end;
-        copy16(at + row * stride + chunk * 16,
-               p.w + (size_t)(there ? first + row : 0) * p.ld_w + chunk * 8, there);
+        mma_copy16(at + row * stride + chunk * 16,
+                   p.w + (size_t)(there ? first + row : 0) * p.ld_w + chunk * 8, there);
     }
-}
-
-static __device__ __forceinline__ uint32_t pack(float low, float high)
-{
-    return (uint32_t)bf16_encode(low) | (uint32_t)bf16_encode(high) << 16;
 }
 
 /* Rows [row, row + n) of x, those from `end` on being zeros. x is where the part begins. */
@@ -71,15 +41,16 @@ static __device__ __forceinline__ void load_rows(char *to, const struct small_pr
                                                  const void *x, int row, int n, int end)
 {
     int n_chunks = p.k / 8, stride = 2 * p.k + 16;
-    uint32_t at = (uint32_t)__cvta_generic_to_shared(to);
+    uint32_t at = mma_address(to);
     for (int i = threadIdx.x; i < n * n_chunks; i += SMALL_THREADS) {
         int r = row + i / n_chunks, chunk = i % n_chunks,
             place = i / n_chunks * stride + chunk * 16;
         bool there = r < end;
         int from = there && p.g.rows ? p.g.rows[r] : r;
         if (p.g.x_dtype == AGON_BF16) {
-            copy16(at + place,
-                   (const uint16_t *)x + (there ? (size_t)from * p.g.ld_x : 0) + chunk * 8, there);
+            mma_copy16(at + place,
+                       (const uint16_t *)x + (there ? (size_t)from * p.g.ld_x : 0) + chunk * 8,
+                       there);
             continue;
         }
         uint4 packed = {0, 0, 0, 0};
@@ -87,7 +58,8 @@ static __device__ __forceinline__ void load_rows(char *to, const struct small_pr
             const float4 *f =
                 (const float4 *)((const float *)x + (size_t)from * p.g.ld_x + chunk * 8);
             float4 a = f[0], b = f[1];
-            packed = {pack(a.x, a.y), pack(a.z, a.w), pack(b.x, b.y), pack(b.z, b.w)};
+            packed = {bf16_pack(a.x, a.y), bf16_pack(a.z, a.w), bf16_pack(b.x, b.y),
+                      bf16_pack(b.z, b.w)};
         }
         *(uint4 *)(to + place) = packed;
     }
@@ -104,11 +76,11 @@ static __device__ __forceinline__ void multiply(float acc[MT][NT][4], uint32_t a
         uint32_t x[MT][4];
 #pragma unroll
         for (int m = 0; m < MT; m++)
-            load_matrices(x[m], a + m * 16 * stride + at);
+            mma_load(x[m], a + m * 16 * stride + at);
 #pragma unroll
         for (int n = 0; n < NT; n += 2) {
             uint32_t w[4];
-            load_matrices(w, b + n * 8 * stride + at);
+            mma_load(w, b + n * 8 * stride + at);
 #pragma unroll
             for (int m = 0; m < MT; m++) {
                 mma(acc[m][n], x[m], w[0], w[1]);
@@ -154,7 +126,7 @@ static __global__ void __launch_bounds__(SMALL_THREADS) small_kernel(struct smal
     extern __shared__ __align__(128) char shared[];
     int stride = 2 * p.k + 16, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     int out = blockIdx.x * BN, part = blockIdx.z, row, end;
-    uint32_t w = (uint32_t)__cvta_generic_to_shared(shared + BM * stride), a = w - BM * stride;
+    uint32_t w = mma_address(shared + BM * stride), a = w - BM * stride;
     if (p.n_groups > 0)
         depends_wait(); /* which matrix is in begin */
     if (!place_of(p, BM, &part, &row, &end))

@@ -8,7 +8,7 @@
  * that tensor maps and matrix descriptors call a 128-byte swizzle. A tile begins on a boundary of
  * 1024 bytes.
  */
-#include "kernels/index_wgmma.cuh"
+#include "kernels/hopper.cuh"
 
 enum { TILE_BYTES_K = 128, SWIZZLE_ALIGN = 1024 };
 

@@ -4,33 +4,21 @@
  * does not check, and nobody who runs on a CPU should pay or crash for that. Programs that link
  * model_cuda (tests) have it already.
  */
+#include "base/file.h"
 #include "model/engine_cuda.h"
 
 #include <dlfcn.h>
-#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 __attribute__((weak)) engine_cuda_new_fn agon_engine_cuda_new;
 
-static int library_path(char *ret, size_t size, struct agon_err *err)
-{
-    static const char name[] = "agon-cuda.so";
-    ssize_t n = readlink("/proc/self/exe", ret, size - sizeof(name));
-    if (n < 0)
-        return agon_fail(err, AGON_ESYS, "cuda: /proc/self/exe: %m");
-    ret[n] = '\0';
-    char *slash = strrchr(ret, '/');
-    strcpy(slash ? slash + 1 : ret, name);
-    return 0;
-}
-
 static int load(engine_cuda_new_fn **ret, struct agon_err *err)
 {
     char path[4096];
-    int r = library_path(path, sizeof(path), err);
+    int r = agon_program_beside(path, sizeof(path), "agon-cuda.so", err);
     if (r)
-        return r;
+        return agon_err_in(err, r, "cuda");
     if (access(path, F_OK))
         return agon_fail(err, AGON_EDEVICE,
                          "there is no %s: this agon was built without CUDA; install CUDA's nvcc "

@@ -1,6 +1,7 @@
 /* The sandbox, and cells as the driver sees them: see cell.h. */
 #include "sandbox/cell.h"
 
+#include "base/file.h"
 #include "sandbox/boxed.h"
 #include "sandbox/filter.h"
 
@@ -50,13 +51,8 @@ static int cell_path(char *ret, size_t size, const char *given, struct agon_err 
         snprintf(ret, size, "%s", path);
         return 0;
     }
-    ssize_t n = readlink("/proc/self/exe", ret, size - sizeof("/agon-cell"));
-    if (n < 0)
-        return agon_fail(err, AGON_ESYS, "sandbox: /proc/self/exe: %s", strerror(errno));
-    ret[n] = '\0';
-    char *slash = strrchr(ret, '/');
-    memcpy(slash ? slash : ret, "/agon-cell", sizeof("/agon-cell"));
-    return 0;
+    int r = agon_program_beside(ret, size, "agon-cell", err);
+    return r ? agon_err_in(err, r, "sandbox") : 0;
 }
 
 /*

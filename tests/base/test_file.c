@@ -221,3 +221,12 @@ TEST(sha256_of_a_file_is_that_of_its_bytes)
     EXPECT_HAS(err.text, "none: No such file");
     EXPECT(agon_sha256_file(test_folder(), of_file, &err) == AGON_ESYS);
 }
+
+TEST(what_lies_beside_the_program_is_named_and_a_path_that_does_not_fit_is_refused)
+{
+    struct agon_err err;
+    char path[4096], small[8];
+    REQUIRE(agon_program_beside(path, sizeof(path), "test_file", &err) == 0);
+    EXPECT(path[0] == '/' && access(path, X_OK) == 0);
+    EXPECT(agon_program_beside(small, sizeof(small), "test_file", &err) == AGON_EINPUT);
+}
