@@ -23,6 +23,10 @@ int agon_fd_write(int fd, struct agon_str s) AGON_MUST_USE;
 int agon_dir_make(const char *path, struct agon_err *err) AGON_MUST_USE;
 /* rm -r of a directory that agon made; follows no link; a missing one is fine. */
 int agon_dir_remove(const char *path, struct agon_err *err) AGON_MUST_USE;
+/* cp -r of regular files and folders, synced, into place whole; a folder `to` that is there is
+ * replaced. What is neither file nor folder is AGON_EINPUT. What a killed copy left lies beside as
+ * TO.agon-tmp. */
+int agon_dir_copy(const char *from, const char *to, struct agon_err *err) AGON_MUST_USE;
 int agon_dir_sync(const char *path, struct agon_err *err) AGON_MUST_USE;
 /* Sync the folder that path's name stands in, so that it is found after a power loss. One that
  * may not be read, or whose file system syncs no folders, is left: nothing better can be had. */

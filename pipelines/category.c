@@ -46,7 +46,7 @@ static int categories_push(struct agon_categories *c, struct agon_str id, struct
     struct agon_category *item = &items[c->n];
     item->id = strndup(id.data, id.size);
     item->description = strndup(text.data, text.size);
-    c->n++;
+    item->position = c->n++;
     struct agon_err why;
     if (!item->id || !item->description)
         return agon_fail(err, AGON_ENOMEM, "categories: out of memory");

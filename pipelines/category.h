@@ -9,6 +9,7 @@
 
 struct agon_category {
     char *id, *description;
+    int position; /* among all that the run was given */
 };
 struct agon_categories {
     struct agon_category *items; /* in the order of the file */

@@ -290,8 +290,17 @@ int agon_corpus_settle(struct agon_corpus *c, const json_t *config, struct agon_
     struct agon_txn txn AGON_AUTO(agon_txn_end) = {0};
     const char *key;
     json_t *value;
-    int r = agon_txn_begin(&txn, c->db, err);
-    if (r)
+    char *joined = NULL;
+    int r = agon_corpus_meta(c, "joined", &joined, err);
+    free(joined);
+    if (!r && joined) {
+        agon_fail(err, AGON_EINPUT,
+                  "corpus '%.200s' was joined of different runs by agon merge, no run goes on in"
+                  " it: name another --corpus",
+                  c->dir);
+        return AGON_CORPUS_DIFFERS;
+    }
+    if (r || (r = agon_txn_begin(&txn, c->db, err)))
         return r;
     json_object_foreach((json_t *)(uintptr_t)config, key, value)
     {

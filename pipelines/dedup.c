@@ -17,6 +17,8 @@
 
 static const double likeness_max = 0.8; /* as gate 7 has it within an environment */
 
+static const char mark_finished[] = "INSERT OR IGNORE INTO meta VALUES('finished', '1')";
+
 struct entry {
     char *environment, *task, *prompt;
     int original; /* index of the one that stays, or -1 */
@@ -156,10 +158,16 @@ static int rows_write(struct agon_corpus *c, const struct entries *e, struct ago
                              "UPDATE environments SET status = 'empty', reason = 'all its tasks"
                              " are near-duplicates' WHERE status = 'kept' AND NOT EXISTS (SELECT"
                              " 1 FROM tasks WHERE environment = environments.id AND status ="
-                             " 'kept'); INSERT INTO meta VALUES('finished', '1')",
-                             err)))
+                             " 'kept')",
+                             err)) ||
+        (r = agon_store_exec(agon_corpus_db(c), mark_finished, err)))
         return r;
     return agon_txn_commit(&txn, err);
+}
+
+int agon_dedup_later(struct agon_corpus *c, struct agon_err *err)
+{
+    return agon_store_exec(agon_corpus_db(c), mark_finished, err);
 }
 
 int agon_dedup(struct agon_corpus *c, struct agon_err *err)

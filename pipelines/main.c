@@ -14,6 +14,7 @@ static const struct agon_verb verbs[] = {
     {"ls", agon_verb_ls, "list environments and tasks with their rates"},
     {"show", agon_verb_show, "show an environment, a task, a stage or a rollout"},
     {"log", agon_verb_log, "print what happened in a run"},
+    {"merge", agon_verb_merge, "join the parts of a split run, or several corpora"},
     {"hash", agon_verb_hash, "digest a corpus: equal for equal seed, inputs and build"},
     {"shell", agon_verb_shell, "run the tools, SQL and checks of an environment by hand"},
     {"model", agon_verb_model, "talk to a model, measure it, hold it against others"},

@@ -182,7 +182,7 @@ static int category_row(struct agon_run *run, int i, struct agon_err *err)
                                  err)))
         return r;
     agon_query_text(a, 1, category->id);
-    agon_query_int(a, 2, i);
+    agon_query_int(a, 2, category->position);
     agon_query_text(a, 3, category->description);
     agon_query_text(b, 1, category->id);
     agon_query_text(b, 2, run->family->name);
@@ -353,7 +353,7 @@ int agon_run_all(struct agon_run *run, struct agon_err *err)
     free(jobs.items);
     agon_progress_end();
     if (!r)
-        r = agon_dedup(run->corpus, err);
+        r = run->o.ranks > 1 ? agon_dedup_later(run->corpus, err) : agon_dedup(run->corpus, err);
     if (!r)
         r = timing_end(run, timing, err);
     return agon_corpus_blame(run->corpus, r, err);

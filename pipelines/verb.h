@@ -22,6 +22,7 @@ int agon_verb_solve(int argc, char **argv);
 int agon_verb_verify(int argc, char **argv);
 int agon_verb_replay(int argc, char **argv);
 int agon_verb_audit(int argc, char **argv);
+int agon_verb_merge(int argc, char **argv);
 int agon_verb_hash(int argc, char **argv);
 int agon_verb_log(int argc, char **argv);
 int agon_verb_ls(int argc, char **argv);

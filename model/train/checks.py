@@ -81,6 +81,10 @@ class Leaf:
         keys = {(tool.t.name, tool.t.key) for stage in self.calls for tool, _ in stage}
         return self.kind not in WEAK and bool(self.columns() - keys) and self.value not in (0, 0.0)
 
+    def works(self):
+        """Does a solver do more than copy what one call returns: another call with its result, arithmetic, a choice among rows?"""
+        return len(self.calls) > 1 or self.done is not None or self.check == "list"
+
 
 WEAK = {"topval", "nthval", "highest", "lowest", "spread", "length", "longest", "groupsn", "common", "commoncount", "distinct", "startfirst", "missing"}
 
@@ -379,7 +383,10 @@ def k_commoncount(x, f):
 @kind("groups")
 def k_groupsn(x, f):
     c = f.about["C"]
-    return _group(x, f, "groupsn", ["n_%s_values" % c.name, "different_%s" % c.name], "integer", "#", "COUNT(DISTINCT %s)" % c.name, "") if c.n <= 9 else None
+    if c.n > 24:
+        return None
+    return _group(x, f, "groupsn", ["n_%s_values" % c.name, "different_%s" % c.name], "integer", "#", "COUNT(DISTINCT %s)" % c.name, "",
+                  done=lambda rs, val: ", ".join("%d %s" % (i, row[c.name]) for i, row in enumerate(rs[0], 1)))
 
 
 @kind("countrange")

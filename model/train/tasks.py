@@ -38,9 +38,9 @@ class Task:
             l.text = wordings.sentence(r, l.kind, l.slots, held_words, solver=True)
         return t
 
-    def add(self, r, held_pairs=False, weak=False):
-        """One more leaf; False if none was found. The first must be able to stand alone, unless weak."""
-        leaf = checks.sample_leaf(self.x, self.leaves, held_pairs, accept=None if self.leaves or weak else checks.Leaf.carries)
+    def add(self, r, held_pairs=False, weak=False, accept=None):
+        """One more leaf that accept() takes; False if none was found. The first must be able to stand alone, unless weak."""
+        leaf = checks.sample_leaf(self.x, self.leaves, held_pairs, accept=accept if self.leaves or weak else checks.Leaf.carries)
         if not leaf:
             return False
         used = {l.name for l in self.leaves} | LUA_KEYWORDS
@@ -100,14 +100,19 @@ class Task:
 
 
 def first_level(r, x, held_words=False, held_pairs=False, level=1):
-    """A task whose guess rate is low enough for its level; None if the world gives none."""
-    for _ in range(4):
+    """A task whose guess rate is low enough for its level; None if the world gives none.
+
+    It asks one thing more than its level says, and one of them takes more than reading one result: what a single
+    call answers is solved every time, and a task that is always solved teaches its solver nothing.
+    """
+    for attempt in range(6):
         t = Task(r, x, held_words)
         t.level = level
-        while len(t.leaves) < level + 2:
-            if not t.add(r, held_pairs and bool(t.leaves) and held_pairs):
+        while len(t.leaves) < level + 3:
+            plain = attempt < 4 and not any(leaf.works() for leaf in t.leaves)
+            if not t.add(r, held_pairs if t.leaves else False, accept=checks.Leaf.works if plain and len(t.leaves) == level else None):
                 break
-            if len(t.leaves) >= level and t.guess() <= 0.7 * guess_limit(level):
+            if len(t.leaves) > level and t.guess() <= 0.7 * guess_limit(level):
                 return t
     return None
 

@@ -180,7 +180,11 @@ def categories(r, n):
         make = lambda: W.proper(r) if r.random() < 0.5 else W.word(r)
     else:
         make = lambda: r.choice(W.VALUE) if r.random() < 0.6 else W.word(r)
-    return "TEXT", _skewed(r, _unique(r, make, k), n)
+    values = _unique(r, make, k)
+    if r.random() < 0.2:  # values that begin or end alike, as places do: Silver Creek, Silver Creek Spring, Leach Creek
+        part = make()
+        values = _unique(r, lambda: r.choice((r.choice(values), r.choice(values) + " " + part, part + " " + r.choice(values))), k)
+    return "TEXT", _skewed(r, values, n)
 
 
 def dates(r, n):

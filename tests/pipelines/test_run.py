@@ -9,6 +9,7 @@ import re
 import resource
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -101,6 +102,47 @@ parts = [several("rank%d" % r, "--rank", str(r), "--ranks", "2") for r in range(
 listed = [run([agon, "ls", os.path.join(tmp, "rank%d" % r)]).stdout for r in range(2)]
 check(all(p.returncode == 0 for p in parts) and sorted(re.findall(r"^cars_.", "".join(listed), re.M)) == ["cars_a", "cars_b", "cars_c"],
       "ranks split the categories", listed)
+
+# ---- joined again
+
+
+def merge(out, *parts):
+    return run([agon, "merge"] + [os.path.join(tmp, p) for p in (out,) + parts])
+
+
+done = merge("joined", "rank1", "rank0")
+check(done.returncode == 0 and digest("joined") == digest("one"), "ranks joined are the run without ranks, to the digest",
+      done.stdout + done.stderr)
+check("near-duplicates left out" in done.stdout and run([agon, "verify", os.path.join(tmp, "joined")]).returncode == 0,
+      "near-duplicates across ranks leave, what is left verifies", done.stdout)
+done = several("joined")
+check(done.returncode == 0 and digest("joined") == digest("one"), "the run without ranks has nothing left to do in it", done.stderr)
+for parts, words in ((("rank0",), "rank 1 of 2 is missing"), (("rank0", "rank0"), "are both rank 0 of 2"),
+                     (("rank0", "whole"), "are parts of different runs"), (("rank0", "nothing"), "is no corpus")):
+    done = merge("refused", *parts)
+    check(done.returncode == 2 and one_line(done) and words in done.stderr and not os.path.exists(os.path.join(tmp, "refused")),
+          "merge refuses: " + words, done.stderr)
+done = merge("whole", "rank0", "rank1")
+check(done.returncode == 2 and "holds a corpus already" in done.stderr and digest("whole") == reference,
+      "merge leaves a corpus that is there", done.stderr)
+child = subprocess.Popen([agon, "merge"] + [os.path.join(tmp, p) for p in ("half", "rank0", "rank1")],
+                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+time.sleep(0.02)
+child.kill()
+child.wait()
+shutil.copytree(os.path.join(tmp, "joined"), os.path.join(tmp, "marked"))
+with sqlite3.connect(os.path.join(tmp, "marked", "corpus.db")) as db:
+    db.execute("INSERT INTO meta VALUES('merging', '1')")
+halves = [merge(out, "rank0", "rank1") for out in ("half", "marked")]
+check(all(d.returncode == 0 or "holds a corpus already" in d.stderr for d in halves) and digest("half") == digest("marked") == digest("one"),
+      "a merge that was killed is begun anew", [d.stderr for d in halves])
+done = merge("sides", "one", "whole")
+check(done.returncode == 0 and not set("cars cars_a".split()) - set(re.findall(r"^cars\w*", run([agon, "ls", os.path.join(tmp, "sides")]).stdout, re.M))
+      and run([agon, "verify", os.path.join(tmp, "sides")]).returncode == 0, "corpora of different runs stand side by side", done.stdout + done.stderr)
+done = several("sides")
+check(done.returncode == 6 and one_line(done) and "joined of different runs" in done.stderr, "no run goes on in them", done.stderr)
+done = merge("clash", "one", "joined")
+check(done.returncode == 2 and "names must differ" in done.stderr, "one name in two parts is refused", done.stderr)
 
 # ---- never passed
 done = run(command("hopeless", program + " --mistakes 0 --solver-mistakes 1", "--rollouts-max", "30", levels=1))
