@@ -79,6 +79,7 @@ void world_memo_changed(struct agon_world *w)
 
 void world_memo_flush(struct agon_world *w)
 {
+    w->rows_round++;
     world_memo_changed(w);
     if (w->memo)
         memo_empty(w->memo, CLEAN);
@@ -113,6 +114,8 @@ static bool key_add(struct agon_memo *m, const void *data, size_t size)
 static void key_param(struct agon_world *w, char type, const void *data, size_t size)
 {
     struct agon_memo *m = w->memo;
+    if (w->trace)
+        world_trace_param(w->trace, type, data, size);
     if (!m || !m->key_of)
         return;
     if (!key_add(m, &type, 1) || !key_add(m, &size, sizeof(size)) || !key_add(m, data, size))
@@ -125,6 +128,8 @@ void agon_memo_bind(struct agon_world *w, struct agon_statement *st)
         memo_drop_pending(w->memo); /* of a statement that raised */
         w->memo->key_of = NULL;
     }
+    if (st->writes && w->trace)
+        world_trace_write(w->trace, st);
     if (st->writes || st->by == AGON_BY_PEOPLE || agon_world_lost(w))
         return;
     bool clean = w->clean || !changes_touch(w, st->tables);
@@ -256,6 +261,8 @@ void agon_memo_row(struct agon_world *w, struct agon_statement *st)
 void agon_memo_done(struct agon_world *w, struct agon_statement *st, int64_t ops)
 {
     struct agon_memo *m = w->memo;
+    if (st->writes && w->trace)
+        w->trace->open = false;
     if (!m || !m->pending || m->of != st)
         return;
     struct memo_entry *e = m->pending;

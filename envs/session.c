@@ -33,6 +33,8 @@ void agon_env_cell_close(struct agon_env_cell *cell)
     cell->verifier = NULL;
     agon_solution_free(cell->solution);
     cell->solution = NULL;
+    agon_recall_free(cell->recall);
+    cell->recall = NULL;
     agon_toolset_free(cell->toolset);
     cell->toolset = NULL;
     agon_world_free(cell->world);
@@ -53,6 +55,7 @@ void agon_env_cell_free(struct agon_env_cell *cell)
 int agon_session_reset(struct agon_env_cell *cell, struct agon_err *err)
 {
     writes_cut(cell, 0);
+    cell->state = AGON_STATE_CLEAN;
     cell->fuel = AGON_CELL_RUN_FUEL;
     return agon_world_reset(cell->world, err);
 }
@@ -133,12 +136,15 @@ static int session_rebuild(struct agon_env_cell *cell, struct agon_err *err)
     struct agon_buf result = cell->result; /* the sentence of the call that failed */
     int64_t fuel = cell->fuel, ops = agon_world_run_ops(cell->world);
     cell->result = (struct agon_buf)AGON_BUF(result.size_max);
+    bool anew = cell->calls_anew;
     int r = agon_buf_check(&kept, "session", err);
     struct agon_wire wire = agon_wire_of(agon_buf_str(&kept));
     if (!r)
         r = agon_session_reset(cell, err);
+    cell->calls_anew = true; /* what is known may be what failed */
     if (!r)
         r = agon_session_replay(cell, &wire, err);
+    cell->calls_anew = anew;
     agon_buf_deinit(&cell->result);
     cell->result = result;
     cell->fuel = fuel; /* a run cannot buy itself new budgets by losing its transaction */
@@ -148,18 +154,10 @@ static int session_rebuild(struct agon_env_cell *cell, struct agon_err *err)
                  : r;
 }
 
-int agon_session_call(struct agon_env_cell *cell, struct agon_str tool, struct agon_str arguments,
-                      struct agon_err *err)
+/* The call in Lua, and what becomes of it noted. */
+static int session_make(struct agon_env_cell *cell, int i, struct agon_str arguments,
+                        struct agon_err *err)
 {
-    int i = agon_toolset_find(cell->toolset, tool);
-    if (i < 0)
-        return unknown_tool(cell, tool);
-    if (cell->n_writes == AGON_CELL_WRITES_MAX && agon_toolset_get(cell->toolset, i)->writes) {
-        agon_buf_reset(&cell->canonical);
-        agon_buf_reset(&cell->result);
-        agon_buf_addf(&cell->result, "over %d writing calls were made", AGON_CELL_WRITES_MAX);
-        return AGON_SESSION_ERROR;
-    }
     int logged = agon_changes_logged(cell->world);
     int r = session_try(cell, i, arguments, err);
     if (r >= 0 && agon_world_lost(cell->world)) {
@@ -175,6 +173,79 @@ int agon_session_call(struct agon_env_cell *cell, struct agon_str tool, struct a
     if (r || agon_changes_logged(cell->world) == logged)
         return r;
     return session_note(cell, agon_toolset_get(cell->toolset, i)->name, err);
+}
+
+/* 0, 1 where SQLite did not what it did before, or <0. */
+static int session_recall(struct agon_env_cell *cell, const struct agon_recall_call *call,
+                          struct agon_recalled *known, struct agon_err *err)
+{
+    if (agon_recall_redo(known, cell->world))
+        return 1;
+    agon_buf_reset(&cell->canonical);
+    agon_buf_reset(&cell->result);
+    agon_buf_add_str(&cell->canonical, known->canonical);
+    agon_buf_add_str(&cell->result, known->result);
+    cell->fuel -= known->fuel;
+    if (call->writes)
+        cell->state = known->state;
+    int r = agon_buf_check(&cell->canonical, "session", err);
+    if (!r)
+        r = agon_buf_check(&cell->result, "session", err);
+    return r || !known->n_events
+               ? r
+               : session_note(cell, agon_toolset_get(cell->toolset, call->tool)->name, err);
+}
+
+static int session_make_only(struct agon_env_cell *cell, const struct agon_recall_call *call,
+                             struct agon_err *err)
+{
+    int r = session_make(cell, call->tool, call->arguments, err);
+    if (call->writes)
+        cell->state = AGON_STATE_UNKNOWN;
+    return r;
+}
+
+/* Make it, and keep what it did. */
+static int session_record(struct agon_env_cell *cell, const struct agon_recall_call *call,
+                          struct agon_err *err)
+{
+    struct agon_recalled did = {.fuel = cell->fuel, .ops = agon_world_run_ops(cell->world)};
+    agon_recall_begin(cell->recall, cell->world);
+    int r = session_make(cell, call->tool, call->arguments, err);
+    did.fuel -= cell->fuel;
+    did.ops = agon_world_run_ops(cell->world) - did.ops;
+    did.canonical = agon_buf_str(&cell->canonical);
+    did.result = agon_buf_str(&cell->result);
+    cell->state = agon_recall_end(cell->recall, cell->world, r ? NULL : &did);
+    return r;
+}
+
+int agon_session_call(struct agon_env_cell *cell, struct agon_str tool, struct agon_str arguments,
+                      struct agon_err *err)
+{
+    int i = agon_toolset_find(cell->toolset, tool);
+    if (i < 0)
+        return unknown_tool(cell, tool);
+    if (cell->n_writes == AGON_CELL_WRITES_MAX && agon_toolset_get(cell->toolset, i)->writes) {
+        agon_buf_reset(&cell->canonical);
+        agon_buf_reset(&cell->result);
+        agon_buf_addf(&cell->result, "over %d writing calls were made", AGON_CELL_WRITES_MAX);
+        return AGON_SESSION_ERROR;
+    }
+    bool writes = agon_toolset_get(cell->toolset, i)->writes;
+    struct agon_recall_call call = {cell->state, i, writes, cell->fuel, arguments};
+    if (!cell->recall)
+        cell->recall = agon_recall_new();
+    if (!cell->recall || cell->calls_anew || cell->n_overrides) /* whose results are no world's */
+        return session_make_only(cell, &call, err);
+    struct agon_recalled *known = agon_recall_find(cell->recall, cell->world, &call);
+    if (!known)
+        return session_record(cell, &call, err);
+    int r = session_recall(cell, &call, known, err);
+    if (r <= 0)
+        return r;
+    r = session_rebuild(cell, err); /* half of it may be in the world */
+    return r ? r : session_make_only(cell, &call, err);
 }
 
 void agon_session_budgets(struct agon_env_cell *cell)

@@ -222,7 +222,11 @@ static enum agon_step step_failed(struct agon_world *w, int rc, struct agon_err 
 void world_note_reads(struct agon_statement *st)
 {
     struct agon_world *w = st->world;
-    if (st->by != AGON_BY_TOOLS || st->noted == w->reads_round)
+    if (st->by != AGON_BY_TOOLS)
+        return;
+    if (w->trace)
+        world_trace_read(w->trace, st);
+    if (st->noted == w->reads_round)
         return;
     for (int i = 0; i < w->n_columns; i++)
         w->reads[i] |= st->reads[i];

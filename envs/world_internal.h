@@ -2,6 +2,7 @@
 /* What the files of the world share: world.c, world_guard.c, world_schema.c, statement.c,
  * changes.c, perturb.c. */
 #define SQLITE_ENABLE_PREUPDATE_HOOK 1
+#include "base/buf.h"
 #include "base/uthash.h"
 #include "envs/changes.h"
 #include "envs/world.h"
@@ -56,6 +57,14 @@ enum control {
 
 struct agon_memo;
 
+/* What a call that is being made reads and writes (recall.h). */
+struct world_trace {
+    uint8_t *reads, *tables;    /* owned by reads: a byte for each column, a byte for each table */
+    struct agon_buf statements; /* that wrote: each its address, then its parameters */
+    bool open;                  /* one has begun and not ended */
+    bool void_call;             /* one failed: the list is not what happened */
+};
+
 struct agon_world {
     sqlite3 *db;
     struct agon_table *tables;
@@ -82,7 +91,9 @@ struct agon_world {
     struct change_log log;
     struct world_shape *dropped; /* owned: of statements that are gone */
     size_t dropped_bytes;
-    struct agon_memo *memo; /* owned; NULL until a verifier reads */
+    struct agon_memo *memo;     /* owned; NULL until a verifier reads */
+    struct world_trace *trace;  /* borrowed; NULL: nobody records */
+    uint64_t rows_round;        /* from 1; one more each time that what was read is forgotten */
 };
 
 /* world_guard.c: limits, authorizer, clock, budgets. */
@@ -107,6 +118,10 @@ void world_tables_free(struct agon_world *w);
 /* A tool's statement runs: its columns are read. */
 void world_note_reads(struct agon_statement *st);
 void world_flush_statements(struct agon_world *w);
+/* recall.c */
+void world_trace_read(struct world_trace *t, const struct agon_statement *st);
+void world_trace_write(struct world_trace *t, struct agon_statement *st);
+void world_trace_param(struct world_trace *t, char type, const void *data, size_t size);
 /* memo.c */
 void world_memo_flush(struct agon_world *w);
 /* The world is not what it was a moment ago; what is known of the clean one stays. */

@@ -29,6 +29,7 @@ static int episodes_request(struct agon_buf *b, const struct agon_playback_input
     agon_wire_add_str(b, in->verifier);
     agon_wire_add_int(b, in->results);
     agon_wire_add_int(b, in->anew);
+    agon_wire_add_int(b, in->anew || in->calls_anew);
     agon_wire_add_int(b, in->n_episodes);
     for (int i = 0; i < in->n_episodes; i++) {
         const struct agon_play *e = &in->episodes[i];

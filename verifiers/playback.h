@@ -26,8 +26,10 @@ struct agon_playback_input {
     const struct agon_play *episodes;
     int n_episodes;
     bool results; /* the calls' results are wanted; without, they are checked and not written */
-    bool anew;    /* each episode asks the database again for what an earlier one has read
-                     (envs/memo.h); the same bytes, for who wants to see that or to measure it */
+    /* The same bytes, for who wants to see that or to measure it: each episode asks the database
+     * again for what an earlier one has read (envs/memo.h, envs/recall.h); or its calls are made
+     * though an earlier one made the same, and only their rows may be known. */
+    bool anew, calls_anew;
 };
 
 struct agon_played_call {

@@ -74,6 +74,7 @@ static int batch_run(struct batch *b, struct agon_err *err)
     struct agon_str schema = agon_wire_str(&b->in), verifier = agon_wire_str(&b->in);
     b->results = agon_wire_int(&b->in) != 0;
     b->anew = agon_wire_int(&b->in) != 0;
+    b->cell->calls_anew = agon_wire_int(&b->in) != 0;
     int n = agon_wire_count(&b->in), r = 0;
     if (schema.size)
         r = agon_json_parse(&b->schema, schema, err);
@@ -88,6 +89,7 @@ static int batch_run(struct batch *b, struct agon_err *err)
 static int batch_end(struct batch *b, struct agon_err *err)
 {
     json_decref(b->schema);
+    b->cell->calls_anew = false;
     int r = agon_world_set_query_only(b->cell->world, false, err);
     return r ? r : agon_session_reset(b->cell, err);
 }

@@ -72,8 +72,12 @@ static void bench_close(struct bench *b)
 
 enum part { PART_ALL, PART_VERDICT };
 
-static void bench_episodes(struct bench *b, const char *row, bool writing, bool results, bool anew,
-                           enum part part)
+/* What of an earlier episode's is given again: its calls (envs/recall.h), the rows that it read
+ * (envs/memo.h), nothing. */
+enum known { KNOWN_CALLS, KNOWN_ROWS, KNOWN_NOTHING };
+
+static void bench_episodes(struct bench *b, const char *row, bool writing, bool results,
+                           enum known known, enum part part)
 {
     const struct sample_episode *from = writing ? b->sample.writing : b->sample.reading;
     const char *verifier = writing ? b->sample.writing_verifier : b->sample.verifier;
@@ -87,7 +91,8 @@ static void bench_episodes(struct bench *b, const char *row, bool writing, bool 
                                         .episodes = list,
                                         .n_episodes = SAMPLE_EPISODES,
                                         .results = results,
-                                        .anew = anew};
+                                        .anew = known == KNOWN_NOTHING,
+                                        .calls_anew = known == KNOWN_ROWS};
     struct agon_playback e AGON_AUTO(agon_playback_deinit) = {0};
     static struct measure ours, floor;
     ours.n = floor.n = 0;
@@ -168,17 +173,21 @@ static void bench_rows(const char *only)
 {
     static const struct {
         const char *row;
-        bool writing, results, anew;
+        bool writing, results;
+        enum known known;
         enum part part;
     } episodes[] = {
-        {"read", false, false, false, PART_ALL},
-        {"read_anew", false, false, true, PART_ALL},
-        {"write", true, false, false, PART_ALL},
-        {"write_anew", true, false, true, PART_ALL},
-        {"read_json", false, true, false, PART_ALL},
-        {"read_json_anew", false, true, true, PART_ALL},
-        {"verdict", false, false, false, PART_VERDICT},
-        {"verdict_anew", false, false, true, PART_VERDICT},
+        {"read", false, false, KNOWN_CALLS, PART_ALL},
+        {"read_calls", false, false, KNOWN_ROWS, PART_ALL},
+        {"read_anew", false, false, KNOWN_NOTHING, PART_ALL},
+        {"write", true, false, KNOWN_CALLS, PART_ALL},
+        {"write_calls", true, false, KNOWN_ROWS, PART_ALL},
+        {"write_anew", true, false, KNOWN_NOTHING, PART_ALL},
+        {"read_json", false, true, KNOWN_CALLS, PART_ALL},
+        {"read_json_calls", false, true, KNOWN_ROWS, PART_ALL},
+        {"read_json_anew", false, true, KNOWN_NOTHING, PART_ALL},
+        {"verdict", false, false, KNOWN_ROWS, PART_VERDICT},
+        {"verdict_anew", false, false, KNOWN_NOTHING, PART_VERDICT},
     };
     static const struct {
         const char *row;
@@ -189,7 +198,7 @@ static void bench_rows(const char *only)
     for (size_t i = 0; i < sizeof(episodes) / sizeof(*episodes); i++)
         if (!only || !strcmp(only, episodes[i].row))
             bench_episodes(&b, episodes[i].row, episodes[i].writing, episodes[i].results,
-                           episodes[i].anew, episodes[i].part);
+                           episodes[i].known, episodes[i].part);
     for (size_t i = 0; i < sizeof(others) / sizeof(*others); i++)
         if (!only || !strcmp(only, others[i].row))
             others[i].run(&b);

@@ -2,8 +2,9 @@
  * One row of the table in this process alone, as often as asked: for perf and callgrind, which
  * cannot look into a box. The code, SQLite's memory included, is the cell's.
  *
- *   profile read|write|verdict N [anew] [json]     N batches of 64 episodes
- *   profile open N                                 N openings, each with a first verdict
+ *   profile read|write|verdict N [calls|anew] [json]   N batches of 64 episodes; calls: each is
+ *                                                      made; anew: and each row read, too
+ *   profile open N                                     N openings, each with a first verdict
  *
  * Prints what one episode or opening took of the processor; the first 1,000 batches count.
  */
@@ -28,9 +29,11 @@ static void check(int r)
     exit(1);
 }
 
+enum known { KNOWN_CALLS, KNOWN_ROWS, KNOWN_NOTHING };
+
 /* The request that playback.c would send. */
 static void make_request(struct agon_buf *b, const struct sample *s, const char *row, int n,
-                         bool anew, bool results)
+                         enum known known, bool results)
 {
     struct agon_buf schema AGON_AUTO(agon_buf_deinit) = AGON_BUF(1 << 20);
     bool writing = !strcmp(row, "write");
@@ -39,7 +42,8 @@ static void make_request(struct agon_buf *b, const struct sample *s, const char 
     agon_wire_add_str(b, agon_buf_str(&schema));
     agon_wire_add_text(b, writing ? s->writing_verifier : s->verifier);
     agon_wire_add_int(b, results);
-    agon_wire_add_int(b, anew);
+    agon_wire_add_int(b, known == KNOWN_NOTHING);
+    agon_wire_add_int(b, known != KNOWN_CALLS);
     agon_wire_add_int(b, n);
     for (int i = 0; i < n; i++) {
         const struct sample_episode *e = writing ? &s->writing[i] : &s->reading[i];
@@ -75,9 +79,12 @@ static void check_reply(struct agon_str reply, bool results)
 
 int main(int argc, char **argv)
 {
-    bool anew = false, results = false;
+    enum known known = KNOWN_CALLS;
+    bool results = false;
     for (int i = 3; i < argc; i++) {
-        anew |= !strcmp(argv[i], "anew");
+        known = !strcmp(argv[i], "anew")    ? KNOWN_NOTHING
+                : !strcmp(argv[i], "calls") ? KNOWN_ROWS
+                                            : known;
         results |= !strcmp(argv[i], "json");
     }
     if (argc < 3)
@@ -90,7 +97,7 @@ int main(int argc, char **argv)
     struct agon_env_cell *cell AGON_AUTO(agon_env_cell_freep) = agon_env_cell_new();
     struct agon_buf request AGON_AUTO(agon_buf_deinit) = AGON_BUF(16 << 20);
     struct agon_buf reply AGON_AUTO(agon_buf_deinit) = AGON_BUF(16 << 20);
-    make_request(&request, &s, argv[1], opening ? 1 : SAMPLE_EPISODES, anew, results);
+    make_request(&request, &s, argv[1], opening ? 1 : SAMPLE_EPISODES, known, results);
     if (!cell)
         return 1;
     static struct measure all;

@@ -16,10 +16,13 @@ GOLDENS = 85267
 ROLLOUTS = 100000
 ROWS = (  # key, words, target in microseconds or None
     ("read", "10 tool calls and verdict (21 statements, 1 MB), boxed", 35),
+    ("read_calls", "  ... each call made, rows known from an earlier one", 35),
     ("read_anew", "  ... each of its rows read for the first time", 35),
     ("write", "the same, 4 of the calls writing, changes claimed", 50),
+    ("write_calls", "  ... each call made, rows known from an earlier one", 50),
     ("write_anew", "  ... each of its rows read for the first time", 50),
     ("read_json", "the reading one with JSON in and results out", 45),
+    ("read_json_calls", "  ... each call made, rows known from an earlier one", 45),
     ("read_json_anew", "  ... each of its rows read for the first time", 45),
     ("verdict", "verdict alone (5 statements, 3 checks)", 4),
     ("verdict_anew", "  ... each of its rows read for the first time", 4),
