@@ -396,10 +396,16 @@ static bool is_label_start(struct pass *p, size_t i)
            (token_is(before, "{") || token_is(before, ",") || token_is(before, ";"));
 }
 
+/* A statement, or a part of one that is kept apart and joined to several: " FROM t WHERE ...". */
 static bool starts_sql(const char *text)
 {
+    static const char *const parts[] = {"FROM ", "WHERE ", "ORDER BY ", "GROUP BY ",
+                                        "JOIN ", "AND ",   "LIMIT ",    NULL};
     while (isspace((unsigned char)*text))
         text++;
+    for (const char *const *part = parts; *part; part++)
+        if (!strncmp(text, *part, strlen(*part)))
+            return true;
     return !strncasecmp(text, "SELECT", 6) || !strncasecmp(text, "WITH", 4) ||
            !strncasecmp(text, "VALUES", 6);
 }

@@ -239,7 +239,6 @@ static int judge_check(struct judging *j, char reason[REASON_MAX], struct agon_u
                        struct agon_err *err)
 {
     int64_t fuel;
-    j->pass = false;
     int r = judge_enter(j, check_in_lua, reason, &fuel, err);
     judge_spent(usage, fuel);
     agon_world_end_entry(j->v->host.world);

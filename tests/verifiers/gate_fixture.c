@@ -301,3 +301,32 @@ bool fixture_refused(const struct proposal *p, int gate, const char *has)
     printf("# expected gate %d with \"%s\", got gate %d: %s\n", gate, has, o.gate, o.reason);
     return false;
 }
+
+bool fixture_passes(const struct proposal *p, struct outcome *ret)
+{
+    if (fixture_run(p, ret) && ret->r == 0 && ret->gate == 0)
+        return true;
+    printf("# refused: %s\n", ret->reason);
+    return false;
+}
+
+const char *fixture_golden_item(void)
+{
+    static char name[64];
+    struct outcome o AGON_AUTO(outcome_deinit) = {0};
+    if (!name[0] && fixture_passes(&fixture_good, &o))
+        snprintf(name, sizeof(name), "%s",
+                 json_string_value(json_object_get(json_object_get(o.golden, "answer"), "item")));
+    return name;
+}
+
+const char *fixture_golden_price(void)
+{
+    static char price[16];
+    struct outcome o AGON_AUTO(outcome_deinit) = {0};
+    if (!price[0] && fixture_passes(&fixture_good, &o))
+        snprintf(price, sizeof(price), "%lld",
+                 (long long)json_integer_value(
+                     json_object_get(json_object_get(o.golden, "answer"), "price")));
+    return price;
+}

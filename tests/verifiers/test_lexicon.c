@@ -173,6 +173,14 @@ TEST(places_inside_sql_are_not_compared)
                  "'2025-03-01'"));
 }
 
+TEST(a_part_of_a_statement_is_no_text)
+{
+    EXPECT(gives(literals_of("local rest = ' FROM t WHERE a > 5 ORDER BY b' "
+                             "world:value('SELECT a' .. rest) return x == 'from here'",
+                             false),
+                 "5 'from here'"));
+}
+
 TEST(comments_and_escapes_are_understood)
 {
     EXPECT(gives(

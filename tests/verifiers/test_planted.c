@@ -1,6 +1,6 @@
 /*
  * Verifiers, solutions and tasks that are wrong in ways that models are wrong: each is
- * caught, by the gate that says so. (test_gates.c goes through the gates' sentences one by
+ * caught, by the gate that says so. (test_gates*.c go through the gates' sentences one by
  * one; what only an audit can see is planted in test_audit.c.)
  */
 #include "tests/verifiers/gate_fixture.h"
@@ -230,6 +230,28 @@ TEST(survivors_are_listed_with_their_trace)
            (json_int_t)json_array_size(survivors));
 }
 
+TEST(twenty_survivors_are_listed_and_all_are_counted)
+{
+    NEED_BOX;
+    struct outcome o AGON_AUTO(outcome_deinit) = {0};
+    struct proposal p = {
+        .many = true,
+        .prompt = "Name an item of kind 'tea' or 'cocoa' as `item`.\n",
+        .schema = "{\"type\": \"object\", \"properties\": {\"item\": {\"type\": \"string\"}}, "
+                  "\"required\": [\"item\"]}",
+        .solution = "return function(tools)\n"
+                    "    local one = tools.list_items{kind = 'tea'}[1]\n"
+                    "    return one and {item = one.item}\n"
+                    "end\n",
+        .verifier = CHECK("kind", "an item of kind",
+                          "local kind = world:value('SELECT kind FROM items WHERE item = ?', "
+                          "answer.item)\n"
+                          "    return kind == 'tea' or kind == 'cocoa'")};
+    REQUIRE(fixture_run(&p, &o)); /* easy to guess, but that is another matter */
+    EXPECT(json_array_size(json_object_get(o.evidence, "survivors")) == 20);
+    EXPECT(json_integer_value(json_object_get(o.evidence, "n_survivors")) == 23);
+}
+
 /* ---- writes: gates 2 and 6 ---- */
 
 CAUGHT_ORDER(a_write_that_need_not_be_made, 6, "without place_order {",
@@ -270,6 +292,70 @@ TEST(a_write_besides_where_many_answers_are_right)
     p.verifier = ORDER_CHECK("return #changes:inserted('orders', {item = cheapest(world).item, "
                              "guest = 'Mei Okafor', pieces = 3}) >= 1");
     EXPECT(fixture_refused(&p, 6, "besides the solution's writes"));
+}
+
+/* Twice is not right, but anything that is beside it is. */
+TEST(another_write_besides_where_many_answers_are_right)
+{
+    NEED_BOX;
+    struct proposal p = fixture_order;
+    p.many = true;
+    p.verifier = ORDER_CHECK("changes:inserted('orders', {guest = 'Ravi Menon'})\n"
+                             "    return #changes:inserted('orders', {item = cheapest(world).item, "
+                             "guest = 'Mei Okafor', pieces = 3}) == 1");
+    EXPECT(fixture_refused(&p, 6, "besides the solution's writes"));
+}
+
+/* Values of its own, which no column holds and a foreign call would hardly hit. */
+TEST(a_written_number_of_which_a_range_is_accepted)
+{
+    NEED_BOX;
+    struct proposal p = fixture_order;
+    p.prompt = "Order 300 pieces of the cheapest item of kind 'cocoa' (the first by name where "
+               "prices are equal) for the guest 'Mei Okafor'. Submit what they cost together as "
+               "`cost`.\n";
+    p.solution = "return function(tools)\n"
+                 "    local best\n"
+                 "    for _, one in ipairs(tools.list_items{kind = 'cocoa'}) do\n"
+                 "        if not best or one.price < best.price then best = one end\n"
+                 "    end\n"
+                 "    if not best then return nil end\n"
+                 "    tools.place_order{item = best.item, guest = 'Mei Okafor', pieces = 300}\n"
+                 "    return {cost = 300 * best.price}\n"
+                 "end\n";
+    p.verifier =
+        "local function cheapest(world)\n"
+        "    return world:row(\"SELECT item, price FROM items WHERE kind = 'cocoa' ORDER BY price, "
+        "item\")\n"
+        "end\n" CHECK("ordered", "pieces of the cheapest item",
+                      "local made = changes:inserted('orders', {item = cheapest(world).item, guest "
+                      "= 'Mei Okafor'})\n"
+                      "    return #made == 1 and made[1].pieces >= 300")
+            CHECK("cost", "what they cost together",
+                  "return answer.cost == 300 * cheapest(world).price");
+    EXPECT(fixture_refused(&p, 6, "in the place of place_order {"));
+}
+
+/* Each writing tool is tried, not only the one that the solution uses. */
+TEST(a_write_by_another_tool_that_the_checks_claim)
+{
+    NEED_BOX;
+    struct proposal p = fixture_order;
+    char tools[8192];
+    snprintf(tools, sizeof(tools),
+             "%stool{ name = 'sell_item', description = 'Mark an item as sold.', writes = true, "
+             "params = [[{\"type\": \"object\", \"properties\": {\"item\": {\"type\": "
+             "\"string\"}}, \"required\": [\"item\"]}]], returns = [[{\"type\": \"object\"}]],\n"
+             "    run = function(world, a)\n"
+             "        world:exec(\"UPDATE items SET fresh = 'sold' WHERE item = ?\", a.item)\n"
+             "        return {}\n"
+             "    end }\n",
+             fixture_tools);
+    p.tools = tools;
+    p.verifier = ORDER_CHECK("changes:updated('items')\n"
+                             "    return #changes:inserted('orders', {item = cheapest(world).item, "
+                             "guest = 'Mei Okafor', pieces = 3}) == 1");
+    EXPECT(fixture_refused(&p, 6, "accepts sell_item {"));
 }
 
 TEST(a_read_only_task_whose_verifier_shrugs_at_writes)

@@ -1,4 +1,5 @@
-/* The cases of tests/data/embedded/skeletons.json are held against model/train/novelty.py by tests/train. */
+/* The cases of tests/data/embedded/skeletons.json are held against model/train/novelty.py by
+ * tests/train. */
 #include "verifiers/skeleton.h"
 
 #include "base/json.h"
@@ -16,11 +17,12 @@ static const char *skeleton_of(const char *verifier)
 
 TEST(leaves_out_names_texts_and_literals)
 {
-    EXPECT_TEXT(skeleton_of("  check{ name = \"n\", text = [[how many]], run = function(world, answer)\n"
-                           "  return answer.n_x == world:value(\"SELECT COUNT(*) FROM cars WHERE cyl = ?"
-                           " AND x > 3.5\", \"four\", -8)\nend }\n"),
-               "check{ name = v, text = T, run = function(world, answer) return answer.x =="
-               " world:value(SELECT COUNT(*) FROM x WHERE x = ? AND x > v, v, -v) end }");
+    EXPECT_TEXT(
+        skeleton_of("  check{ name = \"n\", text = [[how many]], run = function(world, answer)\n"
+                    "  return answer.n_x == world:value(\"SELECT COUNT(*) FROM cars WHERE cyl = ?"
+                    " AND x > 3.5\", \"four\", -8)\nend }\n"),
+        "check{ name = v, text = T, run = function(world, answer) return answer.x =="
+        " world:value(SELECT COUNT(*) FROM x WHERE x = ? AND x > v, v, -v) end }");
 }
 
 TEST(says_the_same_as_training)
@@ -32,7 +34,7 @@ TEST(says_the_same_as_training)
     for (size_t i = 0; i < json_array_size(cases); i++) {
         const json_t *one = json_array_get(cases, i);
         EXPECT_TEXT(skeleton_of(agon_json_text(one, "verifier", "")),
-                   agon_json_text(one, "skeleton", "?"));
+                    agon_json_text(one, "skeleton", "?"));
     }
 }
 

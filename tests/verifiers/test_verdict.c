@@ -387,3 +387,156 @@ TEST(no_check_sees_what_another_one_did)
         EXPECT(v.pass);
     }
 }
+
+/* ---- claims ---- */
+
+/* What one check says of an answer and these writes. */
+static bool check_passes(struct open_env *b, const char *body, const char *answer, json_t *done)
+{
+    char text[2000];
+    json_auto_t *owned = done;
+    struct agon_task task = {.verifier = text};
+    struct agon_verdict v AGON_AUTO(agon_verdict_deinit) = {0};
+    snprintf(text, sizeof(text),
+             "check{ name='a', text='t', run=function(world, answer, changes) %s end }", body);
+    int r = agon_verdict(b->rt, &task, agon_str(answer), owned, &v, &b->out, &b->err);
+    if (EXPECT(r == 0 && v.n_checks == 1) && v.checks[0].reason)
+        printf("# %s: %s\n", body, v.checks[0].reason);
+    return r == 0 && v.n_checks == 1 && v.checks[0].end == AGON_CHECK_PASS;
+}
+
+TEST(a_claim_is_of_one_kind_of_change_to_one_table)
+{
+    char tools[8192];
+    snprintf(tools, sizeof(tools), "%s%s", sample_tools, undoing_tool);
+    START(b, tools);
+    static const char both[] = "[{\"tool\": \"stars\", \"arguments\": {\"plus\": -1}}, {\"tool\": "
+                               "\"book\", \"arguments\": {\"hotel\": \"Astoria\", \"guest\": "
+                               "\"Lina\"}}]";
+    static const struct {
+        const char *claim;
+        int n;
+    } claimed[] = {
+        {"inserted('booking')", 1},
+        {"inserted('hotel')", 0},
+        {"updated('hotel')", 1},
+        {"updated('booking')", 0},
+        {"deleted('hotel')", 0},
+        {"inserted('booking', {guest = 'Lina'})", 1},
+        {"inserted('booking', {guest = 'Li'})", 0}, /* the beginning of a text is another text */
+        {"inserted('booking', {guest = 'Lina2'})", 0},
+        {"inserted('booking', {nights = 1})", 1},
+        {"inserted('booking', {nights = 1.0})", 1},
+        {"inserted('booking', {nights = true})", 1},
+        {"inserted('booking', {nights = false})", 0},
+        {"inserted('booking', {nights = '1'})", 0},
+        {"inserted('booking', {guest = null})", 0},
+        {"updated('hotel', {stars = 3})", 1},
+        {"updated('hotel', {stars = 4})", 0}, /* what it was is not what it is */
+        {"all()", 2},
+    };
+    for (size_t i = 0; i < sizeof(claimed) / sizeof(*claimed); i++) {
+        char body[200];
+        snprintf(body, sizeof(body), "return #changes:%s == %d", claimed[i].claim, claimed[i].n);
+        if (!EXPECT(check_passes(&b, body, "1", json_loads(both, 0, NULL))))
+            printf("# %s\n", body);
+    }
+}
+
+/* ---- limits ---- */
+
+static void many_checks(struct agon_buf *text, int n)
+{
+    for (int i = 0; i < n; i++)
+        agon_buf_addf(text, "check{ name='c%d', text='t', run=function() return true end }\n", i);
+}
+
+TEST(a_verifier_has_64_checks_at_most)
+{
+    START(b, sample_tools);
+    struct agon_buf most AGON_AUTO(agon_buf_deinit) = AGON_BUF(1 << 16);
+    struct agon_buf over AGON_AUTO(agon_buf_deinit) = AGON_BUF(1 << 16);
+    struct agon_verdict v AGON_AUTO(agon_verdict_deinit) = {0},
+                          w AGON_AUTO(agon_verdict_deinit) = {0};
+    many_checks(&most, 64);
+    many_checks(&over, 65);
+    EXPECT(agon_verdict_checks(b.rt, agon_buf_str(&most), &v, &b.out, &b.err) == 0);
+    EXPECT(v.n_checks == 64);
+    EXPECT(agon_verdict_checks(b.rt, agon_buf_str(&over), &w, &b.out, &b.err) == AGON_REJECTED);
+    EXPECT_HAS(agon_buf_text(&b.out), "over 64 checks");
+}
+
+/* The answer is decoded once, and each check is charged as if it had done it. */
+TEST(a_check_pays_for_the_answer_that_it_is_given)
+{
+    START(b, sample_tools);
+    struct agon_buf answer AGON_AUTO(agon_buf_deinit) = AGON_BUF(1 << 20);
+    agon_buf_adds(&answer, "[1");
+    for (int i = 0; i < 5000; i++)
+        agon_buf_adds(&answer, ", 1");
+    agon_buf_addc(&answer, ']');
+    char text[] = "check{ name='a', text='t', run=function() return true end }"
+                  "check{ name='b', text='t', run=function() return true end }";
+    struct agon_task task = {.verifier = text};
+    int64_t fuel[2][2];
+    for (int large = 0; large < 2; large++) {
+        struct agon_verdict v AGON_AUTO(agon_verdict_deinit) = {0};
+        REQUIRE(agon_verdict(b.rt, &task, large ? agon_buf_str(&answer) : agon_str("[1]"), NULL, &v,
+                             &b.out, &b.err) == 0);
+        REQUIRE(v.pass && v.n_checks == 2);
+        for (int i = 0; i < 2; i++)
+            fuel[large][i] = v.checks[i].fuel;
+    }
+    for (int i = 0; i < 2; i++)
+        EXPECT(fuel[1][i] > fuel[0][i] + 5000);
+}
+
+#define ENDLESS                                                                           \
+    "'WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 9000) SELECT " \
+    "count(*) AS c FROM n'"
+
+/* What its tools spent is not the verifier's: a solution may use most of its operations. */
+TEST(a_verifier_has_the_operations_of_a_run_for_itself)
+{
+    static const char counting[] =
+        "tool{ name='count', description='d', params=[[{\"type\":\"object\"}]], "
+        "returns=[[{\"type\":\"integer\"}]], run=function(world) return world:value(" ENDLESS
+        ") end }\n";
+    START(b, counting);
+    struct agon_trial_input input = {
+        .verifier = agon_str("check{ name='a', text='t', run=function(world, answer) for i = 1, 30 "
+                             "do world:value(" ENDLESS " .. ' --' .. i) end return true end }"),
+        .solution = agon_str("return function(tools) local n = 0 while true do local ok = "
+                             "pcall(tools.count, {}) if not ok or n == 45 then return n end n = n "
+                             "+ 1 end end")};
+    struct agon_trial t AGON_AUTO(agon_trial_deinit) = {0};
+    REQUIRE(agon_trial(b.rt, &input, &t, &b.out, &b.err) == 0);
+    REQUIRE(t.solved && t.own.n_checks == 1);
+    printf("# %lld calls, %lld operations, the check %lld\n",
+           (long long)json_integer_value(t.run.answer), (long long)t.run.usage.ops,
+           (long long)t.own.checks[0].ops);
+    EXPECT(t.run.usage.share > 600 && t.own.pass);
+    if (t.own.checks[0].reason)
+        printf("# %s\n", t.own.checks[0].reason);
+}
+
+/* The results that a trial puts in the place of calls are for its solution alone. */
+TEST(overrides_do_not_reach_the_writes_of_answers)
+{
+    START(b, sample_tools);
+    json_auto_t *overrides = json_loads(
+        "[{\"tool\": \"book\", \"arguments\": {\"hotel\": \"Astoria\", \"guest\": \"Li\", "
+        "\"nights\": 1}, \"result\": {\"booking\": 1, \"nights\": 1}}]",
+        0, NULL);
+    json_auto_t *s = schema(), *done = writes("Li", NULL);
+    struct agon_trial_item item = {agon_str("{\"name\": \"Astoria\", \"price\": 120.0}"), done};
+    struct agon_trial_input input = {.answer_schema = s,
+                                     .verifier = agon_str(verifier),
+                                     .solution = agon_str(solution),
+                                     .overrides = overrides,
+                                     .items = &item,
+                                     .n_items = 1};
+    struct agon_trial t AGON_AUTO(agon_trial_deinit) = {0};
+    REQUIRE(agon_trial(b.rt, &input, &t, &b.out, &b.err) == 0);
+    EXPECT(t.solved && !t.own.pass && t.n_briefs == 1 && t.briefs[0].pass);
+}
