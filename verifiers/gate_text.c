@@ -7,6 +7,7 @@
 #include "base/json.h"
 #include "verifiers/gates_internal.h"
 #include "verifiers/lexicon.h"
+#include "verifiers/skeleton.h"
 
 #include <ctype.h>
 #include <math.h>
@@ -135,6 +136,17 @@ static int text_of_checks(struct text_run *t)
             c->name, agon_buf_text(&example));
     }
     return 0;
+}
+
+/* No question is asked twice in one task. */
+static int text_repeats(struct text_run *t)
+{
+    int at[2];
+    if (!agon_checks_repeat(agon_str(t->g->in->task->verifier), t->g->checks.n_checks,
+                            t->g->golden.run.answer, at))
+        return 0;
+    return gate_refuse(t->g, "check '%s' asks what check '%s' asks already; ask for something else",
+                       t->g->checks.checks[at[1]].name, t->g->checks.checks[at[0]].name);
 }
 
 /* What the prompt states, a check looks at or the schema names. */
@@ -332,8 +344,8 @@ int gate_text(struct gate_run *g, struct agon_err *err)
         r = agon_lua_literals(&t.verifier, agon_str(task->verifier), t.identifiers, err);
     if (!r)
         r = agon_lua_literals(&t.solution, agon_str(task->solution), t.identifiers, err);
-    if (r || (r = text_of_checks(&t)) || (r = text_is_enforced(&t)) || (r = text_is_stated(&t)) ||
-        (r = text_hides_answer(&t)))
+    if (r || (r = text_of_checks(&t)) || (r = text_repeats(&t)) || (r = text_is_enforced(&t)) ||
+        (r = text_is_stated(&t)) || (r = text_hides_answer(&t)))
         return r;
     return text_is_new(&t, err);
 }

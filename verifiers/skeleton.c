@@ -1,5 +1,6 @@
 #include "verifiers/skeleton.h"
 
+#include "base/json.h"
 #include "base/sha256.h"
 
 #include <string.h>
@@ -50,11 +51,11 @@ static size_t number_size(struct agon_str s)
     return n;
 }
 
-/* A quoted string with its quotes; 0 where it does not end. */
+/* A quoted string with its quotes, which the first byte is; 0 where it does not end. */
 static size_t string_size(struct agon_str s)
 {
     for (size_t i = 1; i < s.size && s.data[i] != '\n'; i++) {
-        if (s.data[i] == '"')
+        if (s.data[i] == *s.data)
             return i + 1;
         i += s.data[i] == '\\';
     }
@@ -144,6 +145,137 @@ void agon_skeleton(struct agon_str s, struct agon_buf *b)
             agon_buf_addc(b, s.data[(n = 1) - 1]);
         }
     }
+}
+
+/* ---- a question asked twice ------------------------------------------------------ */
+
+enum { CHECKS_MAX = 64, PROPERTY_BYTES = 128 };
+
+/* A check's code with white space, comments, its name, text and property taken out. */
+struct check_code {
+    struct agon_buf text;
+    char property[PROPERTY_BYTES]; /* the first that it looks at, or "" */
+};
+
+static bool is_quote(char c)
+{
+    return c == '"' || c == '\'';
+}
+
+static bool word_is(struct agon_str s, const char *word)
+{
+    return word_size(s) == strlen(word) && memcmp(s.data, word, strlen(word)) == 0;
+}
+
+/* A comment up to its line's end; long ones are rare enough to be taken for code. */
+static size_t comment_size(struct agon_str s)
+{
+    if (s.size < 2 || s.data[0] != '-' || s.data[1] != '-')
+        return 0;
+    const char *end = memchr(s.data, '\n', s.size);
+    return end ? (size_t)(end - s.data) : s.size;
+}
+
+/* "check {" or "check("? */
+static bool check_begins(struct agon_str s)
+{
+    if (!word_is(s, "check"))
+        return false;
+    s = agon_str_from(s, 5);
+    s = agon_str_from(s, white_size(s));
+    return s.size && (*s.data == '{' || *s.data == '(');
+}
+
+/* The word that follows "answer.": the first is remembered and left out wherever it stands. */
+static void add_property(struct check_code *c, struct agon_str word)
+{
+    if (!c->property[0] && word.size < PROPERTY_BYTES)
+        memcpy(c->property, word.data, word.size);
+    if (!agon_str_equal(word, agon_str(c->property)))
+        agon_buf_add_str(&c->text, word);
+}
+
+static bool ends_in_answer(const struct agon_buf *b)
+{
+    static const char answer[] = " answer .";
+    size_t n = strlen(answer);
+    return b->size >= n && memcmp(b->data + b->size - n, answer, n) == 0;
+}
+
+static size_t add_token(struct check_code *c, struct agon_str s)
+{
+    size_t n;
+    if ((n = white_size(s)) || (n = comment_size(s)))
+        return n;
+    if (!(*s.data == '[' && (n = long_size(s))) && !(is_quote(*s.data) && (n = string_size(s))) &&
+        !(n = number_size(s)) && !(n = word_size(s)))
+        n = 1;
+    bool property = ends_in_answer(&c->text) && word_size(s);
+    agon_buf_addc(&c->text, ' ');
+    if (property)
+        add_property(c, (struct agon_str){s.data, n});
+    else
+        agon_buf_add(&c->text, s.data, n);
+    return n;
+}
+
+/* `name = "..."` and `text = [[...]]` of a check, which differ by design. */
+static size_t label_size(struct agon_str s)
+{
+    if (!word_is(s, "name") && !word_is(s, "text"))
+        return 0;
+    struct agon_str rest = agon_str_from(s, 4);
+    rest = agon_str_from(rest, white_size(rest));
+    if (!rest.size || *rest.data != '=')
+        return 0;
+    rest = agon_str_from(rest, 1);
+    rest = agon_str_from(rest, white_size(rest));
+    size_t n = !rest.size             ? 0
+               : is_quote(*rest.data) ? string_size(rest)
+               : *rest.data == '['    ? long_size(rest)
+                                      : 0;
+    return n ? (size_t)(rest.data - s.data) + n : 0;
+}
+
+static int codes_of(struct agon_str s, struct check_code codes[CHECKS_MAX])
+{
+    int at = -1;
+    for (size_t n; s.size; s = agon_str_from(s, n)) {
+        if (check_begins(s) && at + 1 < CHECKS_MAX)
+            codes[++at].text = (struct agon_buf)AGON_BUF(SKELETON_BYTES_MAX);
+        if (at < 0) /* what stands before the first check */
+            n = (n = white_size(s)) || (n = comment_size(s)) || (n = word_size(s)) ? n : 1;
+        else if (!(n = label_size(s)))
+            n = add_token(&codes[at], s);
+    }
+    return at + 1;
+}
+
+static bool codes_equal(const struct check_code *a, const struct check_code *b,
+                        const json_t *answer)
+{
+    if (a->text.size != b->text.size || a->text.failed || b->text.failed ||
+        memcmp(a->text.data, b->text.data, a->text.size) != 0)
+        return false;
+    const json_t *x = json_object_get(answer, a->property);
+    const json_t *y = json_object_get(answer, b->property);
+    return strcmp(a->property, b->property) == 0 || (x && y && json_equal(x, y));
+}
+
+bool agon_checks_repeat(struct agon_str verifier, int n_checks, const json_t *answer, int ret[2])
+{
+    struct check_code codes[CHECKS_MAX] = {0};
+    int n = codes_of(verifier, codes);
+    bool found = false;
+    for (int b = 1; b < n && n == n_checks && !found; b++)
+        for (int a = 0; a < b && !found; a++)
+            if ((found = codes_equal(&codes[a], &codes[b], answer))) {
+                ret[0] = a;
+                ret[1] = b;
+            }
+    for (int i = 0; i < n; i++)
+        agon_buf_deinit(&codes[i].text);
+    return found;
 }
 
 static int digit(char c)

@@ -9,6 +9,7 @@
 #include "base/err.h"
 #include "base/str.h"
 
+#include <jansson.h>
 #include <stdbool.h>
 
 /*
@@ -21,6 +22,14 @@ enum { AGON_MARK_BYTES = 5 };
 /* The first bytes of the skeleton's SHA-256. A verifier over 1 MiB of shape: AGON_ENOMEM. */
 int agon_skeleton_mark(struct agon_str verifier, unsigned char ret[AGON_MARK_BYTES],
                        struct agon_err *err) AGON_MUST_USE;
+
+/*
+ * Two checks of a verifier whose code is the same but for names, texts and the property of the answer that each
+ * looks at: one question asked twice. Only where the properties hold equal values in `answer` (a right one): checks
+ * of a form, such as two properties' types, have the same code and ask different things. Lexing only: false where
+ * nothing was found, or the text does not show n_checks checks; else the places of both.
+ */
+bool agon_checks_repeat(struct agon_str verifier, int n_checks, const json_t *answer, int ret[2]);
 
 /* marks: a file's content, AGON_MARK_BYTES each, in ascending order. */
 bool agon_marks_have(struct agon_str marks, const unsigned char mark[AGON_MARK_BYTES]);

@@ -4,6 +4,7 @@ Author: tools and level stages; solver. (retrieve.py has the retrieve stage.) Lo
 falls on the model's own turns only, and never on a planted mistake: of a call that
 goes wrong the model learns the repair.
 """
+import copy
 import functools
 import json
 import os
@@ -13,6 +14,7 @@ import checks
 import novelty
 import tasks
 import toolset as T
+import wordings
 import words as W
 from retrieve import page
 from encoding import Call, Document
@@ -173,6 +175,15 @@ def _refused(r, task, below):
         weak = tasks.Task(r, task.x)
         if weak.add(r, weak=True) and not weak.leaves[0].carries() and weak.leaves[0].value not in (0, 0.0):
             return weak, "error: gate 8 (metamorphic): the solution gives the same answer in %d of 8 worlds with other values: it is written into the solution, or does not depend on what it reads" % r.choice((7, 8, 8))
+    if below and r.random() < 0.15:  # what an author falls into where its view shows little: the same once more in other words
+        same = below.copy()
+        same.level, same.x = task.level, task.x
+        leaf = copy.copy(r.choice(below.leaves))
+        base, leaf.name = leaf.name, leaf.name + "_b"
+        leaf.text = wordings.sentence(r, leaf.kind, leaf.slots, False)
+        if len(leaf.name) <= 40 and leaf.name not in {l.name for l in below.leaves}:
+            same.leaves.append(leaf)
+            return same, "error: gate 7 (text): check '%s' asks what check '%s' asks already; ask for something else" % (leaf.name, base)
     other = _another(r, task, below)
     if not other:
         return None, None

@@ -162,6 +162,26 @@ CAUGHT(a_mean_that_is_rounded_without_a_word, 4, "the answer with mean replaced"
                          "world:value(\"SELECT avg(price) FROM items WHERE kind = 'tea'\"))"))
 
 /* The same with the tolerance stated is no fault. */
+CAUGHT(one_question_asked_twice, 7, "check 'again' asks what check 'dearest' asks already",
+       .prompt =
+           "Among the items of kind 'tea' find the one with the highest price (by name where "
+           "equal) and submit its name as "
+           "`item`, its price as `price` and, as `name`, the item of that kind that costs most.\n",
+       .schema =
+           "{\"type\": \"object\", \"properties\": {\"item\": {\"type\": \"string\"}, \"price\": "
+           "{\"type\": \"number\"},"
+           " \"name\": {\"type\": \"string\"}}, \"required\": [\"item\", \"price\", \"name\"]}",
+       .solution = "return function(tools)\n"
+                   "    local best\n"
+                   "    for _, row in ipairs(tools.list_items{kind = 'tea'}) do\n"
+                   "        if not best or row.price > best.price or (row.price == best.price and "
+                   "row.item < best.item) then best = row end\n"
+                   "    end\n"
+                   "    return best and {item = best.item, price = best.price, name = best.item}\n"
+                   "end\n",
+       .verifier = CHECK_ITEM CHECK_PRICE CHECK("again", "the item of that kind that costs most",
+                                                "return answer.name == " DEAREST))
+
 TEST(a_tolerance_that_the_schema_states_is_not_accused)
 {
     NEED_BOX;

@@ -38,6 +38,45 @@ TEST(says_the_same_as_training)
     }
 }
 
+/* The places of two checks that ask the same, as 10 * first + second, or -1. */
+static int repeat_of(const char *verifier, int n, const char *answer)
+{
+    int at[2];
+    json_auto_t *a = json_loads(answer, 0, NULL);
+    return agon_checks_repeat(agon_str(verifier), n, a, at) ? 10 * at[0] + at[1] : -1;
+}
+
+#define CHECK(name, text, body)                  \
+    "check{ name = \"" name "\", text = [[" text \
+    "]], run = function(world, answer, changes)\n" body " end }\n"
+
+TEST(a_question_asked_twice_is_found)
+{
+    static const char twice[] =
+        CHECK("a", "how many",
+              "  return answer.a == world:value(\"SELECT COUNT(*) FROM t WHERE x = ?\", 3)\n")
+            CHECK("b", "the sum", "  return answer.b == world:value(\"SELECT SUM(y) FROM t\")\n")
+                CHECK("c", "the count of",
+                      "  -- once more\n  return answer.c ==   world:value(\"SELECT COUNT(*) FROM t "
+                      "WHERE x = ?\", 3)\n");
+    EXPECT(repeat_of(twice, 3, "{\"a\": 7, \"b\": 1, \"c\": 7}") == 2);
+    EXPECT(repeat_of(twice, 2, "{\"a\": 7, \"b\": 1, \"c\": 7}") ==
+           -1); /* the text does not show its checks */
+    EXPECT(repeat_of(CHECK("a", "s", "return answer.a == world:value([[SELECT 1]])")
+                         CHECK("b", "t", "return answer.b == world:value([[SELECT 2]])"),
+                     2, "{\"a\": 1, \"b\": 1}") == -1);
+    EXPECT(repeat_of(CHECK("a", "s", "return answer.x < answer.y")
+                         CHECK("b", "t", "return answer.x < answer.z"),
+                     2, "{\"x\": 1, \"y\": 2, \"z\": 2}") == -1);
+}
+
+TEST(checks_of_a_form_are_no_repeats)
+{
+    EXPECT(repeat_of(CHECK("a", "a is text", "return type(answer.a) == \"string\"")
+                         CHECK("b", "b is text", "return type(answer.b) == \"string\""),
+                     2, "{\"a\": \"x\", \"b\": \"y\"}") == -1);
+}
+
 TEST(finds_each_mark_and_no_other)
 {
     static const char marks[] = "aaaaabbbbbcccccddddd";
