@@ -25,10 +25,13 @@ struct agon_cuda_latents {
     const float *q_norm, *kv_norm, *index_norm, *index_bias;
     const float *cosine, *sine; /* [n_rows][rope_dim / 2] */
     bool index_interleaved;
-    void *q_latent;              /* [n_rows][q_lora] */
-    enum agon_dtype q_dtype;     /* F32 or BF16 */
-    struct agon_mla_cache cache; /* F32 or BF16 */
-    struct agon_cuda_keys keys;  /* F32 */
+    void *q_latent;          /* [n_rows][q_lora] */
+    enum agon_dtype q_dtype; /* F32 or BF16 */
+    struct agon_mla_cache cache;
+    struct agon_cuda_keys keys;
+    /* Where these are in FP8, room for rows before they are stored: [n_rows][kv_lora + rope_dim],
+     * [n_rows][index_dim]. */
+    float *entry_rows, *key_rows;
     struct agon_cuda_rows store;
 };
 int agon_cuda_latents(const struct agon_cuda_latents *latents, void *stream,
@@ -47,7 +50,10 @@ struct agon_cuda_queries {
     float *entry;               /* [n_rows][n_heads][kv_lora + rope_dim] */
     int index_heads, index_dim; /* index_heads 0: no indexer here */
     bool index_interleaved;
-    float *index_query;              /* [n_rows][index_heads][index_dim] */
+    float *index_query; /* [n_rows][index_heads][index_dim] */
+    /* For keys in FP8, instead of index_query: e4m3 codes, rotated by Hadamard as the keys are
+     * (agon_cuda_index_store()); index_weights take up the codes' scales. At most 256 values. */
+    uint8_t *index_codes;
     const float *index_weights_from; /* [n_rows][ld_weights_from] */
     size_t ld_weights_from;
     float *index_weights; /* [n_rows][index_heads] */

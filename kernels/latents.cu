@@ -1,7 +1,9 @@
 /* Between the products of a layer: see cuda_latents.h. All of it moves bytes, and few of them; the
- * cost is that of a launch, so each of the two is one. */
+ * cost is that of a launch, so each of the two is one. (With FP8 caches, of large models, where a
+ * launch is nothing, they are three and two.) */
 #include "kernels/check.cuh"
 #include "kernels/cuda_latents.h"
+#include "kernels/hadamard.cuh"
 #include "kernels/launch.cuh"
 #include "kernels/number.cuh"
 
@@ -103,19 +105,39 @@ static __global__ void latents_kernel(struct agon_cuda_latents p)
     int position = p.store.row_position[row];
     int page = p.store.pages[(size_t)sequence * p.store.ld_pages + position / AGON_CUDA_PAGE];
     size_t slot = (size_t)page * AGON_CUDA_PAGE + position % AGON_CUDA_PAGE;
-    if (latent)
+    size_t entry_dim = (size_t)(p.cache.kv_lora + p.cache.rope_dim);
+    if (latent && p.cache.format == AGON_LATENT_FP8)
+        write_entry(p, x, row, p.entry_rows, AGON_F32, row * entry_dim);
+    else if (latent)
         write_entry(p, x, row, p.cache.latents,
-                    p.cache.format == AGON_LATENT_F32 ? AGON_F32 : AGON_BF16,
-                    slot * (size_t)(p.cache.kv_lora + p.cache.rope_dim));
+                    p.cache.format == AGON_LATENT_F32 ? AGON_F32 : AGON_BF16, slot * entry_dim);
+    else if (p.keys.format == AGON_KEYS_FP8)
+        write_key(p, x, row, p.key_rows + (size_t)row * p.index_dim);
     else
         write_key(p, x, row, (float *)p.keys.pool + slot * (size_t)p.index_dim);
+}
+
+/* FP8: the rows made by the kernel become codes in the cache. */
+static int latents_store(const struct agon_cuda_latents *p, void *stream, struct agon_err *err)
+{
+    struct agon_mla_rows rows = {p->store.n_rows, p->store.row_sequence, p->store.row_position,
+                                 p->store.pages, p->store.ld_pages};
+    int r = 0;
+    if (p->cache.format == AGON_LATENT_FP8)
+        r = agon_mla_store_cuda(&p->cache, p->entry_rows, AGON_F32,
+                                (size_t)(p->cache.kv_lora + p->cache.rope_dim), &rows, stream, err);
+    if (!r && p->index_dim > 0 && p->keys.format == AGON_KEYS_FP8)
+        r = agon_cuda_index_store(&p->keys, p->key_rows, (size_t)p->index_dim, &p->store, stream,
+                                  err);
+    return r;
 }
 
 extern "C" int agon_cuda_latents(const struct agon_cuda_latents *p, void *stream,
                                  struct agon_err *err)
 {
-    if (p->cache.format == AGON_LATENT_FP8 || p->index_dim < 0 ||
-        (p->index_dim > 0 && (p->keys.format != AGON_KEYS_F32 || p->index_dim < p->cache.rope_dim)))
+    if ((p->cache.format == AGON_LATENT_FP8 && !p->entry_rows) || p->index_dim < 0 ||
+        (p->index_dim > 0 &&
+         ((p->keys.format == AGON_KEYS_FP8 && !p->key_rows) || p->index_dim < p->cache.rope_dim)))
         return agon_fail(err, AGON_EINPUT, "latents: %d + %d values, keys of %d", p->cache.kv_lora,
                          p->cache.rope_dim, p->index_dim);
     if (p->store.n_rows <= 0)
@@ -123,7 +145,7 @@ extern "C" int agon_cuda_latents(const struct agon_cuda_latents *p, void *stream
     unsigned n_blocks = (unsigned)p->store.n_rows, n_threads = p->index_dim > 0 ? 96 : 64;
     AGON_CUDA(err, "latents launch",
               launch_overlapping(latents_kernel, n_blocks, (unsigned)n_threads, 0, stream, *p));
-    return 0;
+    return latents_store(p, stream, err);
 }
 
 /* A block is a row. */
@@ -140,6 +162,8 @@ static __global__ void queries_kernel(struct agon_cuda_queries p)
         float *to = p.entry + ((size_t)row * p.n_heads + h) * entry_dim + p.kv_lora + 2 * i;
         rotate(to, to + 1, from[0], from[1], cosine[i], sine[i]);
     }
+    if (p.index_codes)
+        return;
     const float *index = x + p.n_heads * qk;
     float *out = p.index_query + (size_t)row * p.index_heads * p.index_dim;
     for (int at = threadIdx.x; at < p.index_heads * p.index_dim; at += blockDim.x) {
@@ -158,15 +182,60 @@ static __global__ void queries_kernel(struct agon_cuda_queries p)
             p.index_weights_from[(size_t)row * p.ld_weights_from + h] * p.index_scale;
 }
 
+enum { CODE_WARPS = 4 };
+
+/* Index queries as codes: a warp is a head, blockIdx.x its row. */
+static __global__ void query_codes_kernel(struct agon_cuda_queries p)
+{
+    depends_wait();
+    __shared__ float shared[CODE_WARPS][HADAMARD_MAX];
+    int row = blockIdx.x, head = blockIdx.y * CODE_WARPS + threadIdx.x / 32,
+        lane = threadIdx.x % 32;
+    if (head >= p.index_heads)
+        return;
+    int n = p.index_dim, half = p.rope_dim / 2;
+    const float *from = p.query + (size_t)row * p.ld_query +
+                        (size_t)p.n_heads * (p.nope_dim + p.rope_dim) + (size_t)head * n;
+    float *values = shared[threadIdx.x / 32];
+    for (int i = lane; i < half; i += 32) {
+        int first, second;
+        size_t at = (size_t)row * half + i;
+        pair_of(i, half, p.index_interleaved, &first, &second);
+        rotate(values + first, values + second, from[first], from[second], p.cosine[at],
+               p.sine[at]);
+    }
+    for (int i = 2 * half + lane; i < n; i += 32)
+        values[i] = from[i];
+    if ((n & (n - 1)) == 0)
+        hadamard(values, n);
+    __syncwarp();
+    float largest = 1e-4F;
+    for (int i = lane; i < n; i += 32)
+        largest = fmaxf(largest, fabsf(values[i]));
+    float scale = ue8m0_round_up(warp_max(largest) / 448);
+    size_t at = (size_t)row * p.index_heads + head;
+    for (int i = lane; i < n; i += 32)
+        p.index_codes[at * n + i] = e4m3_encode(values[i] / scale);
+    if (lane == 0)
+        p.index_weights[at] =
+            p.index_weights_from[(size_t)row * p.ld_weights_from + head] * p.index_scale * scale;
+}
+
 extern "C" int agon_cuda_queries(const struct agon_cuda_queries *p, void *stream,
                                  struct agon_err *err)
 {
-    if (p->index_heads > 0 && p->index_dim < p->rope_dim)
+    if (p->index_heads > 0 &&
+        (p->index_dim < p->rope_dim || (p->index_codes && p->index_dim > HADAMARD_MAX)))
         return agon_fail(err, AGON_EINPUT, "queries: %d of %d index values are to be rotated",
                          p->rope_dim, p->index_dim);
     if (p->n_rows <= 0)
         return 0;
     AGON_CUDA(err, "queries launch",
               launch_overlapping(queries_kernel, (unsigned)p->n_rows, 128, 0, stream, *p));
+    if (p->index_codes && p->index_heads > 0)
+        AGON_CUDA(err, "index queries launch",
+                  launch_overlapping(query_codes_kernel,
+                                     dim3(p->n_rows, agon_ceil_div(p->index_heads, CODE_WARPS)),
+                                     32 * CODE_WARPS, 0, stream, *p));
     return 0;
 }

@@ -5,6 +5,7 @@
  */
 #include "kernels/check.cuh"
 #include "kernels/cuda_ops.h"
+#include "kernels/hadamard.cuh"
 #include "kernels/launch.cuh"
 #include "kernels/number.cuh"
 
@@ -195,24 +196,7 @@ extern "C" int agon_cuda_rope(const struct agon_cuda_rope *rope, void *stream, s
 
 /* ---- quantisation ------------------------------------------------------------------------ */
 
-enum { QUANT_WARPS = 4, HADAMARD_MAX = 256 };
-
-/* Hadamard of `values`, which one warp owns. */
-static __device__ void hadamard(float *values, int n)
-{
-    for (int half = 1; half < n; half *= 2) {
-        __syncwarp();
-        for (int p = threadIdx.x % 32; p < n / 2; p += 32) {
-            int i = p / half * 2 * half + p % half;
-            float a = values[i], b = values[i + half];
-            values[i] = __fadd_rn(a, b);
-            values[i + half] = __fsub_rn(a, b);
-        }
-    }
-    __syncwarp();
-    for (int i = threadIdx.x % 32; i < n; i += 32)
-        values[i] = (float)(values[i] / sqrt((double)n));
-}
+enum { QUANT_WARPS = 4 };
 
 /* A warp is one group of one row. Without the rotation, values are read twice (the second time from
  * L1). */

@@ -50,6 +50,8 @@ int cuda_run_product(struct cuda_run *run, const struct cuda_product *p,
                                   .batch_x = p->batch_x,
                                   .batch_out = p->batch_out,
                                   .gated = p->gated};
+    if (mode == AGON_GEMM_FAST && w->dtype == AGON_E4M3)
+        return cuda_run_product_fp8(run, p, w);
     if (mode == AGON_GEMM_FAST && agon_cuda_small_does(&gemm, w, 0))
         return agon_cuda_small(&gemm, w, 0, NULL, run->stream, run->err);
     return agon_cuda_gemm(&gemm, w, mode, run->stream, run->err);
@@ -87,6 +89,8 @@ int cuda_forward_run(struct cuda_forward *f, const struct cuda_pass *pass, void 
 {
     struct cuda_run run = {.f = f, .pass = pass, .stream = stream, .err = err};
     int r = run_begin(&run);
+    if (r == 0)
+        r = cuda_run_plan(&run);
     for (; r == 0 && run.i_layer < f->config->n_layers; run.i_layer++) {
         run.layer = &f->weights.layers[run.i_layer];
         if ((r = cuda_run_norm(&run, run.layer->attention_norm)) ||
@@ -160,6 +164,15 @@ static size_t mla_scratch_bytes(const struct cuda_forward *f)
     return agon_mla_scratch(&mla);
 }
 
+/* The widest input of a product. */
+static size_t codes_width(const struct agon_config *c)
+{
+    size_t k = larger((size_t)c->hidden, (size_t)c->q_lora);
+    k = larger(k, (size_t)c->n_heads * (size_t)c->v_dim);
+    k = larger(k, larger((size_t)c->dense_dim, (size_t)c->n_shared * (size_t)c->expert_dim));
+    return (k + AGON_SCALE_BLOCK - 1) / AGON_SCALE_BLOCK * AGON_SCALE_BLOCK;
+}
+
 static int forward_buffers(struct cuda_forward *f, struct agon_err *err)
 {
     const struct agon_config *c = f->config;
@@ -170,6 +183,8 @@ static int forward_buffers(struct cuda_forward *f, struct agon_err *err)
     size_t inner = larger((size_t)c->dense_dim, (size_t)(c->n_shared * c->expert_dim));
     inner = larger(inner, (size_t)(c->router.top_k + 1) * (size_t)c->expert_dim);
     size_t moe = moe_scratch_bytes(f);
+    size_t codes = f->fp8 ? rows * codes_width(c) : 0, index = rows * (size_t)c->index_heads;
+    size_t plan = f->fp8 ? rows * (agon_cuda_index_plan_bytes(1) + 16) : 0;
     size_t one = (size_t)c->window * f32;
     f->scores_bytes = larger(one, rows * one < scores_bytes_max ? rows * one : scores_bytes_max);
     const struct buffer_wanted wanted[] = {
@@ -204,6 +219,13 @@ static int forward_buffers(struct cuda_forward *f, struct agon_err *err)
         {&f->positions, rows * (size_t)c->index_topk * i32},
         {&f->scores, f->scores_bytes},
         {&f->mask, rows * (size_t)((c->window + 63) / 64) * sizeof(uint64_t)},
+        {&f->codes, codes},
+        {&f->code_scales, codes / AGON_SCALE_BLOCK * f32},
+        {&f->entry_rows, f->fp8 ? rows * (size_t)cuda_entry_dim(c) * f32 : 0},
+        {&f->key_rows, f->fp8 ? rows * (size_t)c->index_dim * f32 : 0},
+        {&f->index_input, f->fp8 ? index * f32 : 0},
+        {&f->index_codes, f->fp8 ? index * (size_t)c->index_dim : 0},
+        {&f->plan, plan},
         {&f->mla_scratch, mla_scratch_bytes(f)},
         {&f->moe_scratch, moe},
         {&f->logits, (size_t)f->n_logits_max * (size_t)c->n_vocab * f32},
@@ -264,24 +286,28 @@ static int forward_pools(struct cuda_forward *f, const struct cuda_forward_optio
     return agon_cuda_sync(NULL, err);
 }
 
+int cuda_forward_prepare(struct cuda_forward *f, const struct agon_config *c,
+                         const struct cuda_forward_options *options, struct agon_err *err)
+{
+    f->config = c;
+    f->n_rows_max = options->n_rows_max;
+    f->n_logits_max = options->n_logits_max;
+    f->fast = options->fast;
+    f->fp8 = options->fast && options->fp8;
+    f->softmax_scale = (float)agon_rope_softmax_scale(&c->rope, c->nope_dim + c->rope_dim);
+    f->index_scale = (float)(1 / sqrt((double)c->index_heads) / sqrt((double)c->index_dim));
+    f->latent_format = f->fp8 ? AGON_LATENT_FP8 : f->fast ? AGON_LATENT_BF16 : AGON_LATENT_F32;
+    f->keys_format = f->fp8 ? AGON_KEYS_FP8 : AGON_KEYS_F32;
+    int r = forward_buffers(f, err);
+    return r ? r : forward_pools(f, options, err);
+}
+
 int cuda_forward_init(struct cuda_forward *f, const struct agon_checkpoint *checkpoint,
                       const struct cuda_forward_options *options, struct agon_err *err)
 {
-    const struct agon_config *c = &checkpoint->config;
-    *f = (struct cuda_forward){
-        .config = c,
-        .n_rows_max = options->n_rows_max,
-        .n_logits_max = options->n_logits_max,
-        .fast = options->fast,
-        .softmax_scale = (float)agon_rope_softmax_scale(&c->rope, c->nope_dim + c->rope_dim),
-        .index_scale = (float)(1 / sqrt((double)c->index_heads) / sqrt((double)c->index_dim)),
-        .latent_format = options->fast ? AGON_LATENT_BF16 : AGON_LATENT_F32,
-        .keys_format = AGON_KEYS_F32};
-    int r;
-    if ((r = cuda_weights_init(&f->weights, checkpoint, options->fast, err)) ||
-        (r = forward_buffers(f, err)))
-        return r;
-    return forward_pools(f, options, err);
+    *f = (struct cuda_forward){0};
+    int r = cuda_weights_init(&f->weights, checkpoint, options->fast, err);
+    return r ? r : cuda_forward_prepare(f, &checkpoint->config, options, err);
 }
 
 int cuda_forward_clear(struct cuda_forward *f, struct agon_err *err)

@@ -38,7 +38,7 @@ struct cuda_forward {
     struct cuda_weights weights;
     struct cuda_batch batch;
     int n_rows_max, n_logits_max;
-    bool fast;
+    bool fast, fp8; /* fp8: weights, caches and the products' inputs, where the model has them */
     float softmax_scale, index_scale;
 
     /* Pools, each [n_pages + 1] pages a layer; page n_pages is nobody's. Owned. */
@@ -66,6 +66,12 @@ struct cuda_forward {
     float *scores;            /* [score_rows][window] */
     size_t scores_bytes;
     uint64_t *mask; /* selections of small models: cuda_attend.h */
+    /* FP8 alone (cuda_forward_fp8.c): a product's input as codes, rows before they are stored, the
+     * indexer's queries as codes and the source of its weights, how its scores are shared out. */
+    uint8_t *codes, *index_codes;
+    float *code_scales, *entry_rows, *key_rows, *index_input;
+    char *plan;
+    int mla_split; /* struct agon_mla's; 0 unless mla_scratch was made for another */
     void *mla_scratch;
     void *moe_scratch;
     float *logits; /* [n_logits_max][n_vocab] */
@@ -74,8 +80,12 @@ struct cuda_forward {
 struct cuda_forward_options {
     int n_rows_max, n_logits_max;
     size_t cache_bytes_max; /* 0: most of what is left */
-    bool fast, record_routing, record_indexer;
+    bool fast, fp8, record_routing, record_indexer;
 };
+/* Buffers and pools around weights that stand in f->weights already; config is borrowed. */
+int cuda_forward_prepare(struct cuda_forward *f, const struct agon_config *config,
+                         const struct cuda_forward_options *options,
+                         struct agon_err *err) AGON_MUST_USE;
 /* The checkpoint's config is borrowed. */
 int cuda_forward_init(struct cuda_forward *f, const struct agon_checkpoint *checkpoint,
                       const struct cuda_forward_options *options,

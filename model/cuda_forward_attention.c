@@ -79,6 +79,8 @@ static int run_latents(struct cuda_run *run)
                                         .q_dtype = cuda_act_dtype(f),
                                         .cache = cache_of(run),
                                         .keys = keys_of(run),
+                                        .entry_rows = f->entry_rows,
+                                        .key_rows = f->key_rows,
                                         .store = cuda_run_rows(run, 0, run->pass->n_rows, true)};
     return agon_cuda_latents(&latents, run->stream, run->err);
 }
@@ -144,13 +146,19 @@ static int run_queries(struct cuda_run *run)
                                      .index_weights_from =
                                          f->input + c->q_lora + entry + c->index_dim,
                                      .ld_weights_from = (size_t)run->layer->input.n,
+                                     .index_codes = f->fp8 ? f->index_codes : NULL,
                                      .index_weights = f->index_weights,
                                      .index_scale = f->index_scale,
                                      .cosine = f->cosine,
                                      .sine = f->sine,
                                      .n_rows = run->pass->n_rows};
     int r;
-    if ((r = cuda_run_product(run, &query, &wq, cuda_gemm_mode(f))) ||
+    if (f->fp8) {
+        rest.index_weights_from = f->index_input;
+        rest.ld_weights_from = (size_t)c->index_heads;
+    }
+    if ((f->fp8 && scores && (r = cuda_run_index_input(run))) ||
+        (r = cuda_run_product(run, &query, &wq, cuda_gemm_mode(f))) ||
         (r = cuda_run_product(run, &absorb, &run->layer->absorb, cuda_gemm_mode(f))))
         return r;
     return agon_cuda_queries(&rest, run->stream, run->err);
@@ -164,10 +172,12 @@ static int select_rows(struct cuda_run *run, int begin, int n, bool positions)
     struct agon_cuda_keys keys = keys_of(run);
     struct agon_cuda_rows rows = cuda_run_rows(run, begin, n, false);
     size_t topk = (size_t)c->index_topk, ld = (size_t)run->pass->n_max, at = (size_t)begin * topk;
+    size_t first = sizes(begin, c->index_heads * c->index_dim);
+    const void *query = f->fp8 ? (const void *)(f->index_codes + first) : f->index_query + first;
     int r = 0;
+    rows.plan = cuda_plan_at(run, begin);
     if (scores_positions(run) &&
-        (r = agon_cuda_index_scores(f->scores, ld, &keys,
-                                    f->index_query + sizes(begin, c->index_heads * c->index_dim),
+        (r = agon_cuda_index_scores(f->scores, ld, &keys, query,
                                     f->index_weights + sizes(begin, c->index_heads), c->index_heads,
                                     c->index_topk, &rows, run->stream, run->err)))
         return r;
@@ -219,7 +229,7 @@ static int select_all_rows(struct cuda_run *run, bool positions)
 {
     struct cuda_forward *f = run->f;
     int n_rows = run->pass->n_rows, r = 0;
-    int n_most = (int)(f->scores_bytes / (sizes(run->pass->n_max, sizeof(float))));
+    int n_most = cuda_score_rows(run);
     if (is_small(run)) {
         struct agon_select select = small_select(run);
         r = agon_select_cuda(&select, run->stream, run->err);
@@ -268,6 +278,7 @@ static int run_attend(struct cuda_run *run)
                            .n_selected = all ? NULL : f->n_slots,
                            .ld_selected = c->index_topk,
                            .n_positions_max = all ? run->pass->n_max : 0,
+                           .split = f->mla_split,
                            .plain = !f->fast,
                            .scratch = f->mla_scratch};
     return agon_mla_cuda(&mla, run->stream, run->err);

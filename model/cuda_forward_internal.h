@@ -33,6 +33,16 @@ static inline enum agon_gemm_mode cuda_gemm_mode(const struct cuda_forward *f)
     return f->fast ? AGON_GEMM_FAST : AGON_GEMM_EXACT;
 }
 
+/* Scores are computed for so many rows at a time. */
+static inline int cuda_score_rows(const struct cuda_run *run)
+{
+    return (int)(run->f->scores_bytes / ((size_t)run->pass->n_max * sizeof(float)));
+}
+static inline size_t cuda_blocks(int k)
+{
+    return ((size_t)k + AGON_SCALE_BLOCK - 1) / AGON_SCALE_BLOCK;
+}
+
 /* Rows begin .. begin + n, for reading the cache or for storing. */
 struct agon_cuda_rows cuda_run_rows(const struct cuda_run *run, int begin, int n, bool store);
 /* h = norm(x + pending), as a launch's arguments. */
@@ -53,6 +63,15 @@ struct cuda_product {
 };
 int cuda_run_product(struct cuda_run *run, const struct cuda_product *product,
                      const struct agon_cuda_matrix *w, enum agon_gemm_mode mode);
+/* The same where w is in e4m3. */
+int cuda_run_product_fp8(struct cuda_run *run, const struct cuda_product *product,
+                         const struct agon_cuda_matrix *w);
+/* FP8 keys: how the scores of the pass's rows are shared out, for all layers; and the plan of the
+ * rows from `begin` on, a multiple of cuda_score_rows(), or NULL. */
+int cuda_run_plan(struct cuda_run *run);
+const void *cuda_plan_at(const struct cuda_run *run, int begin);
+/* FP8: what the indexer's weights are made of, from h. */
+int cuda_run_index_input(struct cuda_run *run);
 /* pending = attention(h). */
 int cuda_run_attention(struct cuda_run *run);
 /* pending = the MLP of h, or x takes it up. */

@@ -58,8 +58,11 @@ static int run_route(struct cuda_run *run)
                                   .x = f->h,
                                   .x_dtype = cuda_act_dtype(f),
                                   .ld_x = (size_t)c->hidden};
+    /* A router in BF16 (cuda_weights.h) has exact products and sums in F32 in either way. */
+    enum agon_gemm_mode mode =
+        run->layer->router.dtype == AGON_BF16 ? AGON_GEMM_FAST : AGON_GEMM_EXACT;
     int r;
-    if ((r = cuda_run_product(run, &logits, &run->layer->router, AGON_GEMM_EXACT)) ||
+    if ((r = cuda_run_product(run, &logits, &run->layer->router, mode)) ||
         (r = agon_cuda_route(f->route_ids, f->route_weights, f->route_logits,
                              (size_t)router->n_experts, run->layer->router_bias, forced_of(run),
                              router, n, NULL, run->stream, run->err)) ||

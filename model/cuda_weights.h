@@ -13,8 +13,9 @@
 struct cuda_layer {
     float *attention_norm, *mlp_norm, *q_a_norm, *kv_a_norm, *index_norm, *index_bias;
     float *router_bias;
-    /* [q_lora + kv_lora + rope (+ index_dim + index_heads)][hidden]: the indexer's weights too */
-    struct agon_cuda_matrix input;
+    /* [q_lora + kv_lora + rope (+ index_dim + index_heads)][hidden]: the indexer's weights too, but
+     * not in e4m3, where these stand apart */
+    struct agon_cuda_matrix input, index_weights;
     struct agon_cuda_matrix query;  /* [heads * qk (+ index_heads * index_dim)][q_lora] */
     struct agon_cuda_matrix absorb; /* [n_heads * kv_lora][nope] */
     struct agon_cuda_matrix value;  /* [n_heads * v][kv_lora] */
