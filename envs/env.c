@@ -8,6 +8,7 @@
 
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum {
@@ -270,8 +271,11 @@ static int env_fields(struct agon_env *e, int dir_fd, struct agon_err *err)
 /* world.db where there is one, else built from world.sql, else none. */
 static int env_world(struct agon_env *e, int dir_fd, struct agon_err *err)
 {
-    bool has_db = !faccessat(dir_fd, "world.db", F_OK, AT_SYMLINK_NOFOLLOW);
+    struct stat st;
+    bool has_db = !fstatat(dir_fd, "world.db", &st, AT_SYMLINK_NOFOLLOW);
     bool has_sql = !faccessat(dir_fd, "world.sql", F_OK, AT_SYMLINK_NOFOLLOW);
+    if (has_db && !S_ISREG(st.st_mode)) /* it is opened by its path, which follows links */
+        return agon_fail(err, AGON_EINPUT, "world.db: not a regular file");
     if (has_db)
         return asprintf(&e->world_path, "%s/world.db", e->dir) < 0 ? out_of_memory(err) : 0;
     if (!has_sql)

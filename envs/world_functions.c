@@ -11,6 +11,7 @@
 #include <stdlib.h>
 
 enum { TRIM_BYTES_MAX = 100, TRIM_LEFT = 1, TRIM_RIGHT = 2 };
+enum { CHARS_MAX = 1000000000 }; /* as many as SQLite's substr() takes for all of them */
 
 static struct agon_world *world_of(sqlite3_context *c)
 {
@@ -44,10 +45,14 @@ static void fn_instr(sqlite3_context *c, int n, sqlite3_value **args)
 {
     if (any_null(n, args))
         return;
+    /* Asked before they are read as text; of two BLOBs the bytes are counted. */
+    bool bytes =
+        sqlite3_value_type(args[0]) == SQLITE_BLOB && sqlite3_value_type(args[1]) == SQLITE_BLOB;
     struct agon_str x = text_of(args[0]), y = text_of(args[1]);
     world_charge(world_of(c), x.size + y.size);
     const char *at = y.size ? memmem(x.data, x.size, y.data, y.size) : x.data;
-    sqlite3_result_int64(c, at ? 1 + count_chars(x.data, at) : 0);
+    int64_t before = !at ? -1 : bytes ? at - x.data : count_chars(x.data, at);
+    sqlite3_result_int64(c, 1 + before);
 }
 
 /* Copy x with each y as z into out (NULL: only count); the size of the result. */
@@ -160,7 +165,7 @@ static void substr_range(int64_t size, int64_t start, bool limited, int64_t coun
     if (before)
         count = -count;
     if (!limited)
-        count = INT32_MAX;
+        count = CHARS_MAX;
     if (start < 0) {
         start += size;
         if (start < 0) {

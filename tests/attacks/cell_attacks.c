@@ -62,6 +62,47 @@ OP(raw)
     return 0;
 }
 
+/* A reply one byte shorter than its head says, and nothing more; the request is the content. */
+OP(cut_short)
+{
+    UNUSED;
+    struct agon_frame_head head;
+    agon_frame_head_init(&head, "cut_short", 0, request.size + 1);
+    (void)!write(AGON_BOX_FD_CHANNEL, &head, sizeof(head));
+    (void)!write(AGON_BOX_FD_CHANNEL, request.data, request.size);
+    _exit(0);
+}
+
+/* A reply that comes byte by byte is one all the same. */
+OP(drip)
+{
+    UNUSED;
+    struct agon_frame_head head;
+    agon_frame_head_init(&head, "drip", 0, request.size);
+    for (size_t i = 0; i < sizeof(head); i++)
+        (void)!write(AGON_BOX_FD_CHANNEL, (const char *)&head + i, 1);
+    for (size_t i = 0; i < request.size; i++)
+        (void)!write(AGON_BOX_FD_CHANNEL, request.data + i, 1);
+    while (forever)
+        agon_worker_beat();
+    return 0;
+}
+
+/* Last words that would write over a terminal. */
+OP(last_words)
+{
+    UNUSED;
+    static const char words[] = "\x1b[2J\x1b]0;owned\a\xff pass\n";
+    (void)!write(STDERR_FILENO, words, sizeof(words) - 1);
+    _exit(4);
+}
+
+OP(refuse)
+{
+    UNUSED;
+    return agon_fail(err, AGON_EINPUT, "\x1b[31mfine\r\nverdict: pass\xe2\x80\xae");
+}
+
 OP(flood)
 {
     UNUSED;
@@ -206,13 +247,16 @@ OP(busy)
 
 int main(int argc, char **argv)
 {
-    static const struct agon_worker_op ops[] = {{"hang", op_hang},     {"crash", op_crash},
-                                                {"abort", op_abort},   {"exit", op_exit},
-                                                {"raw", op_raw},       {"flood", op_flood},
-                                                {"noise", op_noise},   {"escape", op_escape},
-                                                {"memory", op_memory}, {"seed", op_seed},
-                                                {"lua", op_lua},       {"busy", op_busy},
-                                                {"panic", op_panic},   {0}};
+    static const struct agon_worker_op ops[] = {
+        {"hang", op_hang},     {"crash", op_crash},
+        {"abort", op_abort},   {"exit", op_exit},
+        {"raw", op_raw},       {"flood", op_flood},
+        {"noise", op_noise},   {"escape", op_escape},
+        {"memory", op_memory}, {"seed", op_seed},
+        {"lua", op_lua},       {"busy", op_busy},
+        {"panic", op_panic},   {"cut_short", op_cut_short},
+        {"drip", op_drip},     {"last_words", op_last_words},
+        {"refuse", op_refuse}, {0}};
     static const struct agon_worker_op *const tables[] = {ops, NULL};
     struct agon_worker_options o = {.tables = tables,
                                     .bytes_max = argc > 1 ? strtoull(argv[1] + 7, NULL, 10) : 0,

@@ -2,6 +2,8 @@
 #include "base/file.h"
 #include "tests/attacks/boxdoor.h"
 
+#include <stdlib.h>
+
 BOX_ATTACK(X_terminals_are_nobody_elses)
 {
     door_hostile(box, "terminals");
@@ -191,4 +193,55 @@ BOX_ATTACK(X_sqlite_works_where_locks_are_not_told)
          "values(3); commit; select count(*) from t; vacuum; pragma integrity_check'",
          "3\nok\n");
     SAYS(box, "sqlite3 w.db 'begin; update t set a = 9; rollback; select sum(a) from t'", "6\n");
+}
+
+BOX_ATTACK(X_pipes_hold_a_bounded_memory)
+{
+    door_hostile(box, "pipes");
+    SAYS(box, "p=(/proc/[0-9]*); echo ${#p[@]}", "2\n");
+}
+
+/* Since Linux 6.6 files in memory may have attributes; they count as files do. */
+BOX_ATTACK(X_attributes_of_files_have_an_end)
+{
+    struct agon_buf program AGON_AUTO(agon_buf_deinit) = AGON_BUF(1 << 24);
+    REQUIRE(agon_file_read(&program, getenv("AGON_BOX_HOSTILE"), 1 << 24, &door_err) == 0 &&
+            agon_bashbox_write(box, "hostile", agon_buf_str(&program), &door_err) == 0);
+    (void)door_run(box, "chmod +x hostile && ./hostile attributes");
+    long mib = atol(door_said);
+    bool ended = strstr(door_said, "more than 100000 files") != NULL;
+    printf("# %s\n", door_said);
+    EXPECT(ended || mib < 150);
+    SAYS(box, "rm -f attributes*; touch a && echo fine", "fine\n");
+}
+
+BOX_ATTACK(X_only_the_usual_devices_are_there)
+{
+    SAYS(box,
+         "cd /dev; echo *; for d in null zero full random urandom tty ptmx; do test -c $d || echo "
+         "$d; done",
+         "core fd full null ptmx pts random shm stderr stdin stdout tty urandom zero\n");
+    SAYS(
+        box,
+        "mknod /work/sda b 8 0 2>/dev/null || echo no; mknod /tmp/mem c 1 1 2>/dev/null || echo no",
+        "no\nno\n");
+    SAYS(box,
+         "for f in oom_score_adj coredump_filter timerslack_ns mem attr/current loginuid uid_map "
+         "setgroups clear_refs comm; do (echo 1 > /proc/self/$f) 2>/dev/null && echo wrote $f; "
+         "done; "
+         "echo end",
+         "end\n");
+}
+
+/* What is stopped, traced by nobody, or a zombie is gone with its command as well. */
+BOX_ATTACK(X_stopped_processes_end_too)
+{
+    SAYS(
+        box,
+        "for i in 1 2 3; do (setsid bash -c 'kill -STOP $$' &) ; done; (sleep 0 & exec sleep 0.1); "
+        "bash -c 'sleep 0 & exec sleep 1000' & sleep 0.3; grep -l 'T (stopped)' "
+        "/proc/[0-9]*/status "
+        "| wc -l",
+        "3\n");
+    SAYS(box, "p=(/proc/[0-9]*); echo ${#p[@]}", "2\n");
 }

@@ -101,6 +101,31 @@ ATTACK(J3_frames_that_break_the_format)
     LOST("flood", agon_str(""), "wrong magic");
 }
 
+ATTACK(J3_frames_whose_length_is_off_by_one)
+{
+    struct agon_buf reply AGON_AUTO(agon_buf_deinit) = AGON_BUF(4096);
+    LOST("cut_short", agon_str("all but one"), "ended with status 0");
+    LOST("cut_short", agon_str(""), "ended with status 0");
+    EXPECT(call("drip", agon_str("byte by byte"), &reply) == 0);
+    EXPECT(agon_str_is(agon_buf_str(&reply), "byte by byte"));
+    struct {
+        struct agon_frame_head h;
+        char more[4];
+    } whole = {.more = "abcd"};
+    agon_frame_head_init(&whole.h, "raw", 0, 4);
+    struct agon_str bytes = {(const char *)&whole, sizeof(whole.h) + 4};
+    EXPECT(call("raw", bytes, &reply) == 0 && agon_str_is(agon_buf_str(&reply), "abcd"));
+    agon_frame_head_init(&whole.h, "raw", 0, 3);
+    LOST("raw", bytes, "not the reply");
+}
+
+/* What a lost cell said is shown to people: nothing of it reaches their terminal as it is. */
+ATTACK(J3_last_words_are_letters)
+{
+    LOST("last_words", agon_str(""), "ended with status 4: ?[2J?]0;owned?? pass");
+    LOST("refuse", agon_str(""), "?[31mfine??verdict: pass???");
+}
+
 ATTACK(E12_nothing_leads_out_of_a_cell)
 {
     struct agon_buf reply AGON_AUTO(agon_buf_deinit) = AGON_BUF(4096);

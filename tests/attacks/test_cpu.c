@@ -193,6 +193,32 @@ LUA_ATTACK(X26_a_stack_that_grows_and_shrinks, TOOL_ERROR, "ran out of fuel",
            "local function f(n) if n > 0 then return 1 + f(n - 1) end return 0 end "
            "while true do f(15000) end")
 
+LUA_ATTACK(X27_gsub_in_gsub, TOOL_ERROR, "overflow",
+           "local function f() return (('x'):gsub('.', f)) end return f()")
+LUA_ATTACK(X27_sort_in_sort, TOOL_ERROR, "overflow",
+           "local function f() table.sort({2, 1}, f) return false end return f()")
+LUA_ATTACK(X27_format_in_tostring, TOOL_ERROR, "overflow",
+           "local m = {} m.__tostring = function(t) return string.format('%s', t) end "
+           "return tostring(setmetatable({}, m))")
+LUA_ATTACK(X27_pairs_in_pairs, TOOL_ERROR, "overflow",
+           "local m = {} m.__pairs = function(t) return pairs(t) end "
+           "for k in pairs(setmetatable({}, m)) do end")
+LUA_ATTACK(X28_code_points_of_a_megabyte, TOOL_ERROR, "",
+           "return utf8.codepoint(('x'):rep(1e6), 1, -1)")
+LUA_ATTACK(X28_characters_of_a_megabyte, TOOL_ERROR, "ran out",
+           "while true do utf8.char(table.unpack({('x'):rep(7000):byte(1, 7000)})) end")
+LUA_ATTACK(X28_quoting_a_megabyte, TOOL_ERROR, "ran out",
+           "local s = ('\\0'):rep(1e6) while true do string.format('%q', s) end")
+LUA_ATTACK(X28_gsub_of_nothing, TOOL_ERROR, "ran out",
+           "local s = ('x'):rep(1e5) while true do s:gsub('', 'y') end")
+LUA_ATTACK(X28_a_prefix_of_a_megabyte, TOOL_ERROR, "ran out",
+           "local s = ('x'):rep(1e6) while true do s:match('^' .. s) end")
+LUA_ATTACK(X29_the_least_integer, CONTAINED, "-92233720368547758080-9223372036854775808",
+           "return (math.mininteger // -1) .. (math.mininteger % -1) .. math.abs(math.mininteger)")
+LUA_ATTACK(X29_remainder_of_nothing, TOOL_ERROR, "'n%0'", "return 1 % 0")
+LUA_ATTACK(X29_a_loop_at_the_end_of_integers, CONTAINED, "2",
+           "local n = 0 for i = math.maxinteger - 1, math.maxinteger do n = n + 1 end return n")
+
 /* Keys that collide: script_hash.c, and more of these in tests/sandbox/test_hash.c. */
 LUA_ATTACK(B11_integers_that_collide, TOOL_ERROR, "ran out of fuel",
            "local t = {} for i = 1, 140000 do t[i * 131071] = true end return 1")

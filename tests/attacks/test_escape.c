@@ -188,6 +188,16 @@ ANSWER_ATTACK(X6_metamethods_see_no_codec, CONTAINED, "{\"a\": 1}",
 ANSWER_ATTACK(X7_arguments_with_metamethods, CONTAINED, "[{\"id\": 2}]",
               "return tools.find(setmetatable({name = 'Béla'}, {__index = function() while true do "
               "end end, __pairs = function() while true do end end}))")
+ANSWER_ATTACK(
+    X7_results_show_no_metatable, CONTAINED, "[\"nil\", \"nil\", \"nil\"]",
+    "local some, none = tools.q{sql = 'SELECT 1 AS a'}, tools.q{sql = 'SELECT 1 AS a WHERE "
+    "0'} return {tostring(getmetatable(some)), tostring(getmetatable(some[1])), "
+    "tostring(getmetatable(none))}")
+ANSWER_ATTACK(X7_results_keep_no_memory_of_a_metatable, CONTAINED, "[[], [], {\"a\": 1}]",
+              "local one = tools.q{sql = 'SELECT 1 AS a WHERE 0'} setmetatable(one, {__index = "
+              "function() return 'evil' end}) local two = tools.q{sql = 'SELECT 1 AS a WHERE 0'} "
+              "assert(two[1] == nil and one[1] == 'evil') setmetatable(one, nil) "
+              "return {one, two, tools.q{sql = 'SELECT 1 AS a'}[1]}")
 ANSWER_ATTACK(X7_arguments_that_are_a_cycle, ITEM_REJECTED, "deep",
               "local t = {} t.name = t return tools.find(t)")
 ANSWER_ATTACK(X7_arguments_that_are_a_function, ITEM_REJECTED, "",
@@ -246,6 +256,29 @@ ATTACK(X8_a_tool_that_counts_its_calls)
         agon_buf_reset(&out);
         EXPECT(agon_instance_call(in, "t", agon_str("{}"), &out, &err) == 0);
         EXPECT_TEXT(agon_buf_text(&out), "101");
+    }
+}
+
+/* Names that a tool makes up are text that goes into JSON, too. */
+ATTACK(X4_columns_named_by_bytes_that_are_no_text)
+{
+    static const char *const names[] = {"\\xff", "\\xed\\xa0\\x80", "a\\0b", "\\xc3\\x28"};
+    for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
+        char tools[400];
+        struct agon_runtime *rt AGON_AUTO(agon_runtime_freep) = NULL;
+        struct agon_instance *in AGON_AUTO(agon_instance_freep) = NULL;
+        struct agon_buf out AGON_AUTO(agon_buf_deinit) = AGON_BUF(1000);
+        struct agon_err err;
+        snprintf(tools, sizeof(tools),
+                 "tool{ name='t', description='d', params=[[{\"type\":\"object\"}]], "
+                 "returns=[[{\"type\":\"array\"}]], run=function(world) return "
+                 "world:rows('SELECT 1 AS \"%s\"') end }",
+                 names[i]);
+        REQUIRE(agon_runtime_open(&rt, victim_sandbox(), NULL, agon_str(tools), &out, &err) == 0 &&
+                agon_instance_new(&in, rt, &err) == 0);
+        agon_buf_reset(&out);
+        if (!EXPECT(agon_instance_call(in, "t", agon_str("{}"), &out, &err) == AGON_TOOL_ERROR))
+            printf("# %s: %s\n", names[i], agon_buf_text(&out));
     }
 }
 

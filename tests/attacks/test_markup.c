@@ -225,9 +225,14 @@ ATTACK(F9_completions_are_parsed_in_linear_time)
     };
     b->seconds_max = 60;
     for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
-        double few = parse_seconds(cases[i].head, cases[i].unit, 2000, cases[i].tail);
-        double many = parse_seconds(cases[i].head, cases[i].unit, 16000, cases[i].tail);
-        if (!EXPECT(many < 24 * few + 0.05))
+        double few = 0, many = 0;
+        bool linear = false; /* once in five: what else runs here slows one of the two down */
+        for (int tries = 0; tries < 5 && !linear; tries++) {
+            few = parse_seconds(cases[i].head, cases[i].unit, 2000, cases[i].tail);
+            many = parse_seconds(cases[i].head, cases[i].unit, 16000, cases[i].tail);
+            linear = many < 24 * few + 0.05;
+        }
+        if (!EXPECT(linear))
             printf("# %s: %.4f s, then %.4f s\n", cases[i].unit, few, many);
     }
 }

@@ -134,6 +134,29 @@ SQL_ATTACK(
 SQL_ATTACK(X109_replace_deletes_what_others_refer_to, "x", CONTAINED, "1",
            "REPLACE INTO hotel VALUES (1, 'Astoria', 'Wien', 120, 4)")
 
+SQL_ATTACK(X118_the_tokenizer_of_fts3, "q", TOOL_ERROR, "",
+           "SELECT count(*) AS n FROM fts3tokenize('simple')")
+SQL_ATTACK(X118_the_pages_of_the_database, "q", TOOL_ERROR, "",
+           "SELECT count(*) AS n FROM sqlite_dbpage")
+SQL_ATTACK(X118_a_series, "q", TOOL_ERROR, "",
+           "SELECT count(*) AS n FROM generate_series(1, 1000000000)")
+SQL_ATTACK(X118_a_table_of_another_schema, "q", TOOL_ERROR, "no such table",
+           "SELECT id FROM temp.hotel")
+SQL_ATTACK(X118_the_schema_by_its_full_name, "q", TOOL_ERROR, "not allowed here",
+           "SELECT sql FROM \"main\".[sqlite_schema]")
+SQL_ATTACK(X118_the_schema_of_temporary_tables, "x", TOOL_ERROR, "",
+           "INSERT INTO temp.sqlite_schema VALUES ('table', 'a', 'a', 2, 'CREATE TABLE a (b)')")
+SQL_ATTACK(X119_returning_the_schema, "x", TOOL_ERROR, "not allowed here",
+           "INSERT INTO booking VALUES (1, 1, 'x', 1) RETURNING (SELECT sql FROM sqlite_schema)")
+SQL_ATTACK(X119_updating_from_the_schema, "x", TOOL_ERROR, "not allowed here",
+           "UPDATE hotel SET name = s.sql FROM sqlite_schema s")
+SQL_ATTACK(X119_deleting_by_the_schema, "x", TOOL_ERROR, "not allowed here",
+           "DELETE FROM booking WHERE EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'hotel')")
+SQL_ATTACK(X120_all_names_of_a_row_id, "q", TOOL_ERROR, "two columns are named",
+           "SELECT rowid, _rowid_, oid FROM hotel")
+SQL_ATTACK(X120_two_characters_as_escape, "q", TOOL_ERROR, "ESCAPE",
+           "SELECT id FROM hotel WHERE name LIKE 'a' ESCAPE 'xy'")
+
 /* ---- clock and chance ---- */
 
 SQL_ATTACK(C3_all_clocks_stand_still, "q", CONTAINED,
@@ -160,6 +183,24 @@ SQL_ATTACK(D11_abs_of_the_least_integer, "q", TOOL_ERROR, "integer overflow",
            "SELECT abs(-9223372036854775807 - 1) AS v")
 SQL_ATTACK(D11_division_of_the_least_integer, "q", CONTAINED, "9.223372036854776e+18",
            "SELECT (-9223372036854775807 - 1) / -1 AS v")
+SQL_ATTACK(D11_remainder_of_the_least_integer, "q", CONTAINED, "[{\"v\": 0}]",
+           "SELECT (-9223372036854775807 - 1) % -1 AS v")
+SQL_ATTACK(
+    D11_shifts_beyond_64_bits, "q", CONTAINED, "[{\"a\": 0, \"b\": -1, \"c\": 0, \"d\": 0}]",
+    "SELECT 1 << 64 AS a, -1 >> 9223372036854775807 AS b, 1 << (-9223372036854775807 - 1) AS "
+    "c, 1 >> 64 AS d")
+SQL_ATTACK(
+    D11_windows_beyond_64_bits, "q", CONTAINED, "\"n\": null",
+    "SELECT id, lag(id, 9223372036854775807) OVER (ORDER BY id) AS n, sum(id) OVER (ORDER BY "
+    "id ROWS BETWEEN 9223372036854775807 PRECEDING AND 9223372036854775807 FOLLOWING) AS s "
+    "FROM hotel ORDER BY id")
+SQL_ATTACK(D11_windows_of_less_than_nothing, "q", TOOL_ERROR, "non-negative",
+           "SELECT sum(id) OVER (ORDER BY id ROWS BETWEEN -1 PRECEDING AND CURRENT ROW) AS s FROM "
+           "hotel")
+SQL_ATTACK(D11_dates_beyond_the_calendar, "q", CONTAINED,
+           "[{\"a\": null, \"b\": null, \"c\": null}]",
+           "SELECT date('9999-12-31', '+1000000000000000000 days') AS a, julianday(9e99) AS b, "
+           "strftime('%J%J%J', -1e300) AS c")
 SQL_ATTACK(D10_a_blob, "q", TOOL_ERROR, "BLOB", "SELECT x'00ff' AS v")
 SQL_ATTACK(D10_text_that_is_no_utf8, "q", TOOL_ERROR, "not valid UTF-8",
            "SELECT CAST(x'ff41' AS TEXT) AS v")
@@ -279,6 +320,16 @@ ATTACK(D9_like_of_2000_wildcards)
     expect_repeated("SELECT name FROM hotel WHERE name LIKE '", "%a", 2000, "'");
     expect_repeated("SELECT name FROM hotel WHERE name GLOB '", "*a", 2000, "'");
 }
+
+SQL_ATTACK(X115_replace_that_multiplies, "q", TOOL_ERROR, "too big",
+           BIG "SELECT length(replace(t, 'a', t)) AS c FROM big")
+SQL_ATTACK(X115_json_of_a_megabyte_of_brackets, "q", CONTAINED, "[{\"v\": 0}]",
+           "WITH RECURSIVE s(i, t) AS (SELECT 0, '[[[[[[[[[[[[[[[[' UNION ALL SELECT i + 1, t || t "
+           "FROM s WHERE i < 14) SELECT json_valid(t) AS v FROM s WHERE i = 14")
+SQL_ATTACK(X115_a_path_of_a_megabyte, "q", CONTAINED, "[{\"v\": null}]",
+           "WITH RECURSIVE s(i, t) AS (SELECT 0, '.a.a.a.a.a.a.a.a' UNION ALL SELECT i + 1, t || t "
+           "FROM s WHERE i < 15) SELECT json_extract('{}', '$' || t || '[') AS v FROM s WHERE i = "
+           "15")
 
 ATTACK(X116_30000_or)
 {

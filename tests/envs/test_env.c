@@ -153,6 +153,43 @@ TEST(links_and_broken_files_are_refused_with_their_place)
     EXPECT_HAS(err.text, "tools.lua");
 }
 
+/* G6: each part of an environment in the place of which something else stands. */
+TEST(nothing_of_a_folder_is_read_from_elsewhere)
+{
+    static const char *const parts[] = {"env.json",
+                                        "tools.lua",
+                                        "world.db",
+                                        "tasks",
+                                        "tasks/t1_l1",
+                                        "tasks/t1_l1/task.json",
+                                        "tasks/t1_l1/prompt.md",
+                                        "tasks/t1_l1/solution.lua",
+                                        "tasks/t1_l1/verifier.lua",
+                                        "tasks/t1_l1/answers.jsonl"};
+    const char *dir = test_path("here");
+    for (size_t i = 0; i < sizeof(parts) / sizeof(*parts); i++)
+        for (int kind = 0; kind < 3; kind++) {
+            char path[4096], other[4200];
+            struct agon_env *e AGON_AUTO(agon_env_freep) = NULL;
+            struct agon_buf bytes AGON_AUTO(agon_buf_deinit) = AGON_BUF(1 << 20);
+            REQUIRE(store(dir, "one\n"));
+            snprintf(path, sizeof(path), "%s/%s", dir, parts[i]);
+            snprintf(other, sizeof(other), "%s.elsewhere%zu%d", dir, i, kind);
+            REQUIRE(rename(path, other) == 0);
+            EXPECT(kind == 0   ? symlink(other, path) == 0 /* the same bytes, elsewhere */
+                   : kind == 1 ? mkfifo(path, 0600) == 0
+                               : mkdir(path, 0700) == 0);
+            int r = agon_env_load(&e, dir, &err);
+            if (!r && e->world_path)
+                r = agon_file_read(&bytes, e->world_path, 1 << 20, &err);
+            int hashes = agon_env_check_hashes(dir, &err);
+            /* An empty folder may stand for tasks, or be a task that is not there. */
+            if (!EXPECT(hashes != 0) || !EXPECT(r != 0 || (kind == 2 && i == 3)))
+                printf("# %s, kind %d: loading %d, hashes %d\n", parts[i], kind, r, hashes);
+            REQUIRE(agon_dir_remove(dir, &err) == 0);
+        }
+}
+
 /* A folder by hand: world.sql instead of world.db, and no hashes. */
 static void by_hand(const char *dir, const char *sql)
 {

@@ -276,6 +276,17 @@ TEST(text_functions_are_those_of_sqlite)
         "instr('', 'a')",
         "instr(NULL, 'a')",
         "instr(12345, 34)",
+        "instr(x'c3a9a9', x'a9')",
+        "instr(x'a9a9aa', x'aa')",
+        "instr(x'0041', 'A')",
+        "instr('é', 'é')",
+        "substr('abc', 9223372036854775807)",
+        "substr('abc', -9223372036854775807 - 1)",
+        "substr('abc', -2147483648)",
+        "substr('abc', -1000000000)",
+        "substr('abc', 2, -2147483648)",
+        "substr('abc', 2147483647, 2147483647)",
+        "substr('abc', -2, 2147483647)",
         "replace('aaa', 'aa', 'b')",
         "replace('abc', '', 'x')",
         "replace('äbä', 'ä', 'oe')",
@@ -348,6 +359,50 @@ TEST(patterns_and_parts_are_those_of_sqlite)
         sqlite3_finalize(q);
     }
     sqlite3_close(db);
+}
+
+/* Each limit by itself: what it forbids is small, so that no other limit is met first. */
+TEST(each_limit_of_a_statement_holds_by_itself)
+{
+    static const struct {
+        const char *start, *unit;
+        int n;
+        const char *end, *said;
+    } cases[] = {
+        {"SELECT 1 AS a /*", "xxxxxxxxxxxxxxxx", 4096, "*/", "too big"},
+        {"SELECT 1 AS z", "", 0, "", NULL},
+        {"SELECT 1 WHERE 1 IN (1", ", 1", 300, ")", NULL},
+        {"SELECT 1", " + 1", 110, " AS a", "maximum depth 100"},
+        {"SELECT 1", " + 1", 98, " AS a", NULL},
+        {"SELECT 1 AS a", " UNION ALL SELECT 1", 30, "", "too many terms in compound SELECT"},
+        {"SELECT 1 AS a", " UNION ALL SELECT 1", 29, "", NULL},
+        {"SELECT 'a' LIKE '", "a", 101, "' AS a", "pattern too complex"},
+        {"SELECT 'a' LIKE '", "a", 100, "' AS a", NULL},
+        {"SELECT 1 AS a WHERE 1 IN (?", ", ?", 250, ")", "too many SQL variables"},
+        {"SELECT max(1", ", 1", 32, ") AS a", "too many arguments on function max"},
+        {"SELECT max(1", ", 1", 31, ") AS a", NULL},
+    };
+    START(o, open_tools);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        struct agon_buf sql AGON_AUTO(agon_buf_deinit) = AGON_BUF(1 << 20);
+        agon_buf_adds(&sql, cases[i].start);
+        for (int k = 0; k < cases[i].n; k++)
+            agon_buf_adds(&sql, cases[i].unit);
+        agon_buf_adds(&sql, cases[i].end);
+        if (cases[i].said) {
+            EXPECT_HAS(refusal(&o, "q", agon_buf_text(&sql)), cases[i].said);
+            continue;
+        }
+        char *arguments = request("sql", agon_buf_text(&sql));
+        if (!EXPECT(agon_instance_call(o.in, "q", agon_str(arguments), &o.out, &o.err) == 0))
+            printf("# %.60s: %s\n", agon_buf_text(&sql), agon_buf_text(&o.out));
+        free(arguments);
+    }
+    struct agon_buf columns AGON_AUTO(agon_buf_deinit) = AGON_BUF(1 << 20);
+    agon_buf_adds(&columns, "SELECT 0 AS c0");
+    for (int k = 1; k < 257; k++)
+        agon_buf_addf(&columns, ", %d AS c%d", k, k);
+    EXPECT_HAS(refusal(&o, "q", agon_buf_text(&columns)), "too many columns");
 }
 
 TEST(the_clock_stands_still_and_numbers_stay_json)
