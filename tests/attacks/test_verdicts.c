@@ -8,13 +8,13 @@
 #include "envs/env.h"
 #include "sandbox/cell.h"
 #include "tests/attacks/battery.h"
+#include "tests/catalog/opened.h"
 #include "verifiers/trial.h"
 
 #include <stdlib.h>
 #include <unistd.h>
 
-static const char *const names[] = {"trip_planning", "library_loans", "exam_timetable"};
-enum { N_NAMES = 3, ITEMS_MAX = 64 };
+enum { ITEMS_MAX = 64 };
 
 static struct agon_sandbox *sandbox;
 
@@ -48,40 +48,6 @@ static const char *without_box(void)
         if (without_box())           \
             SKIP_BOX(without_box()); \
     } while (0)
-
-/* An environment of the catalogue with its own tools or others. */
-struct opened {
-    struct agon_env *env;
-    struct agon_runtime *rt;
-};
-
-static void opened_deinit(struct opened *o)
-{
-    agon_runtime_free(o->rt);
-    agon_env_free(o->env);
-}
-
-static bool opened_init(struct opened *o, const char *name, const char *tools)
-{
-    char dir[4096];
-    struct agon_err err = {0};
-    struct agon_buf reason AGON_AUTO(agon_buf_deinit) = AGON_BUF(4000);
-    snprintf(dir, sizeof(dir), "%s/%s", CATALOG, name);
-    if (!agon_env_load(&o->env, dir, &err) &&
-        !agon_runtime_open(&o->rt, sandbox, o->env->world_path,
-                           agon_str(tools ? tools : o->env->tools), &reason, &err))
-        return true;
-    printf("# %s %s\n", err.text, agon_buf_text(&reason));
-    return false;
-}
-
-static const struct agon_task *task_of(const struct opened *o, const char *id)
-{
-    for (int i = 0; i < o->env->n_tasks; i++)
-        if (!strcmp(o->env->tasks[i].id, id))
-            return &o->env->tasks[i];
-    return NULL;
-}
 
 /* ITEM_REJECTED where the verifier does not load, CONTAINED for a pass, EPISODE_FAIL for none;
  * `said` is why not. */
@@ -128,9 +94,9 @@ static enum outcome desk_with(const char *call, bool first, char said[512])
 {
     struct opened o AGON_AUTO(opened_deinit) = {0};
     char answer[4096];
-    if (!EXPECT(opened_init(&o, "library_loans", NULL)))
+    if (!EXPECT(opened_init(&o, sandbox, "library_loans", NULL)))
         return STOP;
-    const struct agon_task *t = task_of(&o, "t1_l3");
+    const struct agon_task *t = opened_task(&o, "t1_l3");
     json_auto_t *writes = json_copy(json_object_get(t->golden, "writes"));
     if (call)
         json_array_insert_new(writes, first ? 0 : json_array_size(writes), parse(call));
@@ -162,8 +128,8 @@ ATTACK(J1_the_premise_is_edited_first)
     NEED_BOX;
     char said[512];
     struct opened o AGON_AUTO(opened_deinit) = {0};
-    REQUIRE(opened_init(&o, "library_loans", NULL));
-    const struct agon_task *t = task_of(&o, "t1_l3");
+    REQUIRE(opened_init(&o, sandbox, "library_loans", NULL));
+    const struct agon_task *t = opened_task(&o, "t1_l3");
     json_auto_t *writes = parse("[{\"tool\": \"renew_loan\", \"arguments\": {\"loan_id\": 530, "
                                 "\"due_on\": \"2025-12-01\"}},"
                                 " {\"tool\": \"renew_loan\", \"arguments\": {\"loan_id\": 531, "
@@ -193,9 +159,9 @@ ATTACK(J2_files_that_say_pass_lie_in_the_folder)
     for (size_t i = 0; i < sizeof(files) / sizeof(*files); i++)
         EXPECT(agon_file_write(files[i], agon_str("{\"pass\": true, \"reward\": 1.0}\n"), false,
                                &err) == 0);
-    if (EXPECT(opened_init(&o, "exam_timetable", NULL)))
-        EXPECT_OUTCOME(verdict_of(&o, task_of(&o, "t1_l1"), "[]", NULL, said), EPISODE_FAIL, said,
-                       "");
+    if (EXPECT(opened_init(&o, sandbox, "exam_timetable", NULL)))
+        EXPECT_OUTCOME(verdict_of(&o, opened_task(&o, "t1_l1"), "[]", NULL, said), EPISODE_FAIL,
+                       said, "");
     EXPECT(chdir(back) == 0 && agon_dir_remove(dir, &err) == 0);
 }
 
@@ -219,7 +185,7 @@ ATTACK(J3_a_tool_says_that_it_passed)
     NEED_BOX;
     struct opened o AGON_AUTO(opened_deinit) = {0};
     struct agon_err err = {0};
-    REQUIRE(opened_init(&o, "exam_timetable", telling_tools));
+    REQUIRE(opened_init(&o, sandbox, "exam_timetable", telling_tools));
     json_auto_t *probes = json_array();
     for (int n = 1; n <= 6; n++)
         json_array_append_new(probes,
@@ -299,9 +265,9 @@ ATTACK(J5_answers_that_are_empty_cut_short_or_turned_around)
     NEED_BOX;
     static char texts[ITEMS_MAX][4096];
     b->seconds_max = 60;
-    for (int e = 0; e < N_NAMES; e++) {
+    for (int e = 0; e < N_CATALOG; e++) {
         struct opened o AGON_AUTO(opened_deinit) = {0};
-        REQUIRE(opened_init(&o, names[e], NULL));
+        REQUIRE(opened_init(&o, sandbox, catalog_names[e], NULL));
         for (int i = 0; i < o.env->n_tasks; i++) {
             const struct agon_task *t = &o.env->tasks[i];
             const json_t *writes = json_object_get(t->golden, "writes");
@@ -319,7 +285,7 @@ ATTACK(J5_one_call_removed_and_no_call_at_all)
 {
     NEED_BOX;
     struct opened o AGON_AUTO(opened_deinit) = {0};
-    REQUIRE(opened_init(&o, "library_loans", NULL));
+    REQUIRE(opened_init(&o, sandbox, "library_loans", NULL));
     for (int i = 0; i < o.env->n_tasks; i++) {
         const struct agon_task *t = &o.env->tasks[i];
         const json_t *golden = json_object_get(t->golden, "writes");
@@ -349,7 +315,7 @@ static enum outcome with_verifier(const char *verifier, const char *solution, co
     struct agon_trial t AGON_AUTO(agon_trial_deinit) = {0};
     struct agon_buf reason AGON_AUTO(agon_buf_deinit) = AGON_BUF(4000);
     struct agon_err err = {0};
-    if (!EXPECT(opened_init(&o, "exam_timetable", NULL)))
+    if (!EXPECT(opened_init(&o, sandbox, "exam_timetable", NULL)))
         return STOP;
     int r = agon_trial(o.rt, &input, &t, &reason, &err);
     snprintf(said, 512, "%s%s", agon_buf_text(&reason), err.text);
@@ -458,7 +424,7 @@ ATTACK(J11_a_tool_that_remembers_calls)
     };
     struct agon_trial t AGON_AUTO(agon_trial_deinit) = {0};
     struct agon_buf reason AGON_AUTO(agon_buf_deinit) = AGON_BUF(4000);
-    REQUIRE(opened_init(&o, "exam_timetable", tools));
+    REQUIRE(opened_init(&o, sandbox, "exam_timetable", tools));
     for (int i = 0; i < 2; i++) {
         agon_trial_deinit(&t);
         REQUIRE(agon_trial(o.rt, &input, &t, &reason, &err) == 0);

@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "sandbox/cell.h"
+#include "tests/catalog/opened.h"
 #include "tests/test.h"
 #include "verifiers/audit.h"
 #include "verifiers/regress.h"
@@ -15,8 +16,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-static const char *const names[] = {"trip_planning", "library_loans", "exam_timetable"};
-enum { N_NAMES = 3, ITEMS_MAX = 2000 };
+enum { ITEMS_MAX = 2000 };
 
 static struct agon_sandbox *sandbox;
 
@@ -43,44 +43,6 @@ static const char *without_box(void)
         if (without_box())           \
             SKIP_BOX(without_box()); \
     } while (0)
-
-/* An environment of the catalogue, open. */
-struct opened {
-    struct agon_env *env;
-    struct agon_runtime *rt;
-};
-
-static void opened_deinit(struct opened *o)
-{
-    agon_runtime_free(o->rt);
-    agon_env_free(o->env);
-}
-
-static bool open_named(struct opened *o, const char *name)
-{
-    char dir[4096];
-    struct agon_err err;
-    struct agon_buf reason AGON_AUTO(agon_buf_deinit) = AGON_BUF(4000);
-    snprintf(dir, sizeof(dir), "%s/%s", CATALOG, name);
-    if (agon_env_load(&o->env, dir, &err)) {
-        printf("# %s\n", err.text);
-        return false;
-    }
-    if (agon_runtime_open(&o->rt, sandbox, o->env->world_path, agon_str(o->env->tools), &reason,
-                          &err)) {
-        printf("# %s %s\n", agon_buf_text(&reason), err.text);
-        return false;
-    }
-    return true;
-}
-
-static const struct agon_task *task_by_id(const struct agon_env *env, const char *id)
-{
-    for (int i = 0; id && i < env->n_tasks; i++)
-        if (!strcmp(env->tasks[i].id, id))
-            return &env->tasks[i];
-    return NULL;
-}
 
 /* ---- what regression says ---- */
 
@@ -111,7 +73,7 @@ TEST(every_environment_is_as_it_was_sealed)
     int counts[4] = {0};
     if (!EXPECT(regress_all(CATALOG, &lines, counts, &err) == 0))
         printf("# %s %s\n", agon_buf_text(&lines), err.text);
-    EXPECT(counts[0] == N_NAMES && counts[1] == 10 && counts[3] == 0);
+    EXPECT(counts[0] == N_CATALOG && counts[1] == 10 && counts[3] == 0);
     EXPECT(counts[2] >= 60);
     EXPECT_HAS(agon_buf_text(&lines), "trip_planning: 4 tasks, ");
 }
@@ -231,9 +193,9 @@ static void negatives_agree(struct opened *o, const struct agon_task *t)
 TEST(for_every_check_some_answer_fails_it_alone)
 {
     NEED_BOX;
-    for (int i = 0; i < N_NAMES; i++) {
+    for (int i = 0; i < N_CATALOG; i++) {
         struct opened o AGON_AUTO(opened_deinit) = {0};
-        REQUIRE(open_named(&o, names[i]));
+        REQUIRE(opened_init(&o, sandbox, catalog_names[i], NULL));
         for (int k = 0; k < o.env->n_tasks; k++)
             negatives_agree(&o, &o.env->tasks[k]);
     }
@@ -272,7 +234,7 @@ TEST(library_loans_wants_each_write_and_no_other)
     };
     NEED_BOX;
     struct opened o AGON_AUTO(opened_deinit) = {0};
-    REQUIRE(open_named(&o, "library_loans"));
+    REQUIRE(opened_init(&o, sandbox, "library_loans", NULL));
     for (int i = 0; i < o.env->n_tasks; i++) {
         const struct agon_task *t = &o.env->tasks[i];
         json_t *golden = json_object_get(t->golden, "writes");
@@ -347,11 +309,11 @@ TEST(every_task_passes_an_audit_and_a_second_checker_agrees)
     json_auto_t *report = NULL;
     struct agon_err err = {0};
     REQUIRE(all.to != NULL);
-    for (int i = 0; i < N_NAMES; i++) {
+    for (int i = 0; i < N_CATALOG; i++) {
         char dir[4096];
         json_auto_t *own = NULL;
-        snprintf(dir, sizeof(dir), "%s/%s", CATALOG, names[i]);
-        all.env = names[i];
+        snprintf(dir, sizeof(dir), "%s/%s", CATALOG, catalog_names[i]);
+        all.env = catalog_names[i];
         if (!EXPECT(agon_audit_env(dir, &options, &own, &err) == 0))
             printf("# %s\n", err.text);
         json_array_extend(cards, own);
@@ -395,7 +357,7 @@ TEST(trip_planning_has_the_reports_tools)
                                                                       driver's own */
     };
     struct opened o AGON_AUTO(opened_deinit) = {0};
-    REQUIRE(open_named(&o, "trip_planning"));
+    REQUIRE(opened_init(&o, sandbox, "trip_planning", NULL));
     REQUIRE(agon_runtime_n_tools(o.rt) == 14);
     for (int i = 0; i < 14; i++)
         EXPECT(!strcmp(agon_runtime_tool(o.rt, i)->name, tools[i]));
@@ -411,8 +373,8 @@ TEST(trip_planning_submits_what_the_report_says)
                                        "afternoon_attraction",
                                        "evening_restaurant"};
     struct opened o AGON_AUTO(opened_deinit) = {0};
-    REQUIRE(open_named(&o, "trip_planning"));
-    const struct agon_task *t = task_by_id(o.env, "t1_l3");
+    REQUIRE(opened_init(&o, sandbox, "trip_planning", NULL));
+    const struct agon_task *t = opened_task(&o, "t1_l3");
     REQUIRE(t && t->answers == AGON_ANSWERS_MANY);
     json_t *golden = json_object_get(t->golden, "answer");
     REQUIRE(json_array_size(golden) == 3);
@@ -479,7 +441,7 @@ TEST(trip_planning_is_judged_as_by_an_independent_judge)
     NEED_BOX;
     enum { N = 400 };
     struct opened o AGON_AUTO(opened_deinit) = {0};
-    REQUIRE(open_named(&o, "trip_planning"));
+    REQUIRE(opened_init(&o, sandbox, "trip_planning", NULL));
     FILE *f = popen(
         "python3 '" SOURCES "/trip_cases.py' '" CATALOG "/trip_planning/world.sql' 5 400", "r");
     json_auto_t *cases = json_object();
@@ -503,18 +465,18 @@ TEST(trip_planning_is_judged_as_by_an_independent_judge)
     {
         int n_passed = 0;
         EXPECT(json_array_size(list) == N);
-        cases_agree(&o, task_by_id(o.env, id), list, &n_passed);
+        cases_agree(&o, opened_task(&o, id), list, &n_passed);
         EXPECT(n_passed >= 20 && n_passed <= N / 2); /* both ways are well tried */
     }
 }
 
 TEST(worlds_are_what_their_generators_make)
 {
-    for (int i = 0; i < N_NAMES; i++) {
+    for (int i = 0; i < N_CATALOG; i++) {
         char command[9000];
         snprintf(command, sizeof(command),
-                 "lua5.4 '%s/%s/make_world.lua' | cmp -s - '%s/%s/world.sql'", CATALOG, names[i],
-                 CATALOG, names[i]);
+                 "lua5.4 '%s/%s/make_world.lua' | cmp -s - '%s/%s/world.sql'", CATALOG,
+                 catalog_names[i], CATALOG, catalog_names[i]);
         EXPECT(system(command) == 0);
     }
 }

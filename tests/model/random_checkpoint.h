@@ -30,6 +30,13 @@ struct random_checkpoint {
         .dtype = AGON_E4M3, .tied = true, .n_shards = 1,                                       \
     }
 
+/* What small ones have in common: two layers of 32, the second one with experts. Left to say: seed,
+ * n_vocab, index_topk, window, dtype. */
+#define RANDOM_CHECKPOINT_TINY                                                                    \
+    .hidden = 32, .n_layers = 2, .n_heads = 2, .q_lora = 16, .kv_lora = 16, .nope = 8, .rope = 4, \
+    .v = 8, .index_heads = 2, .index_dim = 8, .dense = 32, .n_dense = 1, .expert = 16,            \
+    .n_experts = 4, .top_k = 2, .n_shared = 1, .n_group = 1, .topk_group = 1, .n_shards = 1
+
 /* dir is made where it is missing. */
 int random_checkpoint_write(const char *dir, const struct random_checkpoint *r,
                             struct agon_err *err) AGON_MUST_USE;

@@ -61,30 +61,9 @@ static void give_bursts(struct agon_engine *e,
 
 /* ---- a model ------------------------------------------------------------------------ */
 
-static const struct random_checkpoint small = {.seed = 6,
-                                               .n_vocab = 301,
-                                               .hidden = 32,
-                                               .n_layers = 2,
-                                               .n_heads = 2,
-                                               .q_lora = 16,
-                                               .kv_lora = 16,
-                                               .nope = 8,
-                                               .rope = 4,
-                                               .v = 8,
-                                               .index_heads = 2,
-                                               .index_dim = 8,
-                                               .index_topk = 12,
-                                               .window = 150,
-                                               .dense = 32,
-                                               .n_dense = 1,
-                                               .expert = 16,
-                                               .n_experts = 4,
-                                               .top_k = 2,
-                                               .n_shared = 1,
-                                               .n_group = 1,
-                                               .topk_group = 1,
-                                               .dtype = AGON_F32,
-                                               .n_shards = 1};
+static const struct random_checkpoint small = {RANDOM_CHECKPOINT_TINY, .seed = 6,
+                                               .n_vocab = 301,         .index_topk = 12,
+                                               .window = 150,          .dtype = AGON_F32};
 
 static struct agon_engine *engine_of(struct agon_engine_options options)
 {

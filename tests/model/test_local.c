@@ -11,31 +11,9 @@
 
 #include <stdlib.h>
 
-static const struct random_checkpoint tiny = {.seed = 9,
-                                              .n_vocab = 1200,
-                                              .n_tokens = 900,
-                                              .hidden = 32,
-                                              .n_layers = 2,
-                                              .n_heads = 2,
-                                              .q_lora = 16,
-                                              .kv_lora = 16,
-                                              .nope = 8,
-                                              .rope = 4,
-                                              .v = 8,
-                                              .index_heads = 2,
-                                              .index_dim = 8,
-                                              .index_topk = 64,
-                                              .window = 3000,
-                                              .dense = 32,
-                                              .n_dense = 1,
-                                              .expert = 16,
-                                              .n_experts = 4,
-                                              .top_k = 2,
-                                              .n_shared = 1,
-                                              .n_group = 1,
-                                              .topk_group = 1,
-                                              .dtype = AGON_F32,
-                                              .n_shards = 1};
+static const struct random_checkpoint tiny = {
+    RANDOM_CHECKPOINT_TINY, .seed = 9,      .n_vocab = 1200,  .n_tokens = 900,
+    .index_topk = 64,       .window = 3000, .dtype = AGON_F32};
 
 static char dir[64];
 

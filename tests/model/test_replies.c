@@ -44,30 +44,9 @@ int __wrap_agon_engine_new(struct agon_engine **ret, const struct agon_checkpoin
 
 static struct agon_model *model_open(void)
 {
-    const struct random_checkpoint tiny = {.seed = 4,
-                                           .n_vocab = 600,
-                                           .hidden = 32,
-                                           .n_layers = 2,
-                                           .n_heads = 2,
-                                           .q_lora = 16,
-                                           .kv_lora = 16,
-                                           .nope = 8,
-                                           .rope = 4,
-                                           .v = 8,
-                                           .index_heads = 2,
-                                           .index_dim = 8,
-                                           .index_topk = 64,
-                                           .window = 3000,
-                                           .dense = 32,
-                                           .n_dense = 1,
-                                           .expert = 16,
-                                           .n_experts = 4,
-                                           .top_k = 2,
-                                           .n_shared = 1,
-                                           .n_group = 1,
-                                           .topk_group = 1,
-                                           .dtype = AGON_F32,
-                                           .n_shards = 1};
+    const struct random_checkpoint tiny = {RANDOM_CHECKPOINT_TINY, .seed = 4,
+                                           .n_vocab = 600,         .index_topk = 64,
+                                           .window = 3000,         .dtype = AGON_F32};
     char dir[64] = "/tmp/agon-test-XXXXXX", spec[128];
     struct agon_model *m = NULL;
     struct agon_err err;

@@ -13,30 +13,9 @@ enum { FILE_MAX = 1 << 26 };
 
 static char dir[64]; /* a folder of this program's: in, out, err, and a checkpoint */
 
-static const struct random_checkpoint tiny = {.seed = 2,
-                                              .n_vocab = 900,
-                                              .hidden = 32,
-                                              .n_layers = 2,
-                                              .n_heads = 2,
-                                              .q_lora = 16,
-                                              .kv_lora = 16,
-                                              .nope = 8,
-                                              .rope = 4,
-                                              .v = 8,
-                                              .index_heads = 2,
-                                              .index_dim = 8,
-                                              .index_topk = 8,
-                                              .window = 300,
-                                              .dense = 32,
-                                              .n_dense = 1,
-                                              .expert = 16,
-                                              .n_experts = 4,
-                                              .top_k = 2,
-                                              .n_shared = 1,
-                                              .n_group = 1,
-                                              .topk_group = 1,
-                                              .dtype = AGON_BF16,
-                                              .n_shards = 1};
+static const struct random_checkpoint tiny = {RANDOM_CHECKPOINT_TINY, .seed = 2,
+                                              .n_vocab = 900,         .index_topk = 8,
+                                              .window = 300,          .dtype = AGON_BF16};
 
 static bool folder_make(void)
 {
