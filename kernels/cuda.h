@@ -74,6 +74,8 @@ int agon_cuda_stream_new(void **ret, struct agon_err *err);
 void agon_cuda_stream_free(void *stream);
 /* Wait for all that stream holds; the place where errors of kernels appear. */
 int agon_cuda_sync(void *stream, struct agon_err *err);
+/* Is it all done? Does not wait. */
+int agon_cuda_done(bool *ret, void *stream, struct agon_err *err);
 
 /* Graphs: what is launched in stream between begin and end is recorded, not run. */
 int agon_cuda_graph_begin(void *stream, struct agon_err *err);

@@ -98,6 +98,15 @@ extern "C" int agon_cuda_sync(void *stream, struct agon_err *err)
     return 0;
 }
 
+extern "C" int agon_cuda_done(bool *ret, void *stream, struct agon_err *err)
+{
+    cudaError_t e = cudaStreamQuery((cudaStream_t)stream);
+    if (e != cudaErrorNotReady)
+        AGON_CUDA(err, "device", e);
+    *ret = e == cudaSuccess;
+    return 0;
+}
+
 extern "C" int agon_cuda_graph_begin(void *stream, struct agon_err *err)
 {
     AGON_CUDA(err, "graph",

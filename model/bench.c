@@ -109,16 +109,16 @@ static int bench_prefix(struct agon_sequence **ret, struct agon_engine *e, int n
     return 0;
 }
 
-/* Generate n_tokens from n forks of prefix together; returns tokens a second, or <0. */
-static int bench_decode(struct agon_engine *e, struct agon_sequence *prefix, int n, int n_tokens,
-                        double *ret_tokens, double *ret_step_ms, struct agon_err *err)
+/* Generate n_tokens from n forks of prefix together, seeds from `seed` on; tokens a second. */
+static int bench_decode(struct agon_engine *e, struct agon_sequence *prefix, int seed, int n,
+                        int n_tokens, double *ret_tokens, double *ret_step_ms, struct agon_err *err)
 {
     struct agon_sequence **s = calloc((size_t)n, sizeof(struct agon_sequence *));
     double *steps = calloc(STEPS_MAX, sizeof(*steps)), total = 0;
     int r = s && steps ? 0 : agon_fail(err, AGON_ENOMEM, "bench: out of memory"), n_steps = 0;
     for (int i = 0; i < n && r == 0; i++) {
         struct agon_generation generation = {.sample = {.temperature = 1, .top_p = 0.95},
-                                             .seed = (uint64_t)i,
+                                             .seed = (uint64_t)(seed + i),
                                              .tokens_max = n_tokens};
         if ((r = agon_sequence_fork(&s[i], prefix, err)) == 0)
             r = agon_sequence_generate(s[i], &generation, err);
@@ -149,29 +149,87 @@ static int bench_engine(struct agon_bench *b, struct agon_engine *e,
 {
     struct agon_sequence *prefix AGON_AUTO(agon_sequence_freep) = NULL;
     double seconds, step_ms;
-    int r;
+    int r, first = 0, n = options->n_sequences;
+    if (options->n_ranks > 0) {
+        first = n * options->engine.rank / options->n_ranks;
+        n = n * (options->engine.rank + 1) / options->n_ranks - first;
+    }
     if ((r = bench_prefix(&prefix, e, options->n_prefix, &seconds, err)) ||
-        (r = bench_decode(e, prefix, options->n_sequences, options->n_tokens, &b->decode_tokens,
+        (r = bench_decode(e, prefix, first, n, options->n_tokens, &b->decode_tokens,
                           &b->step_ms_median, err)) ||
-        (r = bench_decode(e, prefix, 1, options->n_tokens, &b->single_tokens, &step_ms, err)))
+        (r = bench_decode(e, prefix, first, 1, options->n_tokens, &b->single_tokens, &step_ms,
+                          err)))
         return r;
     b->prefill_tokens = options->n_prefix / seconds;
     return 0;
 }
 
+/* ---- several ranks ------------------------------------------------------------------ */
+
+struct ranks {
+    const struct agon_checkpoint *checkpoint;
+    const struct agon_bench_options *options;
+    struct agon_group *group;
+    struct agon_bench b[AGON_RANKS_MAX];
+};
+
+static void bench_rank(void *user, int rank)
+{
+    struct ranks *ranks = user;
+    struct agon_bench_options options = *ranks->options;
+    struct agon_engine *e AGON_AUTO(agon_engine_freep) = NULL;
+    struct agon_err err;
+    options.engine.group = ranks->group;
+    options.engine.rank = rank;
+    if (agon_engine_new(&e, ranks->checkpoint, &options.engine, &err) ||
+        bench_engine(&ranks->b[rank], e, &options, &err))
+        agon_group_fail(ranks->group, rank, &err);
+}
+
+static int bench_ranks(struct agon_bench *b, const struct agon_checkpoint *checkpoint,
+                       const struct agon_bench_options *options, struct agon_err *err)
+{
+    struct agon_group *group AGON_AUTO(agon_group_freep) = NULL;
+    struct ranks ranks = {.checkpoint = checkpoint, .options = options};
+    if (options->n_ranks > options->n_sequences)
+        return agon_fail(err, AGON_EINPUT, "bench: %d sequences are too few for %d ranks",
+                         options->n_sequences, options->n_ranks);
+    int r = agon_group_new(&group, options->n_ranks, err);
+    ranks.group = group;
+    if (r || (r = agon_group_run(group, bench_rank, &ranks, err)))
+        return r;
+    for (int i = 0; i < options->n_ranks; i++) {
+        const struct agon_bench *one = &ranks.b[i];
+        b->decode_tokens += one->decode_tokens;
+        b->single_tokens += one->single_tokens;
+        b->prefill_tokens += one->prefill_tokens;
+        b->step_ms_median =
+            one->step_ms_median > b->step_ms_median ? one->step_ms_median : b->step_ms_median;
+    }
+    return 0;
+}
+
+static int bench_alone(struct agon_bench *b, const struct agon_checkpoint *checkpoint,
+                       const struct agon_bench_options *options, struct agon_err *err)
+{
+    struct agon_engine *e AGON_AUTO(agon_engine_freep) = NULL;
+    bool cpu = !options->engine.device || strcmp(options->engine.device, "cpu") == 0;
+    int r = agon_engine_new(&e, checkpoint, &options->engine, err);
+    if (r || (cpu && (r = bench_machine(b, &options->engine, err))))
+        return r;
+    return bench_engine(b, e, options, err);
+}
+
 int agon_bench_run(struct agon_bench *ret, const struct agon_checkpoint *checkpoint,
                    const struct agon_bench_options *options, struct agon_err *err)
 {
-    struct agon_bench b = {0};
-    struct agon_engine *e AGON_AUTO(agon_engine_freep) = NULL;
+    struct agon_bench b = {.kernels = options->engine.device};
     if (options->n_prefix + options->n_tokens > checkpoint->config.window)
         return agon_fail(err, AGON_EINPUT, "bench: %d + %d tokens are over the window of %d",
                          options->n_prefix, options->n_tokens, checkpoint->config.window);
-    bool cpu = !options->engine.device || strcmp(options->engine.device, "cpu") == 0;
-    int r = agon_engine_new(&e, checkpoint, &options->engine, err);
-    b.kernels = options->engine.device;
-    if (r || (cpu && (r = bench_machine(&b, &options->engine, err))) ||
-        (r = bench_engine(&b, e, options, err)))
+    int r = options->n_ranks > 0 ? bench_ranks(&b, checkpoint, options, err)
+                                 : bench_alone(&b, checkpoint, options, err);
+    if (r)
         return r;
     b.decode_gflops = 2 * (double)checkpoint->n_active * b.decode_tokens * 1e-9;
     *ret = b;

@@ -9,12 +9,14 @@
 struct agon_bench_options {
     struct agon_engine_options engine;
     int n_prefix, n_sequences, n_tokens; /* tokens: of each sequence */
+    int n_ranks; /* GPUs that share the sequences and the experts; 0: one engine alone */
 };
 struct agon_bench {
     const char *kernels; /* or the device; then there are no numbers of the machine beside it */
     int n_threads;
-    double machine_gflops, machine_gbytes;               /* all threads together */
-    double prefill_tokens, decode_tokens, single_tokens; /* a second */
+    double machine_gflops, machine_gbytes; /* all threads together */
+    /* A second; of all ranks together, each of which computes the prefix and has one sequence. */
+    double prefill_tokens, decode_tokens, single_tokens;
     double decode_gflops;  /* of weights alone: 2 x active parameters a token */
     double step_ms_median; /* of drawing one id of each sequence */
 };

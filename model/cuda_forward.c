@@ -4,6 +4,7 @@
  */
 #include "kernels/cuda_small.h"
 #include "model/cuda_forward_internal.h"
+#include "model/cuda_share.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -84,10 +85,26 @@ static int run_logits(struct cuda_run *run)
     return agon_cuda_gemm(&gemm, &f->weights.head, cuda_gemm_mode(f), run->stream, run->err);
 }
 
+/* No rows here: this rank's experts work for the others. */
+static int run_for_others(struct cuda_run *run)
+{
+    const struct agon_config *c = run->f->config;
+    struct agon_cuda_combine none = {0};
+    int r = 0;
+    for (; r == 0 && run->i_layer < c->n_layers; run->i_layer++) {
+        run->layer = &run->f->weights.layers[run->i_layer];
+        if (c->sparse[run->i_layer])
+            r = cuda_share_experts(run, &none);
+    }
+    return r;
+}
+
 int cuda_forward_run(struct cuda_forward *f, const struct cuda_pass *pass, void *stream,
                      struct agon_err *err)
 {
     struct cuda_run run = {.f = f, .pass = pass, .stream = stream, .err = err};
+    if (pass->n_rows == 0)
+        return f->share ? run_for_others(&run) : 0;
     int r = run_begin(&run);
     if (r == 0)
         r = cuda_run_plan(&run);
@@ -112,13 +129,8 @@ enum { BUFFER_ALIGN = 256 };
 /* Scores are computed for as many rows at a time as fit. */
 static const size_t scores_bytes_max = (size_t)256 << 20;
 
-struct buffer_wanted {
-    void *at; /* the address of a pointer */
-    size_t bytes;
-};
-
-static int buffers_alloc(char **ret_memory, const struct buffer_wanted *wanted, size_t n,
-                         struct agon_err *err)
+int cuda_buffers_alloc(char **ret_memory, const struct cuda_buffer *wanted, size_t n,
+                       struct agon_err *err)
 {
     size_t total = 0;
     for (size_t i = 0; i < n; i++)
@@ -187,7 +199,7 @@ static int forward_buffers(struct cuda_forward *f, struct agon_err *err)
     size_t plan = f->fp8 ? rows * (agon_cuda_index_plan_bytes(1) + 16) : 0;
     size_t one = (size_t)c->window * f32;
     f->scores_bytes = larger(one, rows * one < scores_bytes_max ? rows * one : scores_bytes_max);
-    const struct buffer_wanted wanted[] = {
+    const struct cuda_buffer wanted[] = {
         {&f->x, rows * hidden * f32},
         {&f->h, rows * hidden * act},
         {&f->cosine, rows * half * f32},
@@ -230,7 +242,7 @@ static int forward_buffers(struct cuda_forward *f, struct agon_err *err)
         {&f->moe_scratch, moe},
         {&f->logits, (size_t)f->n_logits_max * (size_t)c->n_vocab * f32},
     };
-    return buffers_alloc(&f->memory, wanted, sizeof(wanted) / sizeof(wanted[0]), err);
+    return cuda_buffers_alloc(&f->memory, wanted, sizeof(wanted) / sizeof(wanted[0]), err);
 }
 
 /* ---- pools -------------------------------------------------------------------------- */
@@ -266,7 +278,7 @@ static int forward_pools(struct cuda_forward *f, const struct cuda_forward_optio
     size_t bytes = options->cache_bytes_max, n = bytes / page;
     if (bytes == 0) {
         struct agon_cuda_info info;
-        int r = agon_cuda_open(&info, 0, err);
+        int r = agon_cuda_open(&info, options->rank, err);
         if (r)
             return r;
         n = info.memory_free / 10 * 8 / page;
@@ -306,7 +318,8 @@ int cuda_forward_init(struct cuda_forward *f, const struct agon_checkpoint *chec
                       const struct cuda_forward_options *options, struct agon_err *err)
 {
     *f = (struct cuda_forward){0};
-    int r = cuda_weights_init(&f->weights, checkpoint, options->fast, err);
+    int r = cuda_weights_init(&f->weights, checkpoint, options->fast, options->rank,
+                              options->n_ranks ? options->n_ranks : 1, err);
     return r ? r : cuda_forward_prepare(f, &checkpoint->config, options, err);
 }
 

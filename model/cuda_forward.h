@@ -25,6 +25,7 @@ struct cuda_pass {
     int n_rows, n_logits; /* the most; padded rows have sequence -1 */
     int n_max;            /* no position + 1 is above this */
     int ld_pages;
+    int n_group_rows; /* where experts are shared: the most rows that any rank has */
     bool forced;      /* batch.forced counts */
     bool store_apart; /* batch.store differs from batch.sequence */
     bool select_all;  /* the trace wants selections even while all of the past is selected */
@@ -33,8 +34,10 @@ struct cuda_pass {
     void *user;
 };
 
+struct cuda_share;
 struct cuda_forward {
     const struct agon_config *config;
+    struct cuda_share *share; /* borrowed; NULL: all experts are here */
     struct cuda_weights weights;
     struct cuda_batch batch;
     int n_rows_max, n_logits_max;
@@ -81,6 +84,7 @@ struct cuda_forward_options {
     int n_rows_max, n_logits_max;
     size_t cache_bytes_max; /* 0: most of what is left */
     bool fast, fp8, record_routing, record_indexer;
+    int rank, n_ranks; /* which experts are here, and the number of the device; 0 ranks are 1 */
 };
 /* Buffers and pools around weights that stand in f->weights already; config is borrowed. */
 int cuda_forward_prepare(struct cuda_forward *f, const struct agon_config *config,
@@ -94,6 +98,6 @@ void cuda_forward_deinit(struct cuda_forward *f);
 /* Forget what the cache holds: numbers of weights that were no good must not stay in its pages,
  * where attention multiplies them by 0. */
 int cuda_forward_clear(struct cuda_forward *f, struct agon_err *err) AGON_MUST_USE;
-/* Launch a pass over f->batch in stream. */
+/* Launch a pass over f->batch in stream. One of no rows takes part in what other ranks do. */
 int cuda_forward_run(struct cuda_forward *f, const struct cuda_pass *pass, void *stream,
                      struct agon_err *err) AGON_MUST_USE;

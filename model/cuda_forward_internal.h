@@ -3,6 +3,14 @@
 #include "kernels/cuda_step.h"
 #include "model/cuda_forward.h"
 
+/* Several arrays in one allocation of the device's, all zeros. */
+struct cuda_buffer {
+    void *at; /* the address of a pointer */
+    size_t bytes;
+};
+int cuda_buffers_alloc(char **ret_memory, const struct cuda_buffer *wanted, size_t n,
+                       struct agon_err *err);
+
 /* A pass under way. */
 struct cuda_run {
     struct cuda_forward *f;

@@ -5,6 +5,7 @@
  */
 #include "kernels/cuda_small.h"
 #include "model/cuda_forward_internal.h"
+#include "model/cuda_share.h"
 
 /* out = down(silu(gate h) * up h): the dense MLP, or the shared experts. */
 static int run_gated(struct cuda_run *run, float *out, int inner)
@@ -101,10 +102,12 @@ static int run_experts(struct cuda_run *run)
                                         .n_rows = run->pass->n_rows};
     int r;
     if ((r = run_route(run)) ||
-        (r = agon_cuda_moe(&run->layer->moe, &moe, cuda_gemm_mode(f), run->stream, run->err)) ||
+        (!f->share &&
+         (r = agon_cuda_moe(&run->layer->moe, &moe, cuda_gemm_mode(f), run->stream, run->err))) ||
         (c->n_shared > 0 && (r = run_gated(run, f->shared_down, c->n_shared * c->expert_dim))))
         return r;
-    return agon_cuda_moe_combine(&combine, run->stream, run->err);
+    return f->share ? cuda_share_experts(run, &combine)
+                    : agon_cuda_moe_combine(&combine, run->stream, run->err);
 }
 
 /* ---- experts of small models -------------------------------------------------------- */
@@ -154,7 +157,8 @@ static bool experts_are_small(const struct cuda_run *run)
     struct agon_cuda_gemm gate_up, down;
     int n_groups = c->router.n_experts + n_shared_choices(run);
     small_products(run, &gate_up, &down);
-    return run->f->fast && c->n_shared <= 1 && agon_cuda_norm_route_fits(&c->router, c->hidden) &&
+    return run->f->fast && !run->f->share && c->n_shared <= 1 &&
+           agon_cuda_norm_route_fits(&c->router, c->hidden) &&
            agon_cuda_small_does(&gate_up, &run->layer->moe.gate_up, n_groups) &&
            agon_cuda_small_does(&down, &run->layer->moe.down, n_groups);
 }

@@ -141,20 +141,29 @@ static int upload_attention(struct uploader *u, struct cuda_layer *to,
     return r ? r : upload_floats(u, &to->index_bias, from->index_bias, c->index_dim);
 }
 
+void cuda_weights_part(int n_experts, int rank, int n_ranks, int *ret_first, int *ret_n)
+{
+    int first = (int)((long)n_experts * rank / n_ranks);
+    *ret_first = first;
+    *ret_n = (int)((long)n_experts * (rank + 1) / n_ranks) - first;
+}
+
 static int upload_experts(struct uploader *u, struct cuda_layer *to, const struct agon_layer *from)
 {
     const struct agon_config *c = u->config;
-    int r, n = c->router.n_experts;
+    int r, n, first;
     size_t stride = sizeof(*from->experts);
     bool one = c->n_shared == 1;
+    cuda_weights_part(c->router.n_experts, u->weights->rank, u->weights->n_ranks, &first, &n);
+    const struct agon_mlp *experts = from->experts + first;
     to->moe.n_experts = n;
     to->moe.hidden = c->hidden;
     to->moe.inner = c->expert_dim;
     if ((r = upload_stack(u, &to->router, &from->router, 0, 1, NULL, AGON_F32)) ||
-        (r = upload_floats(u, &to->router_bias, from->router_bias, n)) ||
-        (r = upload_array(u, &to->moe.gate_up, &from->experts[0].gate_up, stride, n,
+        (r = upload_floats(u, &to->router_bias, from->router_bias, c->router.n_experts)) ||
+        (r = upload_array(u, &to->moe.gate_up, &experts->gate_up, stride, n,
                           one ? &from->shared.gate_up : NULL)) ||
-        (r = upload_array(u, &to->moe.down, &from->experts[0].down, stride, n,
+        (r = upload_array(u, &to->moe.down, &experts->down, stride, n,
                           one ? &from->shared.down : NULL)) ||
         c->n_shared == 0)
         return r;
@@ -220,9 +229,11 @@ int cuda_weights_replace(struct cuda_weights *w, const struct agon_checkpoint *c
 }
 
 int cuda_weights_init(struct cuda_weights *w, const struct agon_checkpoint *checkpoint, bool fast,
-                      struct agon_err *err)
+                      int rank, int n_ranks, struct agon_err *err)
 {
     *w = (struct cuda_weights){.n_layers = checkpoint->config.n_layers,
+                               .rank = rank,
+                               .n_ranks = n_ranks,
                                .tied = checkpoint->config.tied};
     w->layers = calloc((size_t)w->n_layers, sizeof(*w->layers));
     if (!w->layers)

@@ -35,12 +35,16 @@ struct cuda_weights {
     double *inv_freq; /* [rope_dim / 2] */
     int n_layers;
     bool tied;
-    size_t bytes; /* on the device */
+    int rank, n_ranks; /* the experts of rank `rank` alone are here */
+    size_t bytes;      /* on the device */
 };
 
-/* fast: see above. */
+/* Which of n_experts rank `rank` of n_ranks holds: *ret_n from *ret_first on. */
+void cuda_weights_part(int n_experts, int rank, int n_ranks, int *ret_first, int *ret_n);
+
+/* fast: see above. Rank 0 of 1 holds all. */
 int cuda_weights_init(struct cuda_weights *w, const struct agon_checkpoint *checkpoint, bool fast,
-                      struct agon_err *err) AGON_MUST_USE;
+                      int rank, int n_ranks, struct agon_err *err) AGON_MUST_USE;
 /* Copy another checkpoint of the same dimensions into place: pointers stay, so graphs do too. */
 int cuda_weights_replace(struct cuda_weights *w, const struct agon_checkpoint *checkpoint,
                          struct agon_err *err) AGON_MUST_USE;

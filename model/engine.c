@@ -53,6 +53,8 @@ static int engine_options(struct agon_engine *e, const struct agon_engine_option
         return agon_fail(err, AGON_EINPUT,
                          "engine: this machine lacks the instruction set asked for");
     e->record = options->record;
+    e->group = options->group;
+    e->rank = options->rank;
     return engine_compute_new(e, options, err);
 }
 
@@ -64,6 +66,8 @@ int agon_engine_new(struct agon_engine **ret, const struct agon_checkpoint *chec
         return agon_fail(err, AGON_ENOMEM, "engine: out of memory");
     e->checkpoint = checkpoint;
     int r = engine_options(e, options, err);
+    if (r && options->group)
+        agon_group_fail(options->group, options->rank, err); /* the others wait for it */
     if (r)
         return r;
     e->rows = calloc((size_t)e->n_chunk_max, sizeof(*e->rows));
@@ -325,8 +329,9 @@ bool engine_step_add(struct agon_engine *e, struct agon_sequence *s, int end, bo
     return true;
 }
 
-int engine_step_run(struct agon_engine *e, const struct agon_forward_trace *trace,
-                    struct agon_err *err)
+/* What was planned, and agreed upon where there are other ranks. */
+static int step_compute(struct agon_engine *e, const struct agon_forward_trace *trace,
+                        struct agon_err *err)
 {
     int r = e->compute->ops->run(e, trace, err);
     if (r)
@@ -338,10 +343,22 @@ int engine_step_run(struct agon_engine *e, const struct agon_forward_trace *trac
     return 0;
 }
 
-/* Rows of those that generate: decoding ones first, then chunks of prompts. */
-static void step_fill(struct agon_engine *e)
+int engine_step_run(struct agon_engine *e, const struct agon_forward_trace *trace,
+                    struct agon_err *err)
+{
+    e->agreed = (struct agon_group_plan){.kind = AGON_GROUP_PASS, .n_rows = e->n_rows};
+    int r = e->group ? agon_group_meet(e->group, &e->agreed, err) : 0;
+    if (r || (r = step_compute(e, trace, err)) == 0)
+        return r;
+    if (e->group)
+        agon_group_fail(e->group, e->rank, err);
+    return r;
+}
+
+void engine_step_fill(struct agon_engine *e)
 {
     int n_chosen = 0;
+    engine_step_begin(e);
     for (struct agon_sequence *s = e->first; s && n_chosen < e->n_batch_max;
          s = s->next, n_chosen++)
         if (s->n - sequence_begin(s) == 1)
@@ -391,17 +408,38 @@ void sequence_advance(struct agon_sequence *s, const struct step_part *part)
         sequence_unlink(s, AGON_SEQUENCE_LENGTH);
 }
 
-/* The device failed: nobody goes on. */
-static int engine_fail(struct agon_engine *e)
+int engine_fail(struct agon_engine *e)
 {
+    if (e->group)
+        agon_group_fail(e->group, e->rank, &e->failure);
     while (e->first)
         sequence_unlink(e->first, AGON_SEQUENCE_FAILED);
+    return 0;
+}
+
+int engine_step_nobody(struct agon_engine *e)
+{
+    sequence_unlink(e->last, AGON_SEQUENCE_CACHE);
+    int n = agon_engine_generating(e);
+    return e->group && n == 0 ? 1 : n; /* the other ranks may go on */
+}
+
+int engine_step_take(struct agon_engine *e)
+{
+    int r = step_compute(e, NULL, &e->failure);
+    if (r || (r = e->compute->ops->draw(e, &e->failure)))
+        return r;
+    for (int i = 0; i < e->n_parts; i++)
+        if (e->parts[i].logits >= 0)
+            sequence_advance(e->parts[i].s, &e->parts[i]);
     return 0;
 }
 
 int agon_engine_step(struct agon_engine *e)
 {
     int n_steps;
+    if (e->group)
+        return engine_group_step(e);
     if (!e->first)
         return 0;
     if (engine_burst_begin(e, &n_steps)) {
@@ -409,18 +447,10 @@ int agon_engine_step(struct agon_engine *e)
             return engine_fail(e);
         return agon_engine_generating(e);
     }
-    engine_step_begin(e);
-    step_fill(e);
-    if (e->n_parts == 0) {
-        sequence_unlink(e->last, AGON_SEQUENCE_CACHE);
-    } else if (engine_step_run(e, NULL, &e->failure) || e->compute->ops->draw(e, &e->failure)) {
-        return engine_fail(e);
-    } else {
-        for (int i = 0; i < e->n_parts; i++)
-            if (e->parts[i].logits >= 0)
-                sequence_advance(e->parts[i].s, &e->parts[i]);
-    }
-    return agon_engine_generating(e);
+    engine_step_fill(e);
+    if (e->n_parts == 0)
+        return engine_step_nobody(e);
+    return engine_step_take(e) ? engine_fail(e) : agon_engine_generating(e);
 }
 
 /* ---- generation --------------------------------------------------------------------- */

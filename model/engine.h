@@ -10,11 +10,13 @@
  *
  * One thread uses an engine; it owns the worker threads.
  *
- * On a GPU (device "cuda") a step may draw several ids of each sequence.
+ * On a GPU (device "cuda") a step may draw several ids of each sequence. Several GPUs are several
+ * engines, one a thread, in a group (group.h).
  */
 #include "base/mem.h"
 #include "model/checkpoint.h"
 #include "model/forward.h"
+#include "model/group.h"
 #include "model/trace.h"
 
 #include <stdint.h>
@@ -23,13 +25,15 @@ struct agon_engine;
 struct agon_sequence;
 
 struct agon_engine_options {
-    const char *device;     /* see AGON_DEVICES; NULL: cpu */
-    enum agon_cpu cpu;      /* AGON_CPU_BEST unless a test wants another */
-    int n_threads;          /* 0: as many as the process may use */
-    int n_batch_max;        /* most sequences that generate in one step; 0: 64 */
-    int n_chunk_max;        /* most rows in one step; 0: 256 (at least n_batch_max) */
-    size_t cache_bytes_max; /* 0: half of the machine's memory */
-    unsigned record;        /* AGON_TRACE_ROUTING and _INDEXER, kept with every position */
+    const char *device;       /* see AGON_DEVICES; NULL: cpu */
+    enum agon_cpu cpu;        /* AGON_CPU_BEST unless a test wants another */
+    int n_threads;            /* 0: as many as the process may use */
+    int n_batch_max;          /* most sequences that generate in one step; 0: 64 */
+    int n_chunk_max;          /* most rows in one step; 0: 256 (at least n_batch_max) */
+    size_t cache_bytes_max;   /* 0: half of the machine's memory */
+    unsigned record;          /* AGON_TRACE_ROUTING and _INDEXER, kept with every position */
+    struct agon_group *group; /* borrowed; NULL: alone. Rank r is on the r-th device. */
+    int rank;
 };
 /* cuda: the first GPU that the process sees, in BF16 where the kernels can; cuda:reference: in F32,
  * with the sums of the CPU. */
@@ -145,7 +149,12 @@ bool agon_sequence_experts(const struct agon_sequence *s, int begin, int end, ui
 bool agon_sequence_selected(const struct agon_sequence *s, int begin, int end, int32_t *ret);
 const struct agon_engine *agon_sequence_engine(const struct agon_sequence *s);
 
-/* One forward pass for those that generate; returns how many still do. */
+/*
+ * One forward pass for those that generate; returns how many still do. In a group every pass is one
+ * of all ranks (so are those of agon_sequence_compute(), fork, evaluate): each rank goes on until
+ * this returns 0, which it does on all of them together, when nobody generates; 1 on a rank that
+ * has nothing left itself.
+ */
 int agon_engine_step(struct agon_engine *e);
 int agon_engine_generating(const struct agon_engine *e); /* how many generate */
 /* All rows computed so far: for measuring. */

@@ -17,6 +17,12 @@
 
 enum { BATCH_DEFAULT = 1024, CHUNK_DEFAULT = 2048 };
 
+int cuda_wait(struct cuda_compute *c, struct agon_err *err)
+{
+    return c->engine->group ? cuda_share_sync(&c->share, c->stream, err)
+                            : agon_cuda_sync(c->stream, err);
+}
+
 /* ---- pages -------------------------------------------------------------------------- */
 
 /* Launch the copies that are due. */
@@ -104,6 +110,7 @@ static int put_rows(struct cuda_compute *c, const struct agon_engine *e, struct 
         }
     }
     pass->n_rows = e->n_rows;
+    pass->n_group_rows = e->agreed.n_rows;
     return 0;
 }
 
@@ -180,7 +187,7 @@ static int cuda_run(struct agon_engine *e, const struct agon_forward_trace *trac
                                 err)))
             return r;
     }
-    return agon_cuda_sync(c->stream, err);
+    return cuda_wait(c, err);
 }
 
 static const float *cuda_logits(struct agon_engine *e, int i)
@@ -243,6 +250,7 @@ static void cuda_free(struct engine_compute *base)
                       c->host_kept, c->host_n_kept, c->host_copies, c->host_logits};
     for (size_t i = 0; i < sizeof(locked) / sizeof(locked[0]); i++)
         agon_cuda_host_free(locked[i]);
+    cuda_share_deinit(&c->share);
     cuda_forward_deinit(&c->forward);
     agon_cuda_stream_free(c->stream);
     free(c->copied_from);
@@ -309,13 +317,16 @@ static int compute_init(struct cuda_compute *c, struct agon_engine *e,
                                            .n_logits_max = e->n_batch_max,
                                            .cache_bytes_max = options->cache_bytes_max,
                                            .fast = fast,
+                                           .rank = e->rank,
+                                           .n_ranks = e->group ? agon_group_ranks(e->group) : 1,
                                            .record_routing = e->record & AGON_TRACE_ROUTING,
                                            .record_indexer = e->record & AGON_TRACE_INDEXER};
     int r;
     block_layout(c, e);
-    if ((r = agon_cuda_open(&info, 0, err)) || (r = agon_cuda_stream_new(&c->stream, err)) ||
+    if ((r = agon_cuda_open(&info, e->rank, err)) || (r = agon_cuda_stream_new(&c->stream, err)) ||
         (r = compute_alloc(c, e, err)) ||
-        (r = cuda_forward_init(&c->forward, e->checkpoint, &forward, err)))
+        (r = cuda_forward_init(&c->forward, e->checkpoint, &forward, err)) ||
+        (e->group && (r = cuda_share_init(&c->share, &c->forward, e->group, e->rank, err))))
         return r;
     c->forward.batch = (struct cuda_batch){.ids = device_at(c, c->ids_at),
                                            .position = device_at(c, c->position_at),

@@ -78,7 +78,7 @@ static int draws_download(struct cuda_compute *c, int n, bool kept, struct agon_
         (r = agon_cuda_copy(c->host_drawn, c->drawn, (size_t)n * BURST_MAX * sizeof(*c->drawn),
                             c->stream, err)) ||
         (r = agon_cuda_copy(c->host_n_kept, c->n_kept, sizeof(*c->n_kept), c->stream, err)) ||
-        (r = agon_cuda_sync(c->stream, err)) || !kept || *c->host_n_kept == 0)
+        (r = cuda_wait(c, err)) || !kept || *c->host_n_kept == 0)
         return r;
     size_t n_kept = *c->host_n_kept < KEPT_MAX ? (size_t)*c->host_n_kept : KEPT_MAX;
     r = agon_cuda_copy(c->host_kept, c->kept, n_kept * sizeof(*c->kept), c->stream, err);
@@ -157,8 +157,11 @@ static int launch_step(struct cuda_compute *c, int n_rows, int n_max, bool kept,
 {
     const struct cuda_batch *b = &c->forward.batch;
     const int32_t *count = device_at(c, c->count_at);
-    struct cuda_pass pass = {
-        .n_rows = n_rows, .n_logits = n_rows, .n_max = n_max, .ld_pages = cuda_ld_pages(n_max)};
+    struct cuda_pass pass = {.n_rows = n_rows,
+                             .n_logits = n_rows,
+                             .n_group_rows = n_rows,
+                             .n_max = n_max,
+                             .ld_pages = cuda_ld_pages(n_max)};
     int r;
     if ((r = agon_cuda_step_rows(b->ids, b->position, b->sequence, c->slots, n_rows, count,
                                  c->stream, err)) ||
@@ -222,14 +225,26 @@ static int launch_steps(struct cuda_compute *c, int n_rows, int n_max, bool kept
     return r;
 }
 
-/* Slots and page tables of e->parts, whose every row is logits row and slot alike. */
-static int burst_prepare(struct cuda_compute *c, struct agon_engine *e, int n_steps, int *ret_n_max,
-                         struct agon_err *err)
+/* What the graph is sized for: of a group, what all ranks agreed on, so that all record and replay
+ * the same launches. */
+static void burst_size(const struct agon_engine *e, int n_steps, int *ret_n_rows, int *ret_n_max)
 {
-    int n = e->n_parts, n_max = 0, r;
-    for (int i = 0; i < n; i++)
+    int n_max = 0;
+    *ret_n_rows = e->agreed.n_rows;
+    *ret_n_max = e->agreed.n_max;
+    if (e->group)
+        return;
+    for (int i = 0; i < e->n_parts; i++)
         n_max = n_max > e->parts[i].end + n_steps ? n_max : e->parts[i].end + n_steps;
-    n_max = engine_bucket(n_max, e->checkpoint->config.window);
+    *ret_n_rows = engine_bucket(e->n_parts, e->n_batch_max);
+    *ret_n_max = engine_bucket(n_max, e->checkpoint->config.window);
+}
+
+/* Slots and page tables of e->parts, whose every row is logits row and slot alike. */
+static int burst_prepare(struct cuda_compute *c, struct agon_engine *e, int n_steps, int n_rows,
+                         int n_max, struct agon_err *err)
+{
+    int n = e->n_parts, r;
     for (int i = 0; i < n; i++) {
         const struct step_part *part = &e->parts[i];
         int left = sequence_left(part->s);
@@ -238,10 +253,9 @@ static int burst_prepare(struct cuda_compute *c, struct agon_engine *e, int n_st
         cuda_put_pages(host_at(c, c->pages_at) + (size_t)i * (size_t)cuda_ld_pages(n_max),
                        cuda_ld_pages(n_max), part->s);
     }
-    for (int i = n; i < engine_bucket(n, e->n_batch_max); i++)
+    for (int i = n; i < n_rows; i++)
         host_at(c, c->logit_rows_at)[i] = i;
     *host_at(c, c->count_at) = n;
-    *ret_n_max = n_max;
     if ((r = cuda_copies_flush(c, err)) || (r = cuda_block_upload(c, n, cuda_ld_pages(n_max), err)))
         return r;
     return slots_upload(c, n, err);
@@ -274,13 +288,14 @@ int cuda_burst(struct agon_engine *e, int n_steps, struct agon_err *err)
 {
     struct cuda_compute *c = cuda_of(e);
     bool kept = records_kept(e);
-    int n_max, r = kept ? kept_prepare(c, err) : 0;
-    long n_kept_most = KEPT_MAX / ((long)e->n_parts * e->checkpoint->config.n_vocab);
-    if (kept && n_kept_most < n_steps)
+    int n_rows, n_max, r = kept ? kept_prepare(c, err) : 0;
+    long n_kept_most =
+        kept ? KEPT_MAX / ((long)e->n_parts * e->checkpoint->config.n_vocab) : n_steps;
+    if (n_kept_most < n_steps)
         n_steps = n_kept_most > 1 ? (int)n_kept_most : 1;
-    if (r || (r = burst_prepare(c, e, n_steps, &n_max, err)) ||
-        (r = launch_steps(c, engine_bucket(e->n_parts, e->n_batch_max), n_max, kept, n_steps,
-                          err)) ||
+    burst_size(e, n_steps, &n_rows, &n_max);
+    if (r || (r = burst_prepare(c, e, n_steps, n_rows, n_max, err)) ||
+        (r = launch_steps(c, n_rows, n_max, kept, n_steps, err)) ||
         (r = draws_download(c, e->n_parts, kept, err)))
         return r;
     for (int i = 0; i < e->n_parts && r == 0; i++)

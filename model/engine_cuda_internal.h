@@ -2,6 +2,7 @@
 /* Private to engine_cuda*.c. */
 #include "kernels/cuda_step.h"
 #include "model/cuda_forward.h"
+#include "model/cuda_share.h"
 #include "model/engine_cuda.h"
 
 enum {
@@ -13,7 +14,7 @@ enum { KEPT_MAX = 16 << 20 };
 
 /* A graph of one decode step. */
 struct step_graph {
-    int n_rows, n_max;
+    int n_rows, n_max; /* on every rank of a group */
     bool kept;
     void *graph;
 };
@@ -23,6 +24,7 @@ struct cuda_compute {
     struct agon_engine *engine;
     void *stream;
     struct cuda_forward forward;
+    struct cuda_share share; /* where the engine is one of a group */
     /* The block: the same layout here and on the device. */
     char *host, *device;
     size_t block_bytes, ids_at, position_at, sequence_at, store_at, logit_rows_at, count_at,
@@ -63,6 +65,8 @@ static inline int32_t *device_at(const struct cuda_compute *c, size_t at)
     return (int32_t *)(void *)(c->device + at);
 }
 
+/* Wait for all that was launched. */
+int cuda_wait(struct cuda_compute *c, struct agon_err *err);
 /* Launch the copies of pages that are due. */
 int cuda_copies_flush(struct cuda_compute *c, struct agon_err *err);
 static inline int cuda_ld_pages(int n_max)

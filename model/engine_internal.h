@@ -82,7 +82,10 @@ struct agon_engine {
     struct step_part *parts; /* [n_chunk_max] */
     int n_rows, n_parts, n_logits;
     uint64_t n_rows_total;
-    struct agon_err failure; /* why sequences are in AGON_SEQUENCE_FAILED */
+    struct agon_err failure;  /* why sequences are in AGON_SEQUENCE_FAILED */
+    struct agon_group *group; /* borrowed, or NULL */
+    int rank;
+    struct agon_group_plan agreed; /* of this step, with the other ranks */
 };
 
 /* ---- engine.c ----------------------------------------------------------------------- */
@@ -92,8 +95,18 @@ bool engine_grow(void *array, int *capacity, int n, size_t item);
 void engine_step_begin(struct agon_engine *e);
 /* Add positions [begin, end) of s to the step; false where the cache has no room. */
 bool engine_step_add(struct agon_engine *e, struct agon_sequence *s, int end, bool logits);
+/* The rows of those that generate: decoding ones first, then chunks of prompts. */
+void engine_step_fill(struct agon_engine *e);
+/* Compute what was planned; a meeting where there are other ranks. */
 int engine_step_run(struct agon_engine *e, const struct agon_forward_trace *trace,
                     struct agon_err *err);
+/* Compute what engine_step_fill() planned and the ranks agreed on, draw, advance. */
+int engine_step_take(struct agon_engine *e);
+/* Nobody can move: the one that began last ends. Returns how many generate (see
+ * agon_engine_step()). */
+int engine_step_nobody(struct agon_engine *e);
+/* The device failed: nobody goes on, and no other rank. Returns 0. */
+int engine_fail(struct agon_engine *e);
 /* Give s pages of its own for positions [n_cached, end): false where the cache has none left; what
  * was taken stays. */
 bool sequence_reserve(struct agon_sequence *s, int end);
@@ -114,6 +127,11 @@ void sequence_trim(struct agon_sequence *s);
 /* The sizes for which graphs are made: the smallest of 1, 2, 3, 4, 6, 8, 12, ... that is not below
  * n, at most n_most. */
 int engine_bucket(int n, int n_most);
+
+/* ---- engine_group.c ----------------------------------------------------------------- */
+
+/* agon_engine_step() of a rank. */
+int engine_group_step(struct agon_engine *e);
 
 /* ---- engine_cpu.c, engine_cuda.c ---------------------------------------------------- */
 

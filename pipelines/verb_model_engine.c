@@ -58,7 +58,7 @@ static int read_ids(struct agon_ids *ids, struct agon_err *err)
 /* ---- options that several share ------------------------------------------------------- */
 
 struct engine_verb {
-    int64_t threads, decode_from, prefix, batch, tokens;
+    int64_t threads, decode_from, prefix, batch, tokens, ranks;
     const char *cpu, *device;
     bool decode, plain;
 };
@@ -376,8 +376,10 @@ int agon_verb_model_info(int argc, char **argv)
 static int bench(const char *dir, const struct engine_verb *o, struct agon_err *err)
 {
     struct agon_checkpoint *checkpoint AGON_AUTO(agon_checkpoint_freep) = NULL;
-    struct agon_bench_options options = {
-        .n_prefix = (int)o->prefix, .n_sequences = (int)o->batch, .n_tokens = (int)o->tokens};
+    struct agon_bench_options options = {.n_prefix = (int)o->prefix,
+                                         .n_sequences = (int)o->batch,
+                                         .n_tokens = (int)o->tokens,
+                                         .n_ranks = (int)o->ranks};
     struct agon_bench b;
     int r;
     if ((r = engine_options(o, &options.engine, err)))
@@ -412,6 +414,8 @@ int agon_verb_model_bench(int argc, char **argv)
          "tokens of the prefix they share"},
         {"tokens", 'n', AGON_OPT_INT, offsetof(struct engine_verb, tokens), 1, 1 << 16, "N",
          "tokens that each generates"},
+        {"ranks", 0, AGON_OPT_INT, offsetof(struct engine_verb, ranks), 0, AGON_RANKS_MAX, "N",
+         "GPUs that share the sequences and the experts; 0: one, without NCCL"},
         OPT_THREADS,
         OPT_CPU,
         OPT_DEVICE,

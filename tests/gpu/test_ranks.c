@@ -1,0 +1,115 @@
+/*
+ * The experts of a model among several GPUs: draws do not depend on the number of ranks. One rank
+ * goes the whole way, too (choices, exchange, spreading, sums), on any machine with a GPU and NCCL.
+ */
+#include "base/file.h"
+#include "tests/gpu/engine.h"
+#include "tests/model/random_checkpoint.h"
+#include "tests/model/ranks.h"
+
+#include <unistd.h>
+
+static int n_devices(void)
+{
+    struct agon_cuda_info info;
+    return agon_cuda_open(&info, 0, &err) ? 0 : info.n_devices;
+}
+
+/* 7 experts, of which 2 ranks have 3 and 4; groups; several layers. */
+static struct agon_checkpoint *odd_model(void)
+{
+    static const struct random_checkpoint config = {.seed = 11,
+                                                    .n_vocab = 301,
+                                                    .hidden = 72,
+                                                    .n_layers = 4,
+                                                    .n_heads = 3,
+                                                    .q_lora = 40,
+                                                    .kv_lora = 28,
+                                                    .nope = 12,
+                                                    .rope = 10,
+                                                    .v = 18,
+                                                    .index_heads = 3,
+                                                    .index_dim = 22,
+                                                    .index_topk = 12,
+                                                    .window = 400,
+                                                    .dense = 90,
+                                                    .n_dense = 1,
+                                                    .expert = 26,
+                                                    .n_experts = 7,
+                                                    .top_k = 3,
+                                                    .n_shared = 2,
+                                                    .n_group = 1,
+                                                    .topk_group = 1,
+                                                    .dtype = AGON_F32,
+                                                    .n_shards = 1};
+    static struct agon_checkpoint *made;
+    char dir[] = "/tmp/agon-test-XXXXXX";
+    if (made)
+        return made;
+    if (!mkdtemp(dir) || random_checkpoint_write(dir, &config, &err) ||
+        agon_checkpoint_load(&made, dir, &err)) {
+        printf("# %s\n", err.text);
+        test_failures++;
+    }
+    EXPECT(agon_dir_remove(dir, &err) == 0);
+    return made;
+}
+
+/* Draws of n_ranks against those of `wanted`. */
+static void check_ranks(const struct rank_draws *wanted, const struct agon_checkpoint *checkpoint,
+                        const char *device, int n_ranks)
+{
+    static struct rank_draws got;
+    if (rank_draws_make(&got, checkpoint, device, n_ranks, &err)) {
+        printf("# %s, %d ranks: %s\n", device, n_ranks, err.text);
+        test_failures++;
+        return;
+    }
+    int n_differ = rank_draws_differ(wanted, &got);
+    printf("# %s, %d ranks: %d of %d sequences differ\n", device, n_ranks, n_differ,
+           RANKS_SEQUENCES);
+    EXPECT(n_differ == 0);
+}
+
+static const struct agon_checkpoint *model_of(bool odd)
+{
+    return odd ? odd_model() : embedded();
+}
+
+TEST(one_rank_draws_what_an_engine_without_a_group_does)
+{
+    static struct rank_draws alone;
+    if (n_devices() == 0)
+        SKIP(err.text);
+    for (int odd = 0; odd < 2; odd++) {
+        REQUIRE(model_of(odd));
+        REQUIRE(rank_draws_make(&alone, model_of(odd), "cuda:reference", 0, &err) == 0);
+        check_ranks(&alone, model_of(odd), "cuda:reference", 1);
+    }
+}
+
+TEST(any_number_of_ranks_draws_the_same_in_both_modes)
+{
+    static struct rank_draws one;
+    static const char *const devices[] = {"cuda:reference", "cuda"};
+    int n = n_devices();
+    if (n < 2)
+        SKIP(n == 0 ? err.text : "this machine has one GPU");
+    for (int odd = 0; odd < 2; odd++)
+        for (int d = 0; d < 2; d++) {
+            REQUIRE(model_of(odd));
+            REQUIRE(rank_draws_make(&one, model_of(odd), devices[d], 1, &err) == 0);
+            for (int n_ranks = 2; n_ranks <= n; n_ranks++)
+                check_ranks(&one, model_of(odd), devices[d], n_ranks);
+        }
+}
+
+TEST(a_rank_without_a_device_ends_all_with_its_line)
+{
+    static struct rank_draws draws;
+    int n = n_devices();
+    if (n == 0)
+        SKIP(err.text);
+    EXPECT(rank_draws_make(&draws, odd_model(), "cuda:reference", n + 1, &err) == AGON_EDEVICE);
+    EXPECT(strstr(err.text, "CUDA device") != NULL);
+}
