@@ -1,41 +1,184 @@
 #!/bin/bash
-# Everything that needs a GPU, in under 8 minutes.
-#   tests/gpu/run.sh pack BUILD FOLDER   on the machine that built it: programs, their libraries, the embedded model
-#   FOLDER/run.sh                        on the machine with the GPU: checks, then measures; ends with one line
-# Twelve random models are held against transformers where python3 has it (oracle.py); else that is told.
+# Everything that needs a GPU, in under 8 minutes, from a folder that was built elsewhere.
+#   tests/gpu/run.sh pack BUILD FOLDER        where it was built: programs, libraries, the embedded model (below 64 MiB)
+#   FOLDER/run.sh [--install] [checks|speed]  where the GPU is: checks, then measures; prints a section for BENCH.md
+# --install (root, on a machine to be thrown away): libraries and bubblewrap that are missing go to /usr, where a
+# box finds them; without, `agon synth` runs only where nothing is missing. Exit status 0: all that ran is good.
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 
+# ---- pack
+
 pack() {
-    local build=$1 to=$2 program library
-    mkdir -p "$to/lib" "$to/embedded" || exit 1
+    local build=$1 to=$2 stage root program
+    root=$(cd "$here/../.." && pwd)
+    stage=$(mktemp -d) && mkdir -p "$stage/bin" "$stage/lib" "$to/embedded" "$to/sources" || exit 1
     cp "$here/run.sh" "$here/oracle.py" "$to/"
-    cp "$here"/../../model/embedded/{config.json,tokenizer.json,EXAMPLES.md,model*} "$to/embedded/"
-    for program in "$build"/tests/gpu/test_gpu_* "$build"/tests/gpu/bench_gpu_*; do
+    cp "$root"/model/embedded/{config.json,tokenizer.json,EXAMPLES.md,skeletons.bin,model*} "$to/embedded/"
+    cp /usr/share/zoneinfo/zone1970.tab /usr/share/iso-codes/json/iso_{4217,3166-3}.json "$to/sources/"
+    git -C "$root" describe --always --dirty >"$to/commit"
+    for program in "$build"/agon "$build"/agon-{cell,parse,cuda.so} "$build"/tests/gpu/{test,bench}_gpu_*; do
         [ -f "$program" ] || continue
-        strip -o "$to/$(basename "$program")" "$program" || exit 1
-        ldd "$program" | awk '$3 ~ /jansson|pcre2|xxhash/ {print $3}' | while read -r library; do
-            cp -Lu "$library" "$to/lib/"
-        done
+        strip -o "$stage/bin/$(basename "$program")" "$program" || exit 1
     done
-    echo "$to: $(du -sh "$to" | cut -f1)"
+    cp "$(command -v bwrap)" "$stage/bin/" || exit 1
+    # What the C library's own package has, every machine has.
+    ldd "$stage"/bin/* | awk '$3 ~ /^\// {print $3}' | sort -u | grep -vE '/(libc|libm|libdl|librt|libpthread)\.so' |
+        xargs -I{} cp -L {} "$stage/lib/"
+    # The programs hold the same kernels: a window over all of them keeps these once.
+    tar c -C "$stage" bin lib | xz -T1 --lzma2=preset="${AGON_PACK_LEVEL:-6}",dict=64MiB >"$to/programs.tar.xz" || exit 1
+    rm -rf "$stage"
+    du -sk "$to" | awk '{printf "%s: %.1f MiB\n", $2, $1 / 1024; exit $1 >= 65536}'
 }
 
-# Run a program for at most $1 seconds; its TAP is counted, what is not ok is shown.
-passed=0 failed=0 skipped=0
-check() {
-    local seconds=$1 name=$2 out
-    shift
-    out=$(timeout -k 5 "$seconds" "$@" 2>&1)
-    local code=$?
-    passed=$((passed + $(grep -c '^ok' <<<"$out") - $(grep -c '^ok.*# SKIP' <<<"$out")))
-    skipped=$((skipped + $(grep -c '^ok.*# SKIP' <<<"$out")))
-    failed=$((failed + $(grep -c '^not ok' <<<"$out")))
-    grep -E '^not ok' -B 6 <<<"$out"
-    if [ $code -gt 1 ]; then
-        failed=$((failed + 1))
-        echo "$name ended with $code after: $(tail -n 1 <<<"$out")"
+# ---- the machine
+
+# Programs to $work/bin; libraries that this machine lacks to $work/lib, or to /usr.
+unpack() {
+    local install=$1 library name missing=
+    tar xJf "$here/programs.tar.xz" -C "$work" && chmod -R a+rX "$work" || exit 1
+    for library in "$work"/lib/*; do
+        name=$(basename "$library")
+        if ldconfig -p | grep -q "[[:space:]]$name "; then
+            rm "$library"
+        elif [ "$install" = yes ]; then
+            cp "$library" /usr/lib/x86_64-linux-gnu/ || exit 1
+        else
+            missing="$missing $name"
+        fi
+    done
+    [ "$install" = no ] || ldconfig
+    command -v bwrap >/dev/null || { [ "$install" = yes ] && cp "$work/bin/bwrap" /usr/bin/; } || missing="$missing bwrap"
+    rm "$work/bin/bwrap"
+    boxless=$missing
+}
+
+# One of our programs; not python3 or the profilers, whose libraries are this machine's.
+own() { LD_LIBRARY_PATH="$work/lib:${LD_LIBRARY_PATH:-}" "$@"; }
+
+# ---- checks: beside each other, for they measure nothing
+
+# start NAME SECONDS COMMAND...
+start() {
+    local name=$1 seconds=$2 begin
+    shift 2
+    while [ "$(jobs -rp | wc -l)" -ge 4 ]; do wait -n; done
+    {
+        begin=$SECONDS
+        own timeout -k 5 "$seconds" "$@" >"$work/out/$name" 2>&1
+        echo "$? $((SECONDS - begin))" >"$work/out/$name.end"
+    } &
+    names="$names $name"
+}
+
+failed=0
+# The rows of what was started: TAP is counted, and what is not ok is shown behind the table.
+table() {
+    local name code seconds ok skip bad more=
+    echo "| check | passed | failed | skipped | s |"
+    echo "|---|---|---|---|---|"
+    for name in $names; do
+        read -r code seconds <"$work/out/$name.end"
+        ok=$(grep -c '^ok' "$work/out/$name")
+        skip=$(grep -c '^ok.*# SKIP' "$work/out/$name")
+        bad=$(grep -c '^not ok' "$work/out/$name")
+        [ "$code" = 0 ] || [ "$bad" -gt 0 ] || bad=1
+        failed=$((failed + bad))
+        echo "| $name | $((ok - skip)) | $bad | $skip | $seconds |"
+        [ "$bad" = 0 ] || more="$more $name"
+    done
+    names=
+    for name in $more; do
+        echo "- $name ended with $(cut -d' ' -f1 "$work/out/$name.end"):"
+        { grep -E '^not ok|^=========.*(ERROR SUMMARY|Invalid|Race|hazard)' -B 4 "$work/out/$name" || tail -n 4 "$work/out/$name"; } |
+            head -n 12 | cut -c1-180 | sed 's/^/    /'
+    done
+}
+
+# Twelve random models as transformers computes them, then both engines.
+transformers() {
+    python3 "$here/oracle.py" "$work/oracles" >/dev/null && AGON_ORACLES=$work/oracles "$work/bin/test_gpu_engine" transformers
+}
+
+# agon with agon-cuda.so beside it: what it says of 300 ids, by device.
+plugin() {
+    local device
+    python3 -c 'import json; print(json.dumps({"input_ids": [(i * 7919 + 3) % 2000 for i in range(300)]}))' >"$work/ids.json"
+    for device in cpu cuda:reference cuda; do
+        "$work/bin/agon" model logits "$AGON_EMBEDDED" --device $device <"$work/ids.json" >"$work/$device.json" || return 1
+    done
+    python3 - "$work" <<'END'
+import json, sys
+cpu, reference, fast = (json.load(open(f"{sys.argv[1]}/{d}.json")) for d in ("cpu", "cuda:reference", "cuda"))
+def apart(said):
+    return max(abs(a - b) for a, b in zip(said["logits_last"], cpu["logits_last"])), sum(a == b for a, b in zip(said["argmax"], cpu["argmax"]))
+for name, said in (("cuda:reference", reference), ("cuda", fast)):
+    print("# agon model logits --device %s: last row within %.2g of the cpu's, %d of 300 best ids" % (name, *apart(said)))
+good = apart(reference)[0] < 1e-3 and apart(reference)[1] == 300 and reference["topk"] == cpu["topk"]
+print("ok 1 - plugin" if good else "not ok 1 - plugin")
+END
+}
+
+# A small corpus, made and verified.
+synth() {
+    printf 'time_zones: time zones of the world\ncurrencies: ISO 4217 currencies\n' >"$work/categories.txt"
+    "$work/bin/agon" synth general --corpus "$work/corpus" --categories "$work/categories.txt" --source "$here/sources" \
+        --model "local:$AGON_EMBEDDED" --device cuda --levels 2 --lines 1 --rollouts 8 | grep -E 'kept, the' &&
+        "$work/bin/agon" verify "$work/corpus" | tail -n 2 && echo "ok 1 - synth"
+}
+
+# sanitize TOOL NAME PROGRAM CASE
+sanitize() {
+    start "$1-$2" 100 compute-sanitizer --tool "$1" --error-exitcode 99 "$work/bin/$3" "$4"
+}
+
+checks() {
+    local program
+    start transformers 120 bash -c transformers
+    for program in "$work"/bin/test_gpu_*; do
+        case $program in
+        *_engine) start engine 200 "$program" ;;
+        *_ranks) ;; # has all the GPUs, below
+        *) start "${program##*test_gpu_}" 90 "$program" ;;
+        esac
+    done
+    start plugin 60 bash -c plugin
+    if [ -z "$boxless" ]; then
+        start synth 90 bash -c synth
     fi
+    if command -v compute-sanitizer >/dev/null; then
+        sanitize memcheck engine test_gpu_engine logits_and_selections_of_odd
+        sanitize memcheck forced test_gpu_engine forced_experts
+        sanitize memcheck products test_gpu_gemm the_fast_product_is_near
+        sanitize memcheck experts test_gpu_moe experts_in_fast_mode
+        sanitize memcheck attention test_gpu_mla fast_attention_is_its_twin
+        sanitize memcheck indexer test_gpu_indexer fast_scores
+        sanitize racecheck products test_gpu_gemm gate_and_up
+        sanitize racecheck topk test_gpu_topk ""
+        sanitize racecheck indexer test_gpu_indexer rows_with_nothing_in_common
+    fi
+    wait
+    start ranks 90 "$work/bin/test_gpu_ranks"
+    wait
+    table
+    [ -z "$boxless" ] || echo "agon synth: left out, this machine lacks$boxless (run.sh --install)"
+    grep -hE '^# (agon model|[a-z:]+, [0-9]+ ranks|0[01] |.* on cuda:reference|embedded:)|environments? (and|,)|environments kept' \
+        "$work"/out/{plugin,synth,transformers,ranks,engine} 2>/dev/null | sed 's/^# */    /' | cut -c1-160
+}
+
+# ---- speed: one after the other
+
+speed() {
+    local program
+    echo '```'
+    for program in "$work"/bin/bench_gpu_*; do
+        own timeout -k 5 60 "$program" 2>&1 || { failed=$((failed + 1)) && echo "${program##*/} ended with an error"; }
+    done
+    for ranks in $(seq "$(nvidia-smi -L | wc -l)"); do
+        echo "agon model bench --device cuda --ranks $ranks -b 1000 -n 128"
+        own timeout -k 5 60 "$work/bin/agon" model bench "$AGON_EMBEDDED" --device cuda --ranks "$ranks" -b 1000 -n 128 2>&1 | tail -n 4
+    done
+    echo '```'
 }
 
 if [ "${1:-}" = pack ]; then
@@ -43,27 +186,21 @@ if [ "${1:-}" = pack ]; then
     pack "$2" "$3"
     exit
 fi
-
-cd "$here" || exit 1
-export LD_LIBRARY_PATH="$here/lib:${LD_LIBRARY_PATH:-}" AGON_EMBEDDED="$here/embedded"
-begin=$(date +%s)
-if python3 -c 'import transformers.models.deepseek_v32' 2>/dev/null; then
-    oracles=$(mktemp -d)
-    if timeout 120 python3 oracle.py "$oracles" >/dev/null 2>&1; then
-        export AGON_ORACLES=$oracles
-    else
-        failed=$((failed + 1))
-        echo "oracle.py failed"
-    fi
-else
-    echo "python3 has no transformers with DeepSeek-V3.2: the twelve random models are left out"
-fi
-for program in ./test_gpu_*; do
-    check 90 "$program"
-done
-for program in ./bench_gpu_*; do
-    timeout -k 5 60 "$program" || { failed=$((failed + 1)) && echo "$program ended with an error"; }
-done
-rm -rf "${oracles:-/nonexistent}"
-echo "$passed passed, $failed failed, $skipped skipped; $(($(date +%s) - begin)) s"
+install=no
+[ "${1:-}" != --install ] || { install=yes; shift; }
+case ${1:-all} in all | checks | speed) ;; *) echo "usage: run.sh [--install] [checks|speed]" >&2; exit 2 ;; esac
+begin=$SECONDS names=
+work=$(mktemp -d) && chmod 755 "$work" && mkdir "$work/out" || exit 1
+trap 'rm -rf "$work"' EXIT
+unpack $install
+cp -r "${AGON_EMBEDDED:-$here/embedded}" "$work/embedded" && chmod -R a+rX "$work/embedded"
+export AGON_EMBEDDED=$work/embedded here work
+# NCCL may be PyTorch's.
+AGON_NCCL=${AGON_NCCL:-$(python3 -c 'import nvidia.nccl, os; print(os.path.join(list(nvidia.nccl.__path__)[0], "lib", "libnccl.so.2"))' 2>/dev/null)}
+export AGON_NCCL
+export -f transformers plugin synth
+echo "## run of $(date -u +%F), $(nvidia-smi --query-gpu=name,driver_version --format=csv,noheader | sort | uniq -c | sed 's/^ *//'), commit $(cat "$here/commit")"
+[ "${1:-all}" = speed ] || checks
+[ "${1:-all}" = checks ] || speed
+echo "$failed failed; $((SECONDS - begin)) s in all"
 [ $failed = 0 ]
