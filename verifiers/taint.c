@@ -9,11 +9,13 @@ enum { RESULT_MAX = 8 << 20 };
 /* Ends each kind of SQL text that it may stand in, and opens another that does not end. */
 static const char quotes[] = "a'b\"c";
 
-/* What SQLite says of a statement that does not parse. */
+/* What SQLite says of a statement that does not parse, or that has the text for a name: in brackets
+ * or between backticks quotes are letters. */
 static bool is_parse_error(const char *said)
 {
-    static const char *const words[] = {"syntax error", "unrecognized token", "incomplete input",
-                                        "no such column: \"a", "one statement only"};
+    static const char *const words[] = {"syntax error",        "unrecognized token",
+                                        "incomplete input",    "one statement only",
+                                        "no such column: a'b", "no such table: a'b"};
     const char *sql = strstr(said, "SQL: ");
     for (size_t i = 0; sql && i < sizeof(words) / sizeof(*words); i++)
         if (strstr(sql, words[i]))
@@ -37,17 +39,16 @@ static int call_breaks(struct agon_runtime *rt, const struct agon_tool *tool,
     return 0;
 }
 
-/* text in the place of an argument: itself, or in a list; NULL: the schema takes no free text. */
+/* text in the place of an argument: itself, or in a list; NULL: the schema takes no text. One that
+ * takes a few words alone refuses the call. */
 static json_t *argument_of(const json_t *schema, const char *text)
 {
     const char *type = agon_json_text(schema, "type", "");
-    if (json_object_get(schema, "enum"))
-        return NULL;
     if (strcmp(type, "string") == 0)
         return json_string(text);
     const json_t *items = json_object_get(schema, "items");
-    bool list = strcmp(type, "array") == 0 && !json_object_get(items, "enum") &&
-                strcmp(agon_json_text(items, "type", ""), "string") == 0;
+    bool list =
+        strcmp(type, "array") == 0 && strcmp(agon_json_text(items, "type", ""), "string") == 0;
     return list ? json_pack("[s]", text) : NULL;
 }
 

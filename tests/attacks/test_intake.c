@@ -53,6 +53,12 @@ TAINT_ATTACK(D1_an_argument_in_a_pattern, ITEM_REJECTED, "'name'",
 TAINT_ATTACK(D1_an_argument_as_a_column, ITEM_REJECTED, "'name'",
              TOOL(NAME, "return world:rows('SELECT id FROM hotel ORDER BY ' .. a.name)"),
              "{\"name\": \"city\"}")
+TAINT_ATTACK(D1_an_argument_as_a_column_in_brackets, ITEM_REJECTED, "'name'",
+             TOOL(NAME, "return world:rows('SELECT id FROM hotel ORDER BY [' .. a.name .. ']')"),
+             "{\"name\": \"city\"}")
+TAINT_ATTACK(D1_an_argument_as_a_table, ITEM_REJECTED, "'name'",
+             TOOL(NAME, "return world:rows('SELECT id FROM `' .. a.name .. '`')"),
+             "{\"name\": \"hotel\"}")
 TAINT_ATTACK(
     D1_an_argument_behind_a_test, ITEM_REJECTED, "'city'",
     TOOL(NAME ",\"city\":{\"type\":\"string\"}",

@@ -61,7 +61,7 @@ def environments():
         yield path, len(os.listdir(os.path.join(path, "tasks"))), "remove_row" in open(os.path.join(path, "tools.lua")).read()
 
 
-def spoiled(name, writing, file, change, kinds, task="t1_l1", golden="4"):
+def spoiled(name, writing, file, change, kinds, task="t1_l1", golden="4", verdict="refused"):
     source = min((n, p) for p, n, w in environments() if w == writing)[1]
     path = os.path.join(tmp, name)
     shutil.copytree(source, path)
@@ -74,9 +74,10 @@ def spoiled(name, writing, file, change, kinds, task="t1_l1", golden="4"):
     cards = audit(path, golden=golden)["tasks"]
     card = next(c for c in cards if c["task"] == task)
     found = {f["kind"] for f in card["findings"] if f["refused"] or f["kind"] in ("order", "leak")}
-    assert card["verdict"] == "refused" and set(kinds) <= found, card["findings"]
+    assert card["verdict"] == verdict and set(kinds) <= found, card["findings"]
     every = {f["kind"] for c in cards if c["task"] is None for f in c["findings"]}
     assert "files" in every, cards[0]  # the hash of what was altered, too
+    return card
 
 
 def regex(pattern, by):
@@ -99,7 +100,8 @@ def a_check_that_rounds_is_a_false_accept():
 
 
 def a_claim_without_a_count_lets_a_dropped_write_pass():
-    spoiled("dropped", True, V, regex(r"(return #changes:updated\(.*?\)) == 1", r"\1 <= 1"), ["gate 6 (writes)", "files"])
+    card = spoiled("dropped", True, V, regex(r"(return #changes:updated\(.*?\)) == 1", r"\1 <= 1"), ["gate 6 (writes)", "files"])
+    assert card["dropped_accepted"] == card["dropped"] == 1, card
 
 
 def a_claim_of_everything_lets_foreign_writes_pass():
@@ -134,6 +136,11 @@ def a_verdict_that_depends_on_the_order_of_rows_is_found():
         table, key = re.search(r"SELECT (\w+) AS k, \w+ AS x FROM (\w+)", text).group(2, 1)
         return text.replace("return answer.row == want.k", "return answer.row == want.k or answer.row == world:value('SELECT %s FROM %s')" % (key, table))
     spoiled("order", True, V, first, ["order", "false accept"])
+
+
+def a_tool_without_an_order_is_noted():
+    card = spoiled("unordered", True, "tools.lua", regex(r" ORDER BY \w+'\) end", "') end"), ["order"], verdict="noted")
+    assert "gives its rows in another order" in card["findings"][0]["what"], card["findings"]
 
 
 def an_answer_that_a_description_gives_away_is_found():
@@ -182,6 +189,7 @@ CASES = [
     an_answer_that_is_written_down_is_found_in_the_code, a_prompt_that_says_something_else_is_found,
     a_condition_that_only_the_prompt_has_is_found, a_solution_that_answers_otherwise_is_found,
     a_solution_that_nearly_takes_a_limit_is_found, a_verdict_that_depends_on_the_order_of_rows_is_found,
+    a_tool_without_an_order_is_noted,
     an_answer_that_a_description_gives_away_is_found, an_altered_negative_is_found,
     the_same_task_in_another_environment_is_found, a_person_sees_what_is_wrong_and_where,
 ]

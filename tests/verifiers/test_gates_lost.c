@@ -1,7 +1,7 @@
 /*
  * Code that ends the process it runs in, and cells that disagree. No Lua that does either is known,
  * so the channel to the cell is cut, or a reply altered, whenever a request holds the word LOSE
- * (linked with --wrap=agon_cell_call).
+ * (linked with --wrap=agon_cell_call, and --wrap=agon_cell_new to count the cells).
  */
 #include "sandbox/cell.h"
 #include "tests/verifiers/gate_fixture.h"
@@ -27,6 +27,27 @@ int __wrap_agon_cell_call(struct agon_cell *c, const char *op, struct agon_str r
     }
     snprintf(ret_reason, 128, "killed by signal 11");
     return AGON_CELL_LOST;
+}
+
+static int n_cells;
+
+int __real_agon_cell_new(struct agon_cell **ret, struct agon_sandbox *sb, struct agon_err *err);
+int __wrap_agon_cell_new(struct agon_cell **ret, struct agon_sandbox *sb, struct agon_err *err);
+
+int __wrap_agon_cell_new(struct agon_cell **ret, struct agon_sandbox *sb, struct agon_err *err)
+{
+    n_cells++;
+    return __real_agon_cell_new(ret, sb, err);
+}
+
+/* One to begin with, one for gate 2, and one in which all is asked once more. */
+TEST(a_proposal_is_judged_in_three_cells)
+{
+    NEED_BOX;
+    struct outcome o AGON_AUTO(outcome_deinit) = {0};
+    n_cells = 0;
+    REQUIRE(fixture_passes(&fixture_good, &o));
+    EXPECT(n_cells == 3);
 }
 
 TEST(code_that_ends_three_cells_is_refused_with_the_reason)
