@@ -6,6 +6,7 @@
 #include "envs/codec_internal.h"
 #include "envs/schema_walk.h"
 #include "sandbox/script.h"
+#include "sandbox/script_view.h"
 
 #include <inttypes.h>
 #include <lauxlib.h>
@@ -13,6 +14,8 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+
+enum { SPARSE_FREE = 512 }; /* empty slots of a table that cost nothing */
 
 /* Keys of our own, which no script can have: in the registry the markers of empty
  * tables, in a row's metatable the order of its columns. */
@@ -89,27 +92,21 @@ struct lua_walk {
 /* A table is a list, an object or neither. */
 static void look_table(lua_State *L, enum agon_kind want, struct agon_look *ret)
 {
-    size_t n_list = lua_rawlen(L, -1), n_items = 0, n_names = 0, n_other = 0;
+    size_t n_list = lua_rawlen(L, -1);
     luaL_checkstack(L, 4, "value nested too deep");
-    for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1)) {
-        if (lua_type(L, -2) == LUA_TSTRING) {
-            n_names++;
-            continue;
-        }
-        lua_Integer i = lua_isinteger(L, -2) ? lua_tointeger(L, -2) : 0;
-        bool is_item = i >= 1 && (size_t)i <= n_list;
-        n_items += is_item;
-        n_other += !is_item;
-    }
-    agon_script_charge(L, 1 + (int64_t)(n_items + n_names + n_other) / 4);
-    ret->n = n_items + n_names;
-    if (n_other || (n_items && n_names) || n_items != n_list) {
+    struct agon_script_keys keys = agon_script_keys(L, -1, n_list);
+    size_t n_keys = keys.n_items + keys.n_names + keys.n_other;
+    agon_script_charge(L, 1 + (int64_t)(n_keys / 4));
+    if (keys.n_slots > SPARSE_FREE + 4 * n_keys) /* no table that was only filled */
+        agon_script_charge(L, (int64_t)(keys.n_slots / 32));
+    ret->n = keys.n_items + keys.n_names;
+    if (keys.n_other || (keys.n_items && keys.n_names) || keys.n_items != n_list) {
         ret->kind = AGON_KIND_OTHER;
-        ret->other = n_names ? "a table with both names and numbers as keys"
-                             : "a table whose keys are not 1, 2, 3, ...";
-    } else if (n_items) {
+        ret->other = keys.n_names ? "a table with both names and numbers as keys"
+                                  : "a table whose keys are not 1, 2, 3, ...";
+    } else if (keys.n_items) {
         ret->kind = AGON_KIND_ARRAY;
-    } else if (n_names) {
+    } else if (keys.n_names) {
         ret->kind = AGON_KIND_OBJECT;
     } else if (want == AGON_KIND_ARRAY || want == AGON_KIND_OBJECT) {
         ret->kind = want;

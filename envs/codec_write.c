@@ -7,6 +7,7 @@
 #include "base/text.h"
 #include "envs/codec_internal.h"
 #include "sandbox/script.h"
+#include "sandbox/script_view.h"
 
 #include <lauxlib.h>
 #include <lua.h>
@@ -91,11 +92,48 @@ static int write_member(struct writer *w, struct agon_str key, size_t *n)
     return r;
 }
 
+static int write_looked(struct writer *w, const struct agon_plan *plan,
+                        const struct agon_look *look);
+
+/* A plain member of the table on the top, as agon_codec_look() would see it. */
+static bool look_field(lua_State *L, struct agon_str name, struct agon_look *ret)
+{
+    struct agon_script_field field;
+    if (!agon_script_field(L, -1, name, &field))
+        return false;
+    *ret = (struct agon_look){.boolean = field.boolean,
+                              .integer = field.integer,
+                              .number = field.number,
+                              .string = field.text};
+    ret->kind = field.type == LUA_TBOOLEAN  ? AGON_KIND_BOOLEAN
+                : field.type == LUA_TSTRING ? AGON_KIND_STRING
+                : field.is_integer          ? AGON_KIND_INTEGER
+                                            : AGON_KIND_NUMBER;
+    return true;
+}
+
+static void write_key(struct writer *w, const struct agon_plan_property *property, size_t *n)
+{
+    if ((*n)++)
+        agon_buf_add(w->out, ", ", 2);
+    agon_script_charge(w->L, 1 + (int64_t)(property->name.size / 32));
+    agon_buf_add_str(w->out, property->key);
+}
+
 /* Members in the order of the schema's properties. */
 static int write_properties(struct writer *w, const struct agon_plan *plan, size_t *n)
 {
     for (int i = 0; i < plan->n_properties; i++) {
         const struct agon_plan_property *property = &plan->properties[i];
+        struct agon_look look;
+        if (!property->plan->rules && look_field(w->L, property->name, &look)) {
+            luaL_checkstack(w->L, 9, "value nested too deep"); /* as if it stood on the stack */
+            write_key(w, property, n);
+            int r = write_looked(w, property->plan, &look);
+            if (r)
+                return r;
+            continue;
+        }
         lua_pushstring(w->L, property->name.data); /* Lua knows it by its address */
         if (lua_rawget(w->L, -2) == LUA_TNIL) {
             lua_pop(w->L, 1);
@@ -103,10 +141,7 @@ static int write_properties(struct writer *w, const struct agon_plan *plan, size
                 return AGON_CODEC_REFUSED;
             continue;
         }
-        if ((*n)++)
-            agon_buf_add(w->out, ", ", 2);
-        agon_script_charge(w->L, 1 + (int64_t)(property->name.size / 32));
-        agon_buf_add_str(w->out, property->key);
+        write_key(w, property, n);
         int r = write_value(w, property->plan);
         lua_pop(w->L, 1);
         if (r)
@@ -242,34 +277,41 @@ static int write_other(struct writer *w, const struct agon_look *look)
     return refuse(w, why);
 }
 
-/* The value on the top; stays there. On a refusal the stack may hold more: the callers reset it. */
-static int write_value(struct writer *w, const struct agon_plan *plan)
+/* A value that was looked at; a table stands on the top. */
+static int write_looked(struct writer *w, const struct agon_plan *plan,
+                        const struct agon_look *look)
 {
-    struct agon_look look;
-    luaL_checkstack(w->L, 8, "value nested too deep");
-    agon_codec_look(w->L, plan ? plan->want : AGON_KIND_OTHER, &look);
-    if (w->check && plan && !fits(w, plan, &look))
+    if (w->check && plan && !fits(w, plan, look))
         return AGON_CODEC_REFUSED;
     if (++w->nodes > AGON_CODEC_NODES_MAX)
         return refuse(w, "over 100,000 values");
     if (w->out->size - w->start > AGON_CODEC_BYTES_MAX)
         return refuse(w, "over 1,000,000 bytes of JSON");
     agon_script_charge(w->L, 1);
-    switch (look.kind) {
+    switch (look->kind) {
     case AGON_KIND_NULL: agon_buf_add(w->out, "null", 4); return 0;
-    case AGON_KIND_BOOLEAN: agon_buf_adds(w->out, look.boolean ? "true" : "false"); return 0;
-    case AGON_KIND_INTEGER: write_integer(w, look.integer); return 0;
+    case AGON_KIND_BOOLEAN: agon_buf_adds(w->out, look->boolean ? "true" : "false"); return 0;
+    case AGON_KIND_INTEGER: write_integer(w, look->integer); return 0;
     case AGON_KIND_NUMBER:
-        if (!isfinite(look.number))
+        if (!isfinite(look->number))
             return refuse(w, "a number is infinite or not a number");
-        agon_json_dump_real(w->out, look.number);
+        agon_json_dump_real(w->out, look->number);
         return 0;
-    case AGON_KIND_STRING: return write_string(w, look.string);
+    case AGON_KIND_STRING: return write_string(w, look->string);
     case AGON_KIND_ARRAY:
-    case AGON_KIND_OBJECT: return write_table(w, plan, &look);
+    case AGON_KIND_OBJECT: return write_table(w, plan, look);
     case AGON_KIND_OTHER: break;
     }
-    return write_other(w, &look);
+    return write_other(w, look);
+}
+
+/* The value on the top; stays there. On a refusal the stack may hold more: the callers reset it. */
+static int write_value(struct writer *w, const struct agon_plan *plan)
+{
+    struct agon_look look;
+    luaL_checkstack(w->L, 8, "value nested too deep");
+    agon_codec_look(w->L, plan ? plan->want : AGON_KIND_OTHER, &look);
+    return write_looked(w, plan, &look);
 }
 
 static int write_run(struct writer *w, const struct agon_plan *plan)

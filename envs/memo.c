@@ -1,5 +1,6 @@
 #include "envs/memo.h"
 
+#include "envs/seen.h"
 #include "envs/world_internal.h"
 
 #include <stdlib.h>
@@ -9,7 +10,6 @@ enum {
     CELLS_MAX = 256,    /* of a result; larger ones are not kept */
     BYTES_MAX = 4096,   /* of a result's texts */
     KEY_BYTES_MAX = 512,
-    SEEN = 4096,             /* fingerprints of what was asked once */
     VALUE_BYTES = 48,        /* of a value without its text, about */
     ALL_BYTES_MAX = 8 << 20, /* of all results, about */
 };
@@ -36,7 +36,7 @@ struct agon_memo {
     size_t key_size;
     unsigned hash; /* of the key */
     char key[KEY_BYTES_MAX];
-    unsigned seen[SEEN];
+    struct seen seen;
 };
 
 static void entry_free(struct memo_entry *e)
@@ -89,7 +89,7 @@ void agon_world_forget_rows(struct agon_world *w)
 {
     world_memo_flush(w);
     if (w->memo)
-        memset(w->memo->seen, 0, sizeof(w->memo->seen));
+        seen_forget(&w->memo->seen);
 }
 
 void world_memo_free(struct agon_world *w)
@@ -165,15 +165,11 @@ void agon_memo_bind_null(struct agon_world *w)
 
 /* ---- results ---- */
 
-/* Record what comes, from the second time on: keeping costs as much as asking, and most that is
- * asked once is not asked again. Out of memory only means that nothing is kept. */
+/* Record what comes, from the second time on. Out of memory only means that nothing is kept. */
 static void memo_begin(struct agon_memo *m, struct agon_statement *st)
 {
-    unsigned *seen = &m->seen[m->hash % SEEN];
-    if (*seen != m->hash) {
-        *seen = m->hash;
+    if (!seen_before(&m->seen, m->hash))
         return;
-    }
     struct memo_entry *e = calloc(1, sizeof(*e));
     if (!e || !(e->key = malloc(m->key_size))) {
         free(e);

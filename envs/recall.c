@@ -2,6 +2,7 @@
 #include "envs/recall.h"
 
 #include "base/buf.h"
+#include "envs/seen.h"
 #include "envs/world_internal.h"
 
 #include <stdlib.h>
@@ -11,7 +12,6 @@ enum {
     KEY_BYTES_MAX = 1024,
     RESULT_BYTES_MAX = 16 << 10,
     STATEMENTS_BYTES_MAX = 16 << 10,
-    SEEN = 4096, /* fingerprints of what was asked once */
     ALL_BYTES_MAX = 8 << 20,
 };
 
@@ -33,7 +33,7 @@ struct agon_recall {
     size_t key_size;              /* 0: it is not kept */
     int logged;                   /* events when it began */
     struct world_trace trace;
-    unsigned seen[SEEN];
+    struct seen seen;
 };
 
 static void recall_empty(struct agon_recall *r)
@@ -135,7 +135,7 @@ struct agon_recalled *agon_recall_find(struct agon_recall *r, struct agon_world 
     struct entry *e = NULL;
     if (r->round != w->rows_round) {
         recall_empty(r);
-        memset(r->seen, 0, sizeof(r->seen));
+        seen_forget(&r->seen);
         r->round = w->rows_round;
     }
     r->call = *call;
@@ -229,7 +229,7 @@ int agon_recall_redo(struct agon_recalled *known, struct agon_world *w)
 
 /* ---- recording ---- */
 
-/* Reads are kept from the second time on (memo.c says why); what writes at once, since a list of
+/* Reads are kept from the second time on (seen.h says why); what writes at once, since a list of
  * writes is made again by whoever forks. */
 static bool worth_it(struct agon_recall *r)
 {
@@ -238,10 +238,7 @@ static bool worth_it(struct agon_recall *r)
         return r->call.state != AGON_STATE_UNKNOWN;
     key_set_state(r, r->call.state);
     HASH_VALUE(r->key, r->key_size, hash);
-    unsigned *seen = &r->seen[hash % SEEN];
-    bool again = *seen == hash;
-    *seen = hash;
-    return again;
+    return seen_before(&r->seen, hash);
 }
 
 void agon_recall_begin(struct agon_recall *r, struct agon_world *w)

@@ -11,10 +11,8 @@
  * happens, for the chains that the grown table will have and for looking through the
  * old one. Chains up to FREE_STEPS and small tables are free, so that nothing changes
  * for keys that were not chosen.
- *
- * The layout of tables and strings, and main positions, are those of Lua 5.4.3 to
- * 5.4.6; with another one nothing would be found in any table, and each test fail.
  */
+#include "sandbox/script_layout.h"
 #include "sandbox/script_lib.h"
 
 #include <limits.h>
@@ -28,58 +26,9 @@ enum {
     STRING_STEP_NS = 16, /* a step along strings that lie anywhere, taken twice: by Lua and here */
     GROW_FREE = 256,     /* slots looked through for nothing when a table grows */
     GROW_NODES_FREE = 32,
-    LIMIT_IS_HINT = 0x80, /* in a table's flags */
     COUNT_BITS = 16,
     ARRAY_BITS = 31,
 };
-enum {
-    TAG_FALSE = 0x01,
-    TAG_INT = 0x03,
-    TAG_TRUE = 0x11,
-    TAG_FLOAT = 0x13,
-    TAG_ABSENT = 0x20,
-    TAG_SHORT = 0x44,
-    TAG_LONG = 0x54,
-};
-
-struct lua_value { /* TValue */
-    uint64_t bits;
-    uint8_t tag;
-};
-struct lua_node { /* Node: a value, and its key */
-    uint64_t bits;
-    uint8_t tag, key_tag;
-    int32_t next; /* how many nodes further the chain goes on, or 0 */
-    uint64_t key;
-};
-struct lua_text { /* TString */
-    void *all;
-    uint8_t type, marked, extra, short_size;
-    uint32_t hash;
-    struct lua_text *next; /* in its bucket, where it is short */
-};
-struct lua_table { /* Table */
-    void *all;
-    uint8_t type, marked, flags, log_nodes;
-    uint32_t array_limit;
-    struct lua_value *array;
-    struct lua_node *nodes;
-    struct lua_node *last_free; /* all nodes from here on are taken; NULL: there are no nodes */
-};
-struct lua_texts { /* global_State as far as the buckets of all short strings */
-    void *counters[6];
-    struct lua_text **buckets;
-    int n_texts, n_buckets;
-};
-struct lua_thread { /* lua_State */
-    void *all;
-    uint8_t type, marked, status, allow_hook;
-    uint16_t n_calls;
-    void *top;
-    struct lua_texts *global;
-};
-_Static_assert(sizeof(struct lua_node) == 24 && sizeof(struct lua_value) == 16, "layout");
-
 const struct lua_value *__real_luaH_getstr(struct lua_table *t, struct lua_text *key);
 void __real_luaH_finishset(lua_State *L, struct lua_table *t, const struct lua_value *key,
                            const struct lua_value *slot, struct lua_value *value);
@@ -88,7 +37,6 @@ int __real_luaH_next(lua_State *L, struct lua_table *t, struct lua_value *key);
 lua_Unsigned __real_luaH_getn(struct lua_table *t);
 struct lua_text *__real_luaS_newlstr(lua_State *L, const char *s, size_t size);
 struct lua_text *__real_luaS_new(lua_State *L, const char *s);
-unsigned luaH_realasize(const struct lua_table *t);
 unsigned luaS_hashlongstr(struct lua_text *s);
 
 const struct lua_value *__wrap_luaH_getshortstr(struct lua_table *t, const struct lua_text *key);
@@ -108,11 +56,6 @@ struct lua_text *__wrap_luaS_newlstr(lua_State *L, const char *s, size_t size);
 struct lua_text *__wrap_luaS_new(lua_State *L, const char *s);
 
 static const struct lua_value absent = {0, TAG_ABSENT};
-
-static bool is_empty(uint8_t tag)
-{
-    return (tag & 0x0f) == 0; /* nil of each kind */
-}
 
 static const struct lua_value *value_of(const struct lua_node *node)
 {
@@ -231,7 +174,7 @@ const struct lua_value *__wrap_luaH_get(struct lua_table *t, const struct lua_va
     if (key->tag == TAG_SHORT)
         return __wrap_luaH_getshortstr(t, short_text(key));
     struct lua_value k = key_normal(key);
-    if (is_empty(k.tag))
+    if (lua_tag_is_empty(k.tag))
         return &absent;
     if (k.tag == TAG_INT)
         return __wrap_luaH_getint(t, (lua_Integer)k.bits);
@@ -242,14 +185,14 @@ const struct lua_value *__wrap_luaH_get(struct lua_table *t, const struct lua_va
 
 int __wrap_luaH_next(lua_State *L, struct lua_table *t, struct lua_value *key)
 {
-    if (!is_empty(key->tag))
+    if (!lua_tag_is_empty(key->tag))
         (void)__wrap_luaH_get(t, key);
     return __real_luaH_next(L, t, key);
 }
 
 static bool int_absent(struct lua_table *t, uint64_t key)
 {
-    return is_empty(__wrap_luaH_getint(t, (lua_Integer)key)->tag);
+    return lua_tag_is_empty(__wrap_luaH_getint(t, (lua_Integer)key)->tag);
 }
 
 /* Where the border is not in the array, Lua doubles an index and halves the last step: the same
@@ -300,10 +243,10 @@ static void growth_plan(struct growth *g, const struct lua_table *t, const struc
 {
     uint32_t size = luaH_realasize(t);
     for (uint32_t i = 0; i < size; i++)
-        if (!is_empty(t->array[i].tag))
+        if (!lua_tag_is_empty(t->array[i].tag))
             growth_count(g, TAG_INT, i + 1);
     for (uint32_t i = 0; i < UINT32_C(1) << t->log_nodes; i++)
-        if (!is_empty(t->nodes[i].tag))
+        if (!lua_tag_is_empty(t->nodes[i].tag))
             growth_count(g, t->nodes[i].key_tag, t->nodes[i].key);
     growth_count(g, key->tag, key->bits);
     uint64_t below = 0, in_array = 0;
@@ -332,7 +275,7 @@ static void growth_charge(const struct growth *g, const struct lua_table *t)
     for (size_t i = 0; i < n_nodes; i++) {
         const struct lua_node *node = t->nodes + i;
         bool moves = node->key_tag == TAG_INT && node->key - 1 < g->array_size;
-        if (is_empty(node->tag) || moves)
+        if (lua_tag_is_empty(node->tag) || moves)
             continue;
         uint32_t *count = &counts[position_of(g->log_nodes, node->key_tag, node->key) & mask];
         steps += *count > FREE_STEPS ? *count : 0;
@@ -345,7 +288,7 @@ static void growth_charge(const struct growth *g, const struct lua_table *t)
 static bool has_free_node(struct lua_table *t)
 {
     for (; t->last_free > t->nodes; t->last_free--)
-        if (is_empty(t->last_free[-1].key_tag))
+        if (lua_tag_is_empty(t->last_free[-1].key_tag))
             return true;
     return false;
 }
@@ -356,11 +299,12 @@ static bool has_free_node(struct lua_table *t)
  */
 static void insert_charge(struct lua_table *t, const struct lua_value *key)
 {
-    if (key->tag == TAG_SHORT && t->last_free && is_empty(short_home(t, short_text(key))->tag))
+    if (key->tag == TAG_SHORT && t->last_free &&
+        lua_tag_is_empty(short_home(t, short_text(key))->tag))
         return;
     struct lua_value k = key_normal(key);
     struct lua_node *home = t->nodes + position_of(t->log_nodes, k.tag, k.bits);
-    if (is_empty(k.tag) || (t->last_free && is_empty(home->tag)))
+    if (lua_tag_is_empty(k.tag) || (t->last_free && lua_tag_is_empty(home->tag)))
         return;
     if (has_free_node(t)) { /* a key that is not at its own position has to go */
         struct lua_node *other = t->nodes + position_of(t->log_nodes, home->key_tag, home->key);

@@ -148,3 +148,14 @@ TEST(pure_helpers_compare_values)
         EXPECT_TEXT(through("{\"x\": null}", chunk, NULL), cases[i][1]);
     }
 }
+
+TEST(looking_through_a_table_that_was_emptied_is_paid_for)
+{
+    /* 30,000 times 65,536 empty slots: over a second of looking, if it were free */
+    EXPECT_TEXT(through("null",
+                        "return function() local t, l = {}, {} for i = 1, 40000 do t['k' .. i] = 1 "
+                        "end for i = 1, 40000 do t['k' .. i] = nil end for i = 1, 30000 do l[i] = "
+                        "t end return l end",
+                        NULL),
+                "ran out of fuel");
+}

@@ -1,0 +1,63 @@
+#pragma once
+/*
+ * Tables and strings as Lua keeps them, for script_hash.c and script_view.c. The layout is that of
+ * Lua 5.4.3 to 5.4.6; with another one nothing would be found in any table, and each test fail.
+ */
+#include <stdbool.h>
+#include <stdint.h>
+
+enum {
+    LIMIT_IS_HINT = 0x80, /* in a table's flags */
+    TAG_FALSE = 0x01,
+    TAG_INT = 0x03,
+    TAG_TRUE = 0x11,
+    TAG_FLOAT = 0x13,
+    TAG_ABSENT = 0x20,
+    TAG_SHORT = 0x44,
+    TAG_LONG = 0x54,
+};
+
+struct lua_value { /* TValue */
+    uint64_t bits;
+    uint8_t tag;
+};
+struct lua_node { /* Node: a value, and its key */
+    uint64_t bits;
+    uint8_t tag, key_tag;
+    int32_t next; /* how many nodes further the chain goes on, or 0 */
+    uint64_t key;
+};
+struct lua_text { /* TString */
+    void *all;
+    uint8_t type, marked, extra, short_size;
+    uint32_t hash;
+    struct lua_text *next; /* in its bucket, where it is short */
+};
+struct lua_table { /* Table */
+    void *all;
+    uint8_t type, marked, flags, log_nodes;
+    uint32_t array_limit;
+    struct lua_value *array;
+    struct lua_node *nodes;
+    struct lua_node *last_free; /* all nodes from here on are taken; NULL: there are no nodes */
+};
+struct lua_texts { /* global_State as far as the buckets of all short strings */
+    void *counters[6];
+    struct lua_text **buckets;
+    int n_texts, n_buckets;
+};
+struct lua_thread { /* lua_State */
+    void *all;
+    uint8_t type, marked, status, allow_hook;
+    uint16_t n_calls;
+    void *top;
+    struct lua_texts *global;
+};
+_Static_assert(sizeof(struct lua_node) == 24 && sizeof(struct lua_value) == 16, "layout");
+
+unsigned luaH_realasize(const struct lua_table *t);
+
+static inline bool lua_tag_is_empty(uint8_t tag)
+{
+    return (tag & 0x0f) == 0; /* nil of each kind */
+}
