@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -141,6 +142,11 @@ static int box_rules_others(scmp_filter_ctx ctx)
     static const int by_kind[] = {SCMP_SYS(setpriority), SCMP_SYS(ioprio_set)};
     for (size_t i = 0; r == 0 && i < sizeof(by_kind) / sizeof(*by_kind); i++)
         r = seccomp_rule_add(ctx, no, by_kind[i], 1, SCMP_A1(SCMP_CMP_NE, 0));
+    /* Nobody in particular, but all processes of the user: the runner is one. */
+    static const uint64_t user_of[] = {PRIO_USER, 3 /* IOPRIO_WHO_USER */};
+    for (size_t i = 0; r == 0 && i < sizeof(by_kind) / sizeof(*by_kind); i++)
+        r = seccomp_rule_add(ctx, no, by_kind[i], 1,
+                             SCMP_A0(SCMP_CMP_MASKED_EQ, UINT64_C(0xffffffff), user_of[i]));
     return r;
 }
 

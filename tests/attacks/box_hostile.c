@@ -135,6 +135,111 @@ static void kernel(void)
     MUST_FAIL("a better priority", setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS, 0) - 5));
 }
 
+#ifdef __x86_64__
+/* E12: each call that the filter refuses, with arguments of nothing: the kernel itself would say
+ * something else than EPERM to most of them, or do it. */
+static void refused(void)
+{
+#define CALL(name)        \
+    {                     \
+#name, SYS_##name \
+    }
+    static const struct {
+        const char *name;
+        long number;
+    } calls[] = {CALL(acct),
+                 CALL(add_key),
+                 CALL(adjtimex),
+                 CALL(bpf),
+                 CALL(chroot),
+                 CALL(clock_adjtime),
+                 CALL(clock_settime),
+                 CALL(delete_module),
+                 CALL(fanotify_init),
+                 CALL(fanotify_mark),
+                 CALL(finit_module),
+                 CALL(fsconfig),
+                 CALL(fsmount),
+                 CALL(fsopen),
+                 CALL(fspick),
+                 CALL(get_mempolicy),
+                 CALL(init_module),
+                 CALL(inotify_init),
+                 CALL(inotify_init1),
+                 CALL(io_setup),
+                 CALL(io_uring_enter),
+                 CALL(io_uring_register),
+                 CALL(io_uring_setup),
+                 CALL(ioperm),
+                 CALL(iopl),
+                 CALL(kcmp),
+                 CALL(kexec_file_load),
+                 CALL(kexec_load),
+                 CALL(keyctl),
+                 CALL(lookup_dcookie),
+                 CALL(mbind),
+                 CALL(memfd_create),
+                 CALL(memfd_secret),
+                 CALL(migrate_pages),
+                 CALL(mincore),
+                 CALL(modify_ldt),
+                 CALL(mount),
+                 CALL(mount_setattr),
+                 CALL(move_mount),
+                 CALL(move_pages),
+                 CALL(mq_open),
+                 CALL(msgget),
+                 CALL(name_to_handle_at),
+                 CALL(open_by_handle_at),
+                 CALL(open_tree),
+                 CALL(perf_event_open),
+                 CALL(personality),
+                 CALL(pidfd_getfd),
+                 CALL(pivot_root),
+                 CALL(process_madvise),
+                 CALL(process_vm_readv),
+                 CALL(process_vm_writev),
+                 CALL(ptrace),
+                 CALL(quotactl),
+                 CALL(reboot),
+                 CALL(request_key),
+                 CALL(semget),
+                 CALL(set_mempolicy),
+                 CALL(setdomainname),
+                 CALL(sethostname),
+                 CALL(setns),
+                 CALL(settimeofday),
+                 CALL(shmat),
+                 CALL(shmget),
+                 CALL(swapoff),
+                 CALL(swapon),
+                 CALL(sysinfo),
+                 CALL(syslog),
+                 CALL(umount2),
+                 CALL(unshare),
+                 CALL(userfaultfd),
+                 CALL(vhangup),
+                 CALL(vmsplice),
+                 {"cachestat", 451},
+                 {"open_tree_attr", 467}};
+    for (size_t i = 0; i < sizeof(calls) / sizeof(*calls); i++) {
+        errno = 0;
+        if (syscall(calls[i].number, 0, 0, 0, 0, 0, 0) != -1 || errno != EPERM)
+            printf("%s: %s\n", calls[i].name, strerror(errno));
+    }
+    MUST_FAIL("limits of another", syscall(SYS_prlimit64, 1, RLIMIT_NOFILE, NULL, data));
+    MUST_FAIL("a priority of all of a user", setpriority(PRIO_USER, 0, 19));
+    MUST_FAIL("the same with high bits", syscall(SYS_setpriority, PRIO_USER | 1L << 32, 0, 19));
+    MUST_FAIL("what all of a user may read and write", syscall(SYS_ioprio_set, 3, 0, 3 << 13));
+    MUST_FAIL("a priority of all of a group", setpriority(PRIO_PGRP, 1, 19));
+    MUST_FAIL("the processors of another", syscall(SYS_sched_setaffinity, 1, sizeof(data), data));
+}
+#else
+static void refused(void)
+{
+}
+#endif
+
 /* E16: what two boxes could talk through. */
 static void channels(void)
 {
@@ -290,9 +395,9 @@ int main(int argc, char **argv)
     static const struct {
         const char *name;
         void (*run)(void);
-    } all[] = {{"network", network}, {"kernel", kernel},        {"channels", channels},
-               {"threads", threads}, {"timers", timers},        {"terminals", terminals},
-               {"pipes", pipes},     {"attributes", attributes}};
+    } all[] = {{"network", network}, {"kernel", kernel},   {"channels", channels},
+               {"threads", threads}, {"timers", timers},   {"terminals", terminals},
+               {"pipes", pipes},     {"refused", refused}, {"attributes", attributes}};
     for (size_t i = 0; argc > 1 && i < sizeof(all) / sizeof(*all); i++)
         if (strcmp(argv[1], all[i].name) == 0) {
             all[i].run();

@@ -215,6 +215,16 @@ BOX_ATTACK(X_attributes_of_files_have_an_end)
     SAYS(box, "rm -f attributes*; touch a && echo fine", "fine\n");
 }
 
+BOX_ATTACK(X_the_next_command_has_its_share)
+{
+    char before[16];
+    (void)door_run(box, "nice");
+    snprintf(before, sizeof(before), "%.15s", door_said);
+    (void)door_run(box, "renice -n 19 -u $(id -u); renice -n 19 -g 0; renice -n 19 -p 1; ionice -c "
+                        "3 -u $(id -u)");
+    SAYS(box, "nice", before);
+}
+
 BOX_ATTACK(X_only_the_usual_devices_are_there)
 {
     SAYS(box,

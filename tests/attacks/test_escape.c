@@ -308,6 +308,11 @@ CHECK_ATTACK(A13_returning, "writes", "return world:rows('DELETE FROM hotel RETU
 CHECK_ATTACK(A13_with_before_the_write, "writes",
              "return world:rows('WITH a AS (SELECT 1) UPDATE hotel SET stars = 1 RETURNING id')")
 CHECK_ATTACK(A13_pragma_query_only_off, "not allowed", "return world:rows('PRAGMA query_only = 0')")
+CHECK_ATTACK(D2_a_nul_hides_the_rest_of_a_statement, "NUL",
+             "return #world:rows('SELECT 1 AS a\\0; DELETE FROM hotel') == 1")
+CHECK_ATTACK(X12_statements_without_end, "too many different statements in one call",
+             "local name = ('x'):rep(50000) for i = 1, 1000 do world:rows('SELECT 1 AS ' .. name .. "
+             "i) end return true")
 CHECK_ATTACK(X11_a_check_that_returns_a_number, "returns true or false", "return 1")
 CHECK_ATTACK(X11_a_check_that_returns_a_table, "returns true or false",
              "return setmetatable({}, {__eq = function() return true end})")

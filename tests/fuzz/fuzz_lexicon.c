@@ -1,12 +1,25 @@
-/* What must hold for any bytes read as a prompt and as Lua: numbers are not negative, texts
- * are no longer than what they come from, and a prompt says the same as itself. */
+/* What must hold for any bytes read as a prompt, as Lua and as a verifier: numbers are not
+ * negative, texts and shapes are no longer than what they come from, and a prompt says the same as
+ * itself. */
 #include "verifiers/lexicon.h"
+#include "verifiers/skeleton.h"
 
 #include <assert.h>
 #include <math.h>
 #include <stdint.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void shape_of(struct agon_str text)
+{
+    struct agon_buf shape AGON_AUTO(agon_buf_deinit) = AGON_BUF(1 << 20);
+    json_auto_t *answer = json_pack("{s:i, s:i}", "a", 1, "b", 1);
+    agon_skeleton(text, &shape);
+    assert(!shape.failed && shape.size <= text.size);
+    for (int n = 1, pair[2]; n < 4; n++)
+        if (agon_checks_repeat(text, n, answer, pair))
+            assert(0 <= pair[0] && pair[0] < pair[1] && pair[1] < n);
+}
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -29,5 +42,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     agon_mentions_deinit(&mentions);
     double likeness = agon_prompt_likeness(text, text);
     assert(likeness == 1.0);
+    shape_of(text);
     return 0;
 }
