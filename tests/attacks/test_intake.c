@@ -344,6 +344,21 @@ ATTACK(D13_truncated_at_each_page)
         EXPECT_OUTCOME(open_image(image.data, size, said, sizeof(said)), ITEM_REJECTED, said, "");
 }
 
+/* A page that is none any more: told before anything is read from it. */
+ATTACK(D13_a_damaged_page)
+{
+    char said[1000];
+    struct agon_buf image AGON_AUTO(agon_buf_deinit) = image_of(sample_world);
+    REQUIRE(image.size > 2 * 4096);
+    for (size_t page = 1; page * 4096 < image.size; page++) {
+        struct agon_buf bad AGON_AUTO(agon_buf_deinit) = AGON_BUF(1 << 20);
+        agon_buf_add_str(&bad, agon_buf_str(&image));
+        memset(bad.data + page * 4096, 0xa5, 200);
+        EXPECT_OUTCOME(open_image(bad.data, bad.size, said, sizeof(said)), ITEM_REJECTED, said,
+                       "the database is damaged");
+    }
+}
+
 ATTACK(D13_a_wrong_page_size)
 {
     static const unsigned char sizes[][2] = {{0, 0}, {1, 0}, {0, 1}, {2, 0}, {128, 0}, {255, 255}};
@@ -428,6 +443,23 @@ ATTACK(D14_1000_tables)
     struct agon_buf image AGON_AUTO(agon_buf_deinit) = image_of(agon_buf_text(&sql));
     EXPECT_OUTCOME(open_image(image.data, image.size, said, sizeof(said)), ITEM_REJECTED, said,
                    "at most 100");
+}
+
+ATTACK(D14_1000_columns)
+{
+    for (int over = 0; over < 2; over++) { /* ten tables of a hundred, and one column more */
+        char said[1000];
+        struct agon_buf sql AGON_AUTO(agon_buf_deinit) = AGON_BUF(8 << 20);
+        for (int i = 0; i < 10; i++) {
+            agon_buf_addf(&sql, "CREATE TABLE t%d (id INTEGER PRIMARY KEY", i);
+            for (int k = 1; k < 100 + (over && i == 9); k++)
+                agon_buf_addf(&sql, ", c%d TEXT", k);
+            agon_buf_adds(&sql, ") STRICT;");
+        }
+        struct agon_buf image AGON_AUTO(agon_buf_deinit) = image_of(agon_buf_text(&sql));
+        EXPECT_OUTCOME(open_image(image.data, image.size, said, sizeof(said)),
+                       over ? ITEM_REJECTED : CONTAINED, said, over ? "over 1000 columns" : "");
+    }
 }
 
 /* D15: setting an authorizer or a pragma expires statements of ours; the reset goes on. */

@@ -414,6 +414,27 @@ ATTACK(D7_a_run_has_one_budget)
     EXPECT_OUTCOME(victim_answer(agon_str(solution)), CONTAINED, victim_said, first);
 }
 
+/* Nothing of the call that went over it stays, and everything of those before. */
+ATTACK(D7_a_run_changes_so_many_rows)
+{
+    static const char some[] =
+        "INSERT INTO booking (hotel_id, guest, nights) WITH RECURSIVE n(i) AS "
+        "(SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2500) SELECT 1, "
+        "'x', i FROM n";
+    char rows[64];
+    int n = 0;
+    while (n < 12 && victim_sql("x", some) == CONTAINED)
+        n++;
+    EXPECT_HAS(victim_said, "over 20000 rows were changed");
+    EXPECT(n == 8);
+    snprintf(rows, sizeof(rows), "[{\"n\": %d}]", n * 2500);
+    EXPECT_OUTCOME(victim_sql("q", "SELECT count(*) AS n FROM booking"), CONTAINED, victim_said,
+                   rows);
+    victim_reset();
+    EXPECT_OUTCOME(victim_sql("q", "SELECT count(*) AS n FROM booking"), CONTAINED, victim_said,
+                   "[{\"n\": 0}]");
+}
+
 ATTACK(X117_a_thousand_statements_that_differ)
 {
     EXPECT_OUTCOME(
