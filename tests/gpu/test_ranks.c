@@ -104,6 +104,17 @@ TEST(any_number_of_ranks_draws_the_same_in_both_modes)
         }
 }
 
+/* The others wait in an exchange that one never comes to. */
+TEST(a_device_that_fails_in_a_pass_ends_all_with_its_line)
+{
+    static struct rank_draws draws;
+    int n = n_devices();
+    if (n < 2)
+        SKIP(n == 0 ? err.text : "this machine has one GPU");
+    EXPECT(rank_draws_break(&draws, odd_model(), "cuda:reference", 2, &err) == AGON_EDEVICE);
+    EXPECT_TEXT(err.text, "rank 1: it broke");
+}
+
 TEST(a_rank_without_a_device_ends_all_with_its_line)
 {
     static struct rank_draws draws;

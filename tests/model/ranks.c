@@ -1,6 +1,8 @@
 /* See ranks.h. */
 #include "tests/model/ranks.h"
 
+#include "model/engine_internal.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -11,6 +13,7 @@ struct job {
     const char *device;
     struct agon_group *group;
     int n_ranks;
+    bool breaks;
     struct rank_draws *draws; /* each rank writes its own sequences' */
 };
 
@@ -53,6 +56,28 @@ static void sequence_take(struct rank_draws *to, int i, const struct agon_sequen
     }
 }
 
+static int broken_run(struct agon_engine *e, const struct agon_forward_trace *trace,
+                      struct agon_err *err)
+{
+    (void)e, (void)trace;
+    return agon_fail(err, AGON_EDEVICE, "it broke");
+}
+
+static int broken_burst(struct agon_engine *e, int n_steps, struct agon_err *err)
+{
+    (void)n_steps;
+    return broken_run(e, NULL, err);
+}
+
+static void engine_break(struct agon_engine *e)
+{
+    static struct engine_compute_ops broken;
+    broken = *e->compute->ops;
+    broken.run = broken_run;
+    broken.burst = broken.burst ? broken_burst : NULL;
+    e->compute->ops = &broken;
+}
+
 static int rank_work(struct job *job, int rank, struct agon_err *err)
 {
     struct agon_sequence *s[RANKS_SEQUENCES] = {0};
@@ -66,6 +91,8 @@ static int rank_work(struct job *job, int rank, struct agon_err *err)
                                           .rank = rank};
     struct agon_engine *e AGON_AUTO(agon_engine_freep) = NULL;
     int r = agon_engine_new(&e, job->checkpoint, &options, err);
+    if (r == 0 && job->breaks && rank == job->n_ranks - 1)
+        engine_break(e);
     for (int i = rank; i < RANKS_SEQUENCES && r == 0; i += job->n_ranks)
         if ((r = sequence_begin(&s[i], e, i, err)) == 0)
             r = sequence_start(s[i], i, err);
@@ -90,18 +117,35 @@ static void rank_main(void *user, int rank)
         agon_group_fail(job->group, rank, &err);
 }
 
+static int job_run(struct job *job, struct agon_err *err)
+{
+    struct agon_group *group AGON_AUTO(agon_group_freep) = NULL;
+    int r = agon_group_new(&group, job->n_ranks, err);
+    job->group = group;
+    memset(job->draws, 0, sizeof(*job->draws));
+    return r ? r : agon_group_run(group, rank_main, job, err);
+}
+
 int rank_draws_make(struct rank_draws *ret, const struct agon_checkpoint *checkpoint,
                     const char *device, int n_ranks, struct agon_err *err)
 {
-    struct agon_group *group AGON_AUTO(agon_group_freep) = NULL;
-    struct job job = {.checkpoint = checkpoint, .device = device, .n_ranks = 1, .draws = ret};
+    struct job job = {
+        .checkpoint = checkpoint, .device = device, .n_ranks = n_ranks ? n_ranks : 1, .draws = ret};
+    if (n_ranks > 0)
+        return job_run(&job, err);
     memset(ret, 0, sizeof(*ret));
-    if (n_ranks == 0)
-        return rank_work(&job, 0, err);
-    int r = agon_group_new(&group, n_ranks, err);
-    job.group = group;
-    job.n_ranks = n_ranks;
-    return r ? r : agon_group_run(group, rank_main, &job, err);
+    return rank_work(&job, 0, err);
+}
+
+int rank_draws_break(struct rank_draws *ret, const struct agon_checkpoint *checkpoint,
+                     const char *device, int n_ranks, struct agon_err *err)
+{
+    struct job job = {.checkpoint = checkpoint,
+                      .device = device,
+                      .n_ranks = n_ranks,
+                      .breaks = true,
+                      .draws = ret};
+    return job_run(&job, err);
 }
 
 int rank_draws_differ(const struct rank_draws *a, const struct rank_draws *b)

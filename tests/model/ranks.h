@@ -17,5 +17,8 @@ struct rank_draws {
  */
 int rank_draws_make(struct rank_draws *ret, const struct agon_checkpoint *checkpoint,
                     const char *device, int n_ranks, struct agon_err *err) AGON_MUST_USE;
+/* The same, where the last rank's device fails in its first pass, after all have agreed on one. */
+int rank_draws_break(struct rank_draws *ret, const struct agon_checkpoint *checkpoint,
+                     const char *device, int n_ranks, struct agon_err *err) AGON_MUST_USE;
 /* How many sequences differ in ids or in a bit of a log-probability; tells the first. */
 int rank_draws_differ(const struct rank_draws *a, const struct rank_draws *b);

@@ -140,6 +140,15 @@ TEST(engines_that_go_on_together_draw_what_one_would)
     }
 }
 
+TEST(where_the_device_of_one_fails_in_a_pass_all_end_and_say_why)
+{
+    static struct rank_draws draws;
+    struct agon_checkpoint *checkpoint AGON_AUTO(agon_checkpoint_freep) = random_model();
+    REQUIRE(checkpoint);
+    EXPECT(rank_draws_break(&draws, checkpoint, "cpu", 3, &err) == AGON_EDEVICE);
+    EXPECT_TEXT(err.text, "rank 2: it broke");
+}
+
 TEST(where_a_rank_cannot_begin_all_end_and_say_why)
 {
     static struct rank_draws draws;
