@@ -53,44 +53,53 @@ unpack() {
     boxless=$missing
 }
 
+# The GPUs that CUDA shows, one a line.
+gpus() {
+    nvidia-smi --query-gpu=name,driver_version --format=csv,noheader ${CUDA_VISIBLE_DEVICES:+--id="$CUDA_VISIBLE_DEVICES"}
+}
+
 # One of our programs; not python3 or the profilers, whose libraries are this machine's.
 own() { LD_LIBRARY_PATH="$work/lib:${LD_LIBRARY_PATH:-}" "$@"; }
 
 # ---- checks: beside each other, for they measure nothing
 
+# One row of the table: TAP is counted. A sanitizer that runs out of time has said nothing.
+row() {
+    local name=$1 code=$2 seconds=$3 out=$work/out/$1 ok skip bad more=
+    ok=$(grep -c '^ok' "$out")
+    skip=$(grep -c '^ok.*# SKIP' "$out")
+    bad=$(grep -c '^not ok' "$out")
+    case $name in memcheck* | racecheck*) more=$(grep -o 'SUMMARY: .*' "$out" | tail -n 1) ;; esac
+    if [ "$code" = 124 ] && [ -z "${name##*check-*}" ]; then
+        more="not done in time"
+    elif [ "$code" != 0 ] && [ "$bad" = 0 ]; then
+        bad=1
+    fi
+    echo "$bad" >"$out.bad"
+    echo "| $name | $((ok - skip)) | $bad | $skip | $seconds | ${more#SUMMARY: } |"
+}
+
 # start NAME SECONDS COMMAND...
 start() {
-    local name=$1 seconds=$2 begin
+    local name=$1 seconds=$2
     shift 2
-    while [ "$(jobs -rp | wc -l)" -ge 4 ]; do wait -n; done
+    while [ "$(jobs -rp | wc -l)" -ge 6 ]; do wait -n; done
     {
         begin=$SECONDS
         own timeout -k 5 "$seconds" "$@" >"$work/out/$name" 2>&1
-        echo "$? $((SECONDS - begin))" >"$work/out/$name.end"
+        row "$name" $? $((SECONDS - begin))
     } &
     names="$names $name"
 }
 
-failed=0
-# The rows of what was started: TAP is counted, and what is not ok is shown behind the table.
-table() {
-    local name code seconds ok skip bad more=
-    echo "| check | passed | failed | skipped | s |"
-    echo "|---|---|---|---|---|"
+# What was not ok, below the table.
+failures() {
+    local name
     for name in $names; do
-        read -r code seconds <"$work/out/$name.end"
-        ok=$(grep -c '^ok' "$work/out/$name")
-        skip=$(grep -c '^ok.*# SKIP' "$work/out/$name")
-        bad=$(grep -c '^not ok' "$work/out/$name")
-        [ "$code" = 0 ] || [ "$bad" -gt 0 ] || bad=1
-        failed=$((failed + bad))
-        echo "| $name | $((ok - skip)) | $bad | $skip | $seconds |"
-        [ "$bad" = 0 ] || more="$more $name"
-    done
-    names=
-    for name in $more; do
-        echo "- $name ended with $(cut -d' ' -f1 "$work/out/$name.end"):"
-        { grep -E '^not ok|^=========.*(ERROR SUMMARY|Invalid|Race|hazard)' -B 4 "$work/out/$name" || tail -n 4 "$work/out/$name"; } |
+        [ "$(cat "$work/out/$name.bad")" = 0 ] && continue
+        failed=$((failed + $(cat "$work/out/$name.bad")))
+        echo "- $name:"
+        { grep -E '^not ok|^=========.*(Invalid|Race|hazard)' -B 4 "$work/out/$name" || tail -n 4 "$work/out/$name"; } |
             head -n 12 | cut -c1-180 | sed 's/^/    /'
     done
 }
@@ -129,23 +138,25 @@ synth() {
 
 # sanitize TOOL NAME PROGRAM CASE
 sanitize() {
-    start "$1-$2" 100 compute-sanitizer --tool "$1" --error-exitcode 99 "$work/bin/$3" "$4"
+    start "$1-$2" 60 compute-sanitizer --tool "$1" --error-exitcode 99 "$work/bin/$3" "$4"
 }
 
 checks() {
     local program
+    echo "| check | passed | failed | skipped | s | |"
+    echo "|---|---|---|---|---|---|"
     start transformers 120 bash -c transformers
-    for program in "$work"/bin/test_gpu_*; do
-        case $program in
-        *_engine) start engine 200 "$program" ;;
-        *_ranks) ;; # has all the GPUs, below
-        *) start "${program##*test_gpu_}" 90 "$program" ;;
-        esac
-    done
     start plugin 60 bash -c plugin
     if [ -z "$boxless" ]; then
         start synth 90 bash -c synth
     fi
+    for program in "$work"/bin/test_gpu_*; do
+        case $program in
+        *_engine | *_ranks) ;; # below
+        *) start "${program##*test_gpu_}" 90 "$program" ;;
+        esac
+    done
+    start ranks 90 "$work/bin/test_gpu_ranks"
     if command -v compute-sanitizer >/dev/null; then
         sanitize memcheck engine test_gpu_engine logits_and_selections_of_odd
         sanitize memcheck forced test_gpu_engine forced_experts
@@ -157,12 +168,11 @@ checks() {
         sanitize racecheck topk test_gpu_topk ""
         sanitize racecheck indexer test_gpu_indexer rows_with_nothing_in_common
     fi
+    start engine 240 "$work/bin/test_gpu_engine"
     wait
-    start ranks 90 "$work/bin/test_gpu_ranks"
-    wait
-    table
+    failures
     [ -z "$boxless" ] || echo "agon synth: left out, this machine lacks$boxless (run.sh --install)"
-    grep -hE '^# (agon model|[a-z:]+, [0-9]+ ranks|0[01] |.* on cuda:reference|embedded:)|environments? (and|,)|environments kept' \
+    grep -hE '^# (agon model|[a-z:]+, [0-9]+ ranks|.* on cuda:reference|embedded:)|environments? (and|,)|environments kept' \
         "$work"/out/{plugin,synth,transformers,ranks,engine} 2>/dev/null | sed 's/^# */    /' | cut -c1-160
 }
 
@@ -174,9 +184,9 @@ speed() {
     for program in "$work"/bin/bench_gpu_*; do
         own timeout -k 5 60 "$program" 2>&1 || { failed=$((failed + 1)) && echo "${program##*/} ended with an error"; }
     done
-    for ranks in $(seq "$(nvidia-smi -L | wc -l)"); do
-        echo "agon model bench --device cuda --ranks $ranks -b 1000 -n 128"
-        own timeout -k 5 60 "$work/bin/agon" model bench "$AGON_EMBEDDED" --device cuda --ranks "$ranks" -b 1000 -n 128 2>&1 | tail -n 4
+    for ranks in $(seq "$(gpus | wc -l)"); do
+        echo "agon model bench --device cuda --ranks $ranks -b 1000 -n 512"
+        own timeout -k 5 60 "$work/bin/agon" model bench "$AGON_EMBEDDED" --device cuda --ranks "$ranks" -b 1000 -n 512 2>&1 | tail -n 4
     done
     echo '```'
 }
@@ -186,7 +196,7 @@ if [ "${1:-}" = pack ]; then
     pack "$2" "$3"
     exit
 fi
-install=no
+failed=0 install=no
 [ "${1:-}" != --install ] || { install=yes; shift; }
 case ${1:-all} in all | checks | speed) ;; *) echo "usage: run.sh [--install] [checks|speed]" >&2; exit 2 ;; esac
 begin=$SECONDS names=
@@ -199,7 +209,7 @@ export AGON_EMBEDDED=$work/embedded here work
 AGON_NCCL=${AGON_NCCL:-$(python3 -c 'import nvidia.nccl, os; print(os.path.join(list(nvidia.nccl.__path__)[0], "lib", "libnccl.so.2"))' 2>/dev/null)}
 export AGON_NCCL
 export -f transformers plugin synth
-echo "## run of $(date -u +%F), $(nvidia-smi --query-gpu=name,driver_version --format=csv,noheader | sort | uniq -c | sed 's/^ *//'), commit $(cat "$here/commit")"
+echo "## run of $(date -u +%F), $(gpus | sort | uniq -c | sed 's/^ *//'), commit $(cat "$here/commit")"
 [ "${1:-all}" = speed ] || checks
 [ "${1:-all}" = checks ] || speed
 echo "$failed failed; $((SECONDS - begin)) s in all"
