@@ -8,6 +8,7 @@
 
 #include <fcntl.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -15,7 +16,8 @@ enum {
     TEXT_BYTES_MAX = 4 << 20,
     ANSWERS_BYTES_MAX = 64 << 20,
     TASKS_MAX = 10000,
-    LEVEL_MAX = 1000
+    LEVEL_MAX = 1000,
+    NAME_BYTES_MAX = 128,
 };
 
 void agon_task_deinit(struct agon_task *t)
@@ -98,6 +100,13 @@ static int open_dir(int *ret_fd, const char *dir, struct agon_err *err)
     return *ret_fd < 0 ? agon_fail(err, AGON_ESYS, "%s: %m", dir) : 0;
 }
 
+/* Ids and families are shown to people as they are, and become names of folders. */
+static bool is_plain_name(const char *name)
+{
+    size_t n = strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.");
+    return n > 0 && n <= NAME_BYTES_MAX && !name[n];
+}
+
 /* ---- tasks ---- */
 
 /* One line of answers.jsonl: the golden answer or a negative. */
@@ -170,6 +179,8 @@ static int task_fields(struct agon_task *t, int dir_fd, const char *name, struct
         return agon_err_in(err, AGON_EINPUT, "%s: answer_schema", name);
     if (parent && !json_is_null(parent) && !json_is_string(parent))
         return agon_fail(err, AGON_EINPUT, "%s: parent is neither a task's id nor null", name);
+    if (json_is_string(parent) && !is_plain_name(json_string_value(parent)))
+        return agon_fail(err, AGON_EINPUT, "%s: parent is no name of a task", name);
     return json_is_string(parent) ? copy(&t->parent, json_string_value(parent), err) : 0;
 }
 
@@ -257,6 +268,10 @@ static int env_fields(struct agon_env *e, int dir_fd, struct agon_err *err)
                        "family", &family, "category", &category, "format_version", &version,
                        "sources", &sources, "limits", &e->limits, "files", &files))
         return agon_fail(err, AGON_EINPUT, "env.json: %s", at.text);
+    if (!is_plain_name(id) || !is_plain_name(family))
+        return agon_fail(err, AGON_EINPUT,
+                         "env.json: %s is no name: 1 to %d letters, digits, '_', '-' and '.'",
+                         is_plain_name(id) ? "family" : "id", NAME_BYTES_MAX);
     e->format_version = (int)version;
     if (!e->limits && !(e->limits = json_object()))
         return out_of_memory(err);

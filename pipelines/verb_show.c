@@ -71,7 +71,11 @@ static void print_env(const struct agon_env *e)
     for (int i = 0; i < e->n_sources; i++) {
         printf("source: ");
         agon_listing_text(stdout, e->sources[i].url, 300);
-        printf(" sha256:%.12s %s\n", e->sources[i].sha256, e->sources[i].licence);
+        printf(" sha256:");
+        agon_listing_text(stdout, e->sources[i].sha256, 12);
+        putchar(' ');
+        agon_listing_text(stdout, e->sources[i].licence, 300);
+        putchar('\n');
     }
     printf("\n-- tools.lua\n");
     agon_listing_block(stdout, e->tools);

@@ -1,5 +1,6 @@
 /* The report for people: a line a task, its findings below it, the summary at the end. */
 #include "base/json.h"
+#include "base/text.h"
 #include "verifiers/audit.h"
 
 #include <string.h>
@@ -42,9 +43,15 @@ static void add_findings(struct printing *p, const json_t *card)
 {
     size_t i;
     json_t *one;
-    json_array_foreach(json_object_get(card, "findings"), i, one) agon_buf_addf(
-        p->out, "    %s %s: %s\n", json_is_true(json_object_get(one, "refused")) ? "!" : "-",
-        agon_json_text(one, "kind", ""), agon_json_text(one, "what", ""));
+    json_array_foreach(json_object_get(card, "findings"), i, one)
+    {
+        agon_buf_addf(p->out,
+                      "    %s %s: ", json_is_true(json_object_get(one, "refused")) ? "!" : "-",
+                      agon_json_text(one, "kind", ""));
+        /* It may quote what a model wrote. */
+        agon_text_add_plain(p->out, agon_str(agon_json_text(one, "what", "")), false);
+        agon_buf_addc(p->out, '\n');
+    }
 }
 
 static void add_card(struct printing *p, const json_t *card)
@@ -103,8 +110,10 @@ void agon_audit_print(const json_t *report, bool colour, struct agon_buf *out)
                   "drop foreign  said budget\n");
     json_array_foreach(json_object_get(report, "tasks"), i, card)
     {
-        if (strcmp(env, agon_json_text(card, "env", "")) != 0)
-            agon_buf_addf(out, "%s\n", env = agon_json_text(card, "env", ""));
+        if (strcmp(env, agon_json_text(card, "env", "")) != 0) { /* a folder, where it has no id */
+            agon_text_add_plain(out, agon_str(env = agon_json_text(card, "env", "")), false);
+            agon_buf_addc(out, '\n');
+        }
         add_card(&p, card);
     }
     agon_buf_addf(out, "\n%lld environments, %lld tasks: %lld ok, %lld with notes, %lld refused\n",

@@ -129,6 +129,19 @@ TEST(links_and_broken_files_are_refused_with_their_place)
          "{\"id\": \"a\", \"family\": \"b\", \"category\": \"c\", \"format_version\": "
          "4294967297}",
          "format_version 4294967297 is not 1"},
+        {"env.json",
+         "{\"id\": \"a\\u001b[2J\", \"family\": \"b\", \"category\": \"c\", \"format_version\": 1}",
+         "env.json: id is no name"},
+        {"env.json",
+         "{\"id\": \"\", \"family\": \"b\", \"category\": \"c\", \"format_version\": 1}",
+         "env.json: id is no name"},
+        {"env.json",
+         "{\"id\": \"a\", \"family\": \"../b\", \"category\": \"c\", \"format_version\": 1}",
+         "env.json: family is no name"},
+        {"tasks/t1_l1/task.json",
+         "{\"level\": 2, \"parent\": \"t1\\n\", \"answer_schema\": {\"type\": \"string\"}, "
+         "\"answers\": \"one\"}",
+         "task.json: parent is no name of a task"},
         {"tools.lua", "\xff", "tools.lua: not UTF-8 text"},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {

@@ -179,6 +179,9 @@ def a_person_sees_what_is_wrong_and_where():
     run = subprocess.run([agon, "audit", "--golden", "4", os.path.join(tmp, "loose")], capture_output=True, text=True)
     assert run.returncode == 1 and "t1_l1" in run.stdout and " REFUSED\n" in run.stdout, run.stdout
     assert "    ! false accept: " in run.stdout and "golden runs that pass" in run.stdout
+    spoiled("escape", True, V, regex(r"text = '", r"text = '\\27[2J"), ["gate 7 (text)"])
+    run = subprocess.run([agon, "audit", "--golden", "4", os.path.join(tmp, "escape")], capture_output=True, text=True)
+    assert run.returncode == 1 and "[2J" in run.stdout and "\033" not in run.stdout, run.stdout  # a terminal is not cleared
     run = subprocess.run([agon, "audit", os.path.join(tmp, "nowhere")], capture_output=True, text=True)
     assert run.returncode == 2 and "nowhere" in run.stderr and run.stderr.count("\n") == 1, run.stderr
 
