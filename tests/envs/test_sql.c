@@ -226,6 +226,56 @@ TEST(a_run_has_one_budget_however_often_it_is_thrown_back)
     }
 }
 
+/* What a solution used, in fuel and operations; its answer must be this. */
+static struct agon_usage usage_of(struct open_env *o, const char *solution, const char *answer)
+{
+    struct agon_solved solved AGON_AUTO(agon_solved_deinit) = {0};
+    int r = agon_runtime_solve(o->rt, agon_str(solution), NULL, &solved, &o->out, &o->err);
+    char *text = solved.answer ? json_dumps(solved.answer, JSON_ENCODE_ANY) : NULL;
+    if (!EXPECT(r == 0 && text))
+        printf("# %d %s\n", r, r < 0 ? o->err.text : agon_buf_text(&o->out));
+    else
+        EXPECT_TEXT(text, answer);
+    free(text);
+    return solved.usage;
+}
+
+/* Making the state again costs nothing and gives nothing back. */
+TEST(a_run_pays_for_what_it_did_before_it_was_thrown_back)
+{
+    START(o, open_tools);
+    static const char plain[] =
+        "return function(tools)\n"
+        "  tools.x{sql = \"INSERT INTO booking VALUES (1, 1, 'Li', 2)\"}\n"
+        "  for i = 1, 20 do tools.q{sql = 'WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 "
+        "FROM n LIMIT 9000) SELECT count(*) AS c FROM n -- ' .. i} end\n"
+        "  local ok = %s\n"
+        "  return #tools.q{sql = 'SELECT id FROM booking'}\n"
+        "end\n";
+    char whole[1000], thrown[1000];
+    snprintf(whole, sizeof(whole), plain, "true");
+    snprintf(thrown, sizeof(thrown), plain,
+             "pcall(tools.x, {sql = \"INSERT OR ROLLBACK INTO hotel (id, name, city) VALUES (9, "
+             "'Corso', 'Rom')\"})");
+    struct agon_usage a = usage_of(&o, whole, "1"), b = usage_of(&o, thrown, "1");
+    printf("# %lld fuel and %lld operations, thrown back %lld and %lld\n", (long long)a.fuel,
+           (long long)a.ops, (long long)b.fuel, (long long)b.ops);
+    EXPECT(a.ops > 2000000 && b.ops >= a.ops && b.fuel >= a.fuel);
+}
+
+/* For all calls together, however many of them end at the limit of one. */
+TEST(the_tools_of_a_run_have_one_budget)
+{
+    static const char burning[] =
+        "tool{ name='burn', description='d', params=[[{\"type\":\"object\"}]], "
+        "returns=[[{\"type\":\"integer\"}]], run=function() while true do end end }\n";
+    START(o, burning);
+    struct agon_usage u = usage_of(
+        &o, "return function(tools) for i = 1, 15 do pcall(tools.burn, {}) end return 1 end", "1");
+    printf("# %lld fuel, %d per mille of a limit\n", (long long)u.fuel, u.share);
+    EXPECT(u.fuel >= 20000000 && u.fuel < 21000000 && u.share >= 1000);
+}
+
 static char *repeat(const char *text, int n, const char *end)
 {
     struct agon_buf b = AGON_BUF(8 << 20);
