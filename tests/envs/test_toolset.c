@@ -117,3 +117,75 @@ TEST(nothing_passes_from_one_call_or_run_to_the_next)
     }
     local_deinit(&l);
 }
+
+/* ---- declarations ---- */
+
+#define DECLARED(fields) "tool{ " fields " }"
+#define PARAMS           "params=[[{\"type\":\"object\"}]], "
+#define RETURNS          "returns=[[{\"type\":\"integer\"}]], "
+#define RUN              "run=function() return 1 end"
+
+TEST(a_declaration_that_is_wrong_is_refused_with_the_reason)
+{
+    static const struct {
+        const char *tools, *reason;
+    } cases[] = {
+        {DECLARED("description='d', " PARAMS RETURNS RUN), "name is missing"},
+        {DECLARED("name='Run', description='d', " PARAMS RETURNS RUN), "Run"},
+        {DECLARED("name='reset', description='d', " PARAMS RETURNS RUN), "reset"},
+        {DECLARED("name='a b', description='d', " PARAMS RETURNS RUN), "a b"},
+        {DECLARED("name='t', " PARAMS RETURNS RUN), "description is missing"},
+        {DECLARED("name='t', description='', " PARAMS RETURNS RUN), "description is empty"},
+        {DECLARED("name='t', description=('d'):rep(4001), " PARAMS RETURNS RUN), "over 4000 bytes"},
+        {DECLARED("name='t', description='\\xff', " PARAMS RETURNS RUN), "not UTF-8"},
+        {DECLARED("name='t', description='d', " RETURNS RUN), "params is missing"},
+        {DECLARED("name='t', description='d', params='{', " RETURNS RUN), "params: "},
+        {DECLARED("name='t', description='d', params=[[{\"type\":\"array\"}]], " RETURNS RUN),
+         "params: type is not object"},
+        {DECLARED("name='t', description='d', params=[[{\"type\":\"object\", \"properties\": "
+                  "{\"A b\": {\"type\": \"string\"}}}]], " RETURNS RUN),
+         "params: "},
+        {DECLARED("name='t', description='d', " PARAMS RUN), "returns is missing"},
+        {DECLARED("name='t', description='d', " PARAMS RETURNS "writes='yes', " RUN),
+         "writes is neither true nor false"},
+        {DECLARED("name='t', description='d', " PARAMS RETURNS "run='x'"), "run is missing"},
+        {DECLARED("name='t', description='d', " PARAMS RETURNS "wirtes=true, " RUN),
+         "unknown field 'wirtes'"},
+        {DECLARED("name='t', description='d', " PARAMS RETURNS RUN)
+             DECLARED("name='t', description='e', " PARAMS RETURNS RUN),
+         "stands twice"},
+        {"local p = {} for i = 1, 33 do p[i] = ('\"p%d\": {\"type\": \"string\"}'):format(i) end "
+         "tool{ name='t', description='d', params='{\"type\": \"object\", \"properties\": {' .. "
+         "table.concat(p, ', ') .. '}}', " RETURNS RUN " }",
+         "over 32 parameters"},
+        {"for i = 1, 1000 do tool{ name='t' .. i, description='d', " PARAMS RETURNS RUN " } end",
+         "tools"},
+        {"tool{ name='t', description='d', " PARAMS RETURNS
+         "run=function() tool{} end } error('x')",
+         "x"},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        struct local l;
+        const char *text = "";
+        local_init(&l);
+        if (!EXPECT(local_open(&l, sample_world, cases[i].tools, &text) != 0))
+            printf("# %s\n", cases[i].tools);
+        else
+            EXPECT_HAS(text, cases[i].reason);
+        local_deinit(&l);
+    }
+}
+
+/* What may be declared while the file is read is no longer there when a tool runs. */
+TEST(no_tool_declares_another)
+{
+    struct local l;
+    const char *text;
+    local_init(&l);
+    REQUIRE(local_open(&l, sample_world,
+                       DECLARED("name='t', description=('d'):rep(4000), " PARAMS RETURNS
+                                "run=function() tool{} end"),
+                       &text) == 0);
+    CALL(l, NULL, "t", "{}", 1, "tools:1: attempt to call a nil value (global 'tool')");
+    local_deinit(&l);
+}
