@@ -71,7 +71,7 @@ int door_run_for(struct agon_bashbox *box, const char *command, int timeout_ms)
 
 int door_run(struct agon_bashbox *box, const char *command)
 {
-    return door_run_for(box, command, 20000);
+    return door_run_for(box, command, 60000);
 }
 
 static void door_expect(bool good, const char *command, const char *wanted, int line)

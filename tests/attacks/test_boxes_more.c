@@ -170,14 +170,14 @@ BOX_ATTACK(X_a_busy_loop_ends_at_its_timeout)
     EXPECT(door_run_for(box,
                         "trap '' TERM INT XCPU ALRM; while :; do :; done & while :; do :; done",
                         500) == 137);
-    EXPECT(door_result.timed_out && door_result.wall_ms < 5000);
+    EXPECT(door_result.timed_out && door_result.wall_ms < 20000);
     EXPECT(door_run_for(box, "awk 'BEGIN{while(1);}' < /dev/zero", 300) == 137);
     EXPECT(door_run_for(box, "cat", 2000) == 0); /* standard input is empty, not a wait */
 }
 
 BOX_ATTACK(X_a_million_files_end)
 {
-    b->seconds_max = 60;
+    b->seconds_max = 180;
     (void)door_run_for(box, "mkdir m && cd m && seq 1000000 | xargs touch", 40000);
     EXPECT_HAS(door_said, "more than 100000 files");
     (void)door_run(box, "cd m; seq 200 | xargs mkdir; seq 1000000 | xargs touch");

@@ -59,7 +59,8 @@ ATTACK(B11_a_hang_is_lost_after_a_second)
 {
     int64_t start = now_ms();
     LOST("hang", agon_str(""), "no heartbeat for");
-    EXPECT(now_ms() - start > 900 && now_ms() - start < 9000);
+    int64_t took = now_ms() - start; /* of its own time; ten seconds where it gets hardly any */
+    EXPECT(took > 900 && took < 25000);
 }
 
 ATTACK(A10_an_error_outside_of_any_entry)

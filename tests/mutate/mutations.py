@@ -11,7 +11,7 @@ MUTATIONS = [
         ("        steps_charge(steps, STEP_NS);\n        return;", "        return;"),
         ("    steps_charge(steps, STRING_STEP_NS);\n", ""),
         ("    (void)agon_script_bulk(n_nodes);\n", "    (void)n_nodes;\n"),
-        ("    if (!is_empty(key->tag))\n        (void)__wrap_luaH_get(t, key);\n", ""),
+        ("    if (!lua_tag_is_empty(key->tag))\n        (void)__wrap_luaH_get(t, key);\n", ""),
     ]),
     ("sandbox/script_bulk.c", ["script", CPU], [
         ("    (void)agon_script_bulk(CAPTURE_BYTES); /* the variable is needed */\n", ""),
@@ -111,7 +111,6 @@ MUTATIONS = [
         ("SCMP_SYS(exit),         SCMP_SYS(exit_group),", "SCMP_SYS(exit),         SCMP_SYS(exit_group), SCMP_SYS(openat),"),
         ("SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0)", "SCMP_A2(SCMP_CMP_GE, 0)"),
         ("    SCMP_SYS(ptrace),\n", ""),
-        ("    SCMP_SYS(userfaultfd),\n", ""),
         ("    SCMP_SYS(io_uring_setup),\n", ""),
         ("    SCMP_SYS(keyctl),\n", ""),
         ("    SCMP_SYS(bpf),\n", ""),
@@ -238,27 +237,26 @@ MUTATIONS = [
         ("strcmp(type, \"index\") != 0 && ", ""),
         ("!has_word(sql, \"default\") &&\n                  !has_word(sql, \"check\")", "!has_word(sql, \"check\")"),
         (" &&\n                  !has_word(sql, \"check\")", ""),
-        ("        r = defaults_again(w, scratch, err);", "        r = defaults_again == NULL;"),
+        ("        r = defaults_again(w, scratch, err);", "        r = scratch ? 0 : defaults_again(w, scratch, err);"),
     ]),
-    ("envs/session.c", ["envs runtime unboxed", "envs sql unboxed", "envs state unboxed", "attacks memory unboxed"], [
+    ("envs/session.c", ["envs toolset", "envs runtime unboxed", "envs sql unboxed", "envs state unboxed"], [
         ("    cell->fuel = fuel; /* a run cannot buy itself new budgets by losing its transaction */\n", "    (void)fuel;\n"),
         ("    agon_world_set_run_ops(cell->world, ops);\n    return r > 0", "    (void)ops;\n    return r > 0"),
         ("    if (cell->n_writes == AGON_CELL_WRITES_MAX && ", "    if (0 && "),
         ("        if (r == 0) { /*", "        if (0) { /*"),
-        ("    bool again = same < cell->n_writes || agon_world_lost(cell->world);", "    bool again = same < cell->n_writes;"),
         ("    if (r || agon_changes_logged(cell->world) == logged)\n        return r;", "    if (r || logged < 0)\n        return r;"),
     ]),
-    ("envs/toolset.c", ["envs toolset", ESCAPE, "envs runtime unboxed", CPU], [
+    ("envs/toolset.c", ["envs toolset", "envs sql unboxed", "envs runtime unboxed", ESCAPE], [
         ("    int64_t fuel = call->fuel < LOAD_FUEL ? call->fuel : LOAD_FUEL;", "    int64_t fuel = LOAD_FUEL;"),
         ("    agon_script_restore(ts->script);\n", ""),
         ("AGON_TOOL_PARAMS_MAX)", "1000)"),
-        ("        raise_at(L, name, \"stands twice\");", "        ;"),
-        ("            raise_at(L, name, lua_pushfstring(L, \"unknown field '%s'\", key));", "            ;"),
+        ("        raise_at(L, name, \"stands twice\");", "        (void)name;"),
+        ("            raise_at(L, name, lua_pushfstring(L, \"unknown field '%s'\", key));", "            (void)name;"),
         ("text.size > DESCRIPTION_MAX || ", ""),
         ("    ts->host.may_write = ts->tools[call->tool].writes;", "    ts->host.may_write = true;"),
         ("    lua_pushnil(L);\n    lua_setglobal(L, \"tool\");\n", ""),
     ]),
-    ("envs/solution.c", ["envs runtime unboxed", ESCAPE, CPU, "attacks memory unboxed"], [
+    ("envs/solution.c", ["envs toolset", "envs runtime unboxed", "envs sql unboxed", ESCAPE], [
         ("    agon_script_charge(L, CALL_FUEL);\n", ""),
         ("    if (s->result->n_calls == AGON_CELL_CALLS_MAX)", "    if (0)"),
         ("    agon_script_restore(s->script);\n", ""),
@@ -280,7 +278,7 @@ MUTATIONS = [
     ("envs/codec_write.c", ["envs codec", ESCAPE], [
         ("    if (memchr(s.data, '\\0', s.size))", "    if (0)"),
         ("    if (!agon_utf8_valid(s))", "    if (0)"),
-        ("        if (!isfinite(look.number))", "        if (0)"),
+        ("        if (!isfinite(look->number))", "        if (0)"),
         ("    if (w->depth >= AGON_CODEC_DEPTH_MAX)", "    if (w->depth > AGON_CODEC_DEPTH_MAX)"),
         ("    if (++w->nodes > AGON_CODEC_NODES_MAX)", "    if (++w->nodes > 100 * AGON_CODEC_NODES_MAX)"),
         ("            if (w->check && property->required)\n                return AGON_CODEC_REFUSED;\n", ""),
@@ -331,7 +329,6 @@ MUTATIONS = [
         ("    check_columns(L, t);\n    lua_newtable(L);", "    (void)check_columns;\n    lua_newtable(L);"),
     ]),
     ("verifiers/ops.c", [VERDICT, GATES, "attacks intake unboxed"], [
-        ("        if (!r && t->fuel > TRIAL_FUEL_MAX) {", "        if (!r && t->fuel > 1000 * TRIAL_FUEL_MAX) {"),
         ("    agon_world_set_run_ops(t->cell->world, 0); /* what the tools spent is not the verifier's */\n", ""),
         ("    overrides_free(t->cell); /* they are for the solution alone */\n", ""),
         ("        r = agon_world_perturb(t->cell->world, 0, 0, NULL, 0, err);", "        r = 0;"),
@@ -518,4 +515,10 @@ KNOWN = [
      "the driver reads no more of a file"),
     ("envs/world.c", ("    if (!on && changes != w->changes_before)", "    if (0)"),
      "a verifier has no door that writes"),
+    ("envs/session.c", ("    bool again = same < cell->n_writes || agon_world_lost(cell->world);", "    bool again = same < cell->n_writes;"),
+     "what a call lost was made again at its end"),
+    ("verifiers/ops.c", ("        if (!r && t->fuel > TRIAL_FUEL_MAX) {", "        if (!r && t->fuel > 1000 * TRIAL_FUEL_MAX) {"),
+     "takes half a minute to show"),
+    ("sandbox/filter.c", ("    SCMP_SYS(userfaultfd),\n", ""),
+     "many kernels refuse it to everyone"),
 ]
