@@ -17,7 +17,8 @@
  * no limit of a box counts (a memory file is in no tmpfs with a size and in no process's
  * resident set, a System V segment outlives its processes, a message queue, a semaphore
  * set or an AIO context is the kernel's own); and what tells one box of another: the page cache and
- * the events of files of /usr, which all boxes share, and the machine's load.
+ * the events of files of /usr, which all boxes share, and the machine's load. And what makes all
+ * others wait: writing out every disk of the machine.
  */
 static const int refused[] = {
     SCMP_SYS(_sysctl),
@@ -93,6 +94,8 @@ static const int refused[] = {
     SCMP_SYS(stime),
     SCMP_SYS(swapoff),
     SCMP_SYS(swapon),
+    SCMP_SYS(sync),
+    SCMP_SYS(syncfs),
     SCMP_SYS(sysfs),
     SCMP_SYS(sysinfo),
     SCMP_SYS(syslog),
@@ -176,6 +179,11 @@ static int box_rules(scmp_filter_ctx ctx)
         r = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(ENOLCK), SCMP_SYS(fcntl), 1,
                              SCMP_A1(SCMP_CMP_MASKED_EQ, UINT64_C(0xffffffff), asking[i]));
     r = r ? r : box_rules_others(ctx);
+    /* Files of /usr out of the cache that all boxes share. */
+    r = r ? r
+          : seccomp_rule_add(
+                ctx, no, SCMP_SYS(fadvise64), 1,
+                SCMP_A3(SCMP_CMP_MASKED_EQ, UINT64_C(0xffffffff), POSIX_FADV_DONTNEED));
     /* Typing into a terminal that someone shares. */
     static const uint64_t terminal[] = {TIOCSTI, TIOCLINUX};
     for (int i = 0; r == 0 && i < 2; i++)

@@ -261,6 +261,9 @@ static void channels(void)
     void *map = mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, 0);
     MUST_FAIL("the page cache's state", mincore(map, 4096, (unsigned char *)data));
     MUST_FAIL("cachestat", syscall(451, fd, data, data + 16, 0));
+    MUST_FAIL("dropping the page cache", syscall(SYS_fadvise64, fd, 0, 0, POSIX_FADV_DONTNEED));
+    MUST_FAIL("writing out all disks", syscall(SYS_sync));
+    MUST_FAIL("writing out the disk of /usr", syscall(SYS_syncfs, fd));
     MUST_FAIL("sysinfo", sysinfo(&(struct sysinfo){0}));
     MUST_FAIL("shmget", syscall(SYS_shmget, 0x1234, 1 << 20, 01600));
     MUST_FAIL("semget", syscall(SYS_semget, 0x1234, 1, 01600));
