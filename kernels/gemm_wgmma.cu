@@ -200,7 +200,7 @@ template <class T> struct row_share {
     }
 };
 
-/* One step of k: TILES products of 64 outputs, four wgmma deep. */
+/* One step of k begins: TILES products of 64 outputs, four wgmma deep. */
 template <class T>
 static __device__ __forceinline__ void multiply(float (&sum)[T::TILES][T::ROWS / 2], uint32_t w,
                                                 uint32_t x, bool first)
@@ -220,7 +220,6 @@ static __device__ __forceinline__ void multiply(float (&sum)[T::TILES][T::ROWS /
         }
     }
     wgmma_commit();
-    wgmma_wait<0>();
 }
 
 /* sum += part * (row's scale * output's scale); scales lie in shared memory. */
@@ -271,52 +270,100 @@ static __device__ void store_sums(const struct gemm_launch &p, const struct tile
         }
 }
 
+/*
+ * A block's tile under way. In BF16 the product of one step runs while the buffer of the step
+ * before is filled again. In FP8 it is waited for, since its sums are scaled before they are added
+ * up.
+ */
+template <class T> struct tile_work {
+    const struct gemm_launch &p;
+    const struct gemm_maps &maps;
+    const struct tile_at &at;
+    const struct stages<T> &buffers;
+    const char *shared; /* at buffers.base */
+    int group, my_row;
+    struct row_share<T> share;
+    float sum[T::TILES][T::ROWS / 2];
+
+    /* Rows and scales of a step from registers to its buffer. */
+    __device__ void put(int step)
+    {
+        int s = (at.n_filled + step) % T::STAGES;
+        share.store(buffers.x(s), buffers.scales(s));
+        if (!T::MAPPED)
+            fence_for_wgmma();
+    }
+
+    __device__ void begin(bool weights)
+    {
+        for (int step = 0; step < T::STAGES && step < at.n_steps; step++) {
+            if (threadIdx.x == 0 && weights)
+                copy_weights<T>(maps, at, buffers, step);
+            if (threadIdx.x == 0 && T::MAPPED)
+                copy_rows<T>(maps, at, buffers, step);
+            share.fetch(p, at, step);
+            put(step);
+        }
+        __syncthreads();
+    }
+
+    __device__ void add(const float (&part)[T::TILES][T::ROWS / 2], int step)
+    {
+        int s = (at.n_filled + step) % T::STAGES;
+        const char *scales = shared + (buffers.scales(s) - buffers.base);
+        add_scaled<T>(sum, part, (const float *)scales, group * 64 * T::TILES + my_row);
+    }
+
+    __device__ __forceinline__ void run(int step)
+    {
+        int filled = at.n_filled + step, s = filled % T::STAGES, next = step - 1 + T::STAGES;
+        bool more = step > 0 && next < at.n_steps;
+        uint32_t w = buffers.w(s) + group * T::TILES * 64 * TILE_BYTES_K;
+        barrier_wait(buffers.full(s), filled / T::STAGES & 1);
+        if (T::FP8) {
+            float part[T::TILES][T::ROWS / 2];
+            multiply<T>(part, w, buffers.x(s), true);
+            if (more)
+                share.fetch(p, at, next);
+            wgmma_wait<0>();
+            add(part, step);
+        } else {
+            multiply<T>(sum, w, buffers.x(s), step == 0);
+            if (more)
+                share.fetch(p, at, next);
+            wgmma_wait<1>();
+        }
+        __syncthreads(); /* the buffer of the step before is free */
+        if (!more)
+            return;
+        if (threadIdx.x == 0) {
+            copy_weights<T>(maps, at, buffers, next);
+            if (T::MAPPED)
+                copy_rows<T>(maps, at, buffers, next);
+        }
+        put(next);
+    }
+};
+
 /* weights: those of the first steps are still to be loaded. */
 template <class T>
 static __device__ void tile_run(const struct gemm_launch &p, const struct gemm_maps &maps,
                                 const struct tile_at &at, char *out,
                                 const struct stages<T> &buffers, const char *shared, bool weights)
 {
-    float sum[T::TILES][T::ROWS / 2] = {}, part[T::TILES][T::ROWS / 2];
-    struct row_share<T> share;
     int group = threadIdx.x / 128;
     int my_row = threadIdx.x % 128 / 32 * 16 + threadIdx.x % 32 / 4;
-    for (int step = 0; step < T::STAGES - 1 && step < at.n_steps; step++) {
-        int s = (at.n_filled + step) % T::STAGES;
-        if (threadIdx.x == 0 && weights)
-            copy_weights<T>(maps, at, buffers, step);
-        if (threadIdx.x == 0 && T::MAPPED)
-            copy_rows<T>(maps, at, buffers, step);
-        share.fetch(p, at, step);
-        share.store(buffers.x(s), buffers.scales(s));
-    }
-    for (int step = 0; step < at.n_steps; step++) {
-        int filled = at.n_filled + step, s = filled % T::STAGES, next = step + T::STAGES - 1;
-        int s_next = (at.n_filled + next) % T::STAGES;
-        if (!T::MAPPED)
-            fence_for_wgmma();
-        __syncthreads(); /* rows and scales are there, and the buffers of step - 1 are free */
-        if (threadIdx.x == 0 && next < at.n_steps) {
-            copy_weights<T>(maps, at, buffers, next);
-            if (T::MAPPED)
-                copy_rows<T>(maps, at, buffers, next);
+    struct tile_work<T> work = {
+        p, maps, at, buffers, shared, group, my_row, {},
+        {
         }
-        if (next < at.n_steps)
-            share.fetch(p, at, next);
-        barrier_wait(buffers.full(s), filled / T::STAGES & 1);
-        uint32_t w = buffers.w(s) + group * T::TILES * 64 * TILE_BYTES_K;
-        if (T::FP8) {
-            multiply<T>(part, w, buffers.x(s), true);
-            const char *scales = shared + (buffers.scales(s) - buffers.base);
-            add_scaled<T>(sum, part, (const float *)scales, group * 64 * T::TILES + my_row);
-        } else {
-            multiply<T>(sum, w, buffers.x(s), step == 0);
-        }
-        if (next < at.n_steps)
-            share.store(buffers.x(s_next), buffers.scales(s_next));
-    }
+    };
+    work.begin(weights);
+    for (int step = 0; step < at.n_steps; step++)
+        work.run(step);
+    wgmma_wait<0>();
     __syncthreads(); /* the buffers are filled again for the next tile */
-    store_sums<T>(p, at, out, sum, group * (at.n_up ? 32 : 64) * T::TILES, my_row);
+    store_sums<T>(p, at, out, work.sum, group * (at.n_up ? 32 : 64) * T::TILES, my_row);
 }
 
 /* Grid: x: tiles of outputs, y: tiles of rows (a block takes every gridDim.y-th), z: parts. */
@@ -346,7 +393,7 @@ static __global__ void __launch_bounds__(T::THREADS)
         asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
         /* Weights depend on nobody: their first steps are on the way while the kernel before ends.
          * Not where the rows of a group say whether they are needed at all. */
-        for (int s = 0; s < T::STAGES - 1 && s < at.n_steps && !p.begin; s++)
+        for (int s = 0; s < T::STAGES && s < at.n_steps && !p.begin; s++)
             copy_weights<T>(maps, at, buffers, s);
     }
     __syncthreads();
@@ -363,7 +410,7 @@ static __global__ void __launch_bounds__(T::THREADS)
     }
     /* Where no row took the weights, they must have arrived before the block may end; a phase ends
      * with the bytes of x. */
-    for (int s = 0; s < T::STAGES - 1 && s < at.n_steps && !weights; s++) {
+    for (int s = 0; s < T::STAGES && s < at.n_steps && !weights; s++) {
         if (T::MAPPED && threadIdx.x == 0)
             copy_rows<T>(maps, at, buffers, s);
         barrier_wait(buffers.full(s), 0);

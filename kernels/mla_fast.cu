@@ -186,6 +186,7 @@ template <int self>
 __device__ __forceinline__ void score_own(struct shared_state *s, float (&scores)[32], int pair)
 {
     mbar_wait(&s->full[self], pair % 2);
+    fence_matrix(); /* copies that arrived by themselves (BF16) had none */
     score(scores, shared_address(s->query), shared_address(s->entries[self]));
 }
 
@@ -338,7 +339,7 @@ __global__ void __launch_bounds__(THREADS, 1) fast_kernel(const __grid_constant_
 
     if (threadIdx.x == 0) {
         for (int i = 0; i < 2; i++) {
-            mbar_init(&s->full[i], format == AGON_LATENT_BF16 ? 64 : 128);
+            mbar_init(&s->full[i], format == AGON_LATENT_BF16 ? 132 : 128);
             mbar_init(&s->empty[i], 8);
         }
         asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");

@@ -11,38 +11,40 @@ __device__ __forceinline__ int slot_of(const struct fast_args *args, int row, in
 }
 
 /*
- * BF16: warps 0 and 1 fill buffer 0, warps 2 and 3 buffer 1, a warp 32 entries: 8 lanes copy 16
- * bytes each of a row of a chunk, 4 entries at a time.
+ * BF16: every warp fills 16 entries of each block; 8 lanes copy 16 bytes each of a row of a chunk, 4
+ * entries at a time. No warp waits for its copies: they arrive at the barrier by themselves, so the
+ * other buffer's may begin.
  */
 __device__ __forceinline__ void produce_bf16(struct shared_state *s, const struct fast_args *args,
                                              int row, int begin, int end, int n_pairs)
 {
-    int warp = threadIdx.x / 32 % 4, lane = threadIdx.x % 32;
-    int buffer = warp / 2, first = warp % 2 * 32;
-    uint32_t to = shared_address(s->entries[buffer]);
-    int at = begin + buffer * ENTRIES + first + lane;
+    int warp = threadIdx.x / 32 % 4, lane = threadIdx.x % 32, first = warp * 16;
+    int at = begin + first + lane % 16;
     int next = slot_of(args, row, at, end);
-    for (int pair = 0; pair < n_pairs; pair++) {
-        int slot = next;
-        next = slot_of(args, row, at + (pair + 1) * 2 * ENTRIES, end);
+    for (int n = 0; n < 2 * n_pairs; n++) {
+        int buffer = n % 2, slot = next;
+        uint32_t to = shared_address(s->entries[buffer]);
         uint32_t there = __ballot_sync(~0U, slot >= 0);
-        mbar_wait(&s->empty[buffer], pair % 2 ^ 1);
-        if (lane == 0)
-            s->there[buffer][warp % 2] = there;
-#pragma unroll 2
-        for (int group = 0; group < 8; group++) {
+        next = slot_of(args, row, at + (n + 1) * ENTRIES, end);
+        mbar_wait(&s->empty[buffer], n / 2 % 2 ^ 1);
+#pragma unroll
+        for (int group = 0; group < 4; group++) {
             int i = group * 4 + lane / 8, r = first + i, unit = lane % 8;
             int from_slot = __shfl_sync(~0U, slot, i);
-            const uint8_t *from = args->latents + (size_t)max(from_slot, 0) * (2 * 576) + unit * 16;
+            const uint8_t *from =
+                args->latents + (size_t)max(from_slot, 0) * (2 * 576) + unit * 16;
             uint32_t place = to + r * 128 + (unit ^ (r % 8)) * 16;
 #pragma unroll
             for (int chunk = 0; chunk < CHUNKS; chunk++)
                 copy16(place + chunk * CHUNK, from + chunk * 128, from_slot >= 0);
         }
-        asm volatile("cp.async.wait_all;" ::: "memory");
-        fence_matrix();
-        mbar_arrive(&s->full[buffer]);
+        mbar_arrive_copies(&s->full[buffer]);
+        if (lane == 0) {
+            ((uint16_t *)s->there[buffer])[warp] = (uint16_t)there;
+            mbar_arrive(&s->full[buffer]);
+        }
     }
+    asm volatile("cp.async.wait_all;" ::: "memory");
 }
 
 /*
@@ -81,34 +83,35 @@ __device__ __forceinline__ uint4 fp8_codes(const uint8_t *latents, uint32_t unit
                  : "l"(latents + (size_t)unit * 16));
     return x;
 }
-/* Scale lane % 4 of entry first + lane / 4. */
-__device__ __forceinline__ float fp8_scale(const uint8_t *latents, uint32_t units, int first)
+/*
+ * Of scale lane % 4 of entry first + lane / 4: what widen4() wants, the scale times 2^120 as bf16,
+ * twice. 0 where the entry is missing; a NaN stays one.
+ */
+__device__ __forceinline__ uint32_t fp8_scale_up(const uint8_t *latents, uint32_t units,
+                                                 uint32_t there, int first)
 {
-    int lane = threadIdx.x % 32;
-    uint32_t unit = __shfl_sync(~0U, units, first + lane / 4) + 512 / 16;
-    return __ldg((const float *)(latents + (size_t)unit * 16) + lane % 4);
+    int lane = threadIdx.x % 32, entry = first + lane / 4;
+    uint32_t unit = __shfl_sync(~0U, units, entry) + 512 / 16;
+    float scale = __ldg((const float *)(latents + (size_t)unit * 16) + lane % 4);
+    uint32_t up = scale == scale ? __float_as_uint(scale) + (120 << 23) : 0x7fc00000;
+    return there >> entry & 1 ? __byte_perm(up, 0, 0x3232) : 0; /* its upper half twice */
 }
 
-/* Widen a lane's 16 codes into row r of a buffer's chunks. */
-__device__ __forceinline__ void fp8_widen(uint32_t buffer, int r, uint4 codes, float scale,
-                                          bool exists)
+/* Widen a lane's 16 codes into row r of a buffer's chunks. A missing entry's codes are those of
+ * another one: finite as bf16, and times 0. */
+__device__ __forceinline__ void fp8_widen(uint32_t buffer, int r, uint4 codes, uint32_t scale_up)
 {
     int lane = threadIdx.x % 32, chunk = lane / 4, odd = chunk % 2, unit = lane % 4 * 2;
-    uint32_t up = !exists          ? 0
-                  : scale == scale ? __float_as_uint(scale) + (120 << 23)
-                                   : 0x7fc00000; /* a NaN stays one */
-    up = __byte_perm(up, 0, 0x3232);             /* its upper half twice: bf16 of a power of two */
     uint32_t x[8];
-    widen4(x, exists ? codes.x : 0, up);
-    widen4(x + 2, exists ? codes.y : 0, up);
-    widen4(x + 4, exists ? codes.z : 0, up);
-    widen4(x + 6, exists ? codes.w : 0, up);
-    uint4 low = {x[0], x[1], x[2], x[3]}, high = {x[4], x[5], x[6], x[7]};
     /* The lanes of odd chunks store their second half first: no two of 8 lanes then meet in a
      * bank. Exclusive-or on the address, whose low bits are the unit's alone, swizzles. */
+    widen4(x, odd ? codes.z : codes.x, scale_up);
+    widen4(x + 2, odd ? codes.w : codes.y, scale_up);
+    widen4(x + 4, odd ? codes.x : codes.z, scale_up);
+    widen4(x + 6, odd ? codes.y : codes.w, scale_up);
     uint32_t place = buffer + chunk * CHUNK + (unit + odd) * 16;
-    store16((place ^ r % 8 * 16) + r * 128, odd ? high : low);
-    store16((place ^ 16 ^ r % 8 * 16) + r * 128, odd ? low : high);
+    store16((place ^ r % 8 * 16) + r * 128, {x[0], x[1], x[2], x[3]});
+    store16((place ^ 16 ^ r % 8 * 16) + r * 128, {x[4], x[5], x[6], x[7]});
 }
 
 __device__ __forceinline__ void produce_fp8(struct shared_state *s, const struct fast_args *args,
@@ -117,21 +120,20 @@ __device__ __forceinline__ void produce_fp8(struct shared_state *s, const struct
     int warp = threadIdx.x / 32 % 4, lane = threadIdx.x % 32, first = warp * 16;
     const uint8_t *latents = args->latents;
     int at = begin + first + lane % 16;
-    int slot = slot_of(args, row, at, end), next = slot_of(args, row, at + ENTRIES, end);
+    int next = slot_of(args, row, at, end);
     uint4 codes[16];
-    float scales[2];
     for (int n = 0; n < 2 * n_pairs; n++) {
-        int buffer = n % 2;
+        int buffer = n % 2, slot = next;
         uint32_t to = shared_address(s->entries[buffer]), units = max(slot, 0) * FP8_UNITS;
         uint32_t there = __ballot_sync(~0U, slot >= 0);
 #pragma unroll
         for (int i = 0; i < 16; i++)
             codes[i] = fp8_codes(latents, units, i);
+        uint32_t scales[2];
 #pragma unroll
         for (int i = 0; i < 2; i++)
-            scales[i] = fp8_scale(latents, units, 8 * i);
-        slot = next;
-        next = slot_of(args, row, at + (n + 2) * ENTRIES, end);
+            scales[i] = fp8_scale_up(latents, units, there, 8 * i);
+        next = slot_of(args, row, at + (n + 1) * ENTRIES, end);
 
         mbar_wait(&s->empty[buffer], n / 2 % 2 ^ 1);
         if (lane == 0)
@@ -145,8 +147,8 @@ __device__ __forceinline__ void produce_fp8(struct shared_state *s, const struct
         }
 #pragma unroll
         for (int i = 0; i < 16; i++) {
-            float scale = __shfl_sync(~0U, scales[i / 8], i % 8 * 4 + lane / 8);
-            fp8_widen(to + first * 128, i, codes[i], scale, there >> i & 1);
+            uint32_t scale_up = __shfl_sync(~0U, scales[i / 8], i % 8 * 4 + lane / 8);
+            fp8_widen(to + first * 128, i, codes[i], scale_up);
         }
         asm volatile("cp.async.wait_all;" ::: "memory");
         fence_matrix();

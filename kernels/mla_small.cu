@@ -24,19 +24,27 @@ enum {
     STRIDE = DIM * 2 + 16
 }; /* bytes; an odd multiple of 16: rows of a matrix meet no bank twice */
 
+enum { SUM_STRIDE = VALUES + 8 }; /* floats; lanes that store a fragment meet no bank twice */
+
 struct warp_state {
-    uint8_t entries[STAGES][CHUNK * STRIDE]; /* at the end: sums, float [16][VALUES] */
+    uint8_t entries[STAGES][CHUNK * STRIDE]; /* at the end: sums, float [16][SUM_STRIDE] */
 };
 struct shared_state {
     struct warp_state warp[WARPS];
     float2 part[WARPS][16]; /* largest in log2, total */
 };
-enum { PAGE_BYTES = AGON_CUDA_PAGE * STRIDE, PAGES = 4, QUERIES = 64, ROWS = QUERIES + 1 };
+enum {
+    PAGE_BYTES = AGON_CUDA_PAGE * STRIDE,
+    PAGES = 4,
+    QUERIES = 64,
+    ROWS = QUERIES + 1,
+    AT_ONCE = 16
+};
 struct prefix_state {
     uint8_t entries[2][PAGE_BYTES];
     uint32_t seen[ROWS][2 * PAGES]; /* bit p of a row: it sees position p of these pages */
 };
-static_assert(sizeof(struct warp_state) >= 16 * VALUES * sizeof(float), "sums fit");
+static_assert(sizeof(struct warp_state) >= 16 * SUM_STRIDE * sizeof(float), "sums fit");
 
 struct small_args {
     const uint8_t *latents;
@@ -166,8 +174,8 @@ __global__ void __launch_bounds__(WARPS * 32, 3)
             s->part[warp][group + 8 * r] = {largest[r], total[r]};
 #pragma unroll
         for (int j = 0; j < TILES; j++)
-            *(float2 *)(mine + (group + 8 * r) * VALUES + j * 8 + pair) = {sums[j][2 * r],
-                                                                           sums[j][2 * r + 1]};
+            *(float2 *)(mine + (group + 8 * r) * SUM_STRIDE + j * 8 + pair) = {sums[j][2 * r],
+                                                                               sums[j][2 * r + 1]};
     }
     __syncthreads();
     int n_heads = min(args.n_heads - first_head, 16);
@@ -184,7 +192,8 @@ __global__ void __launch_bounds__(WARPS * 32, 3)
         for (int p = 0; p < n_parts; p++)
             add_part(&all, &sum, parts[p], part_sums[p * VALUES], most);
         for (int w = 0; w < WARPS; w++)
-            add_part(&all, &sum, s->part[w][head], ((float *)s->warp[w].entries)[i], most);
+            add_part(&all, &sum, s->part[w][head],
+                     ((float *)s->warp[w].entries)[head * SUM_STRIDE + i % VALUES], most);
         mla_write(args.out, args.out_dtype, ((size_t)row * args.n_heads + first_head) * VALUES + i,
                   all == 0 ? 0 : sum / all);
     }
@@ -218,10 +227,16 @@ __device__ void find_seen(struct prefix_state *s, const struct mla_list *list, i
     for (int r = warp; r < n; r += WARPS) {
         int row = first + r, count = list->count(row);
         if (list->selected) {
-            for (int i = lane; i < count; i += 32) {
-                int p = list->selected[(size_t)row * list->ld_selected + i];
-                if (p >= begin && p < end)
-                    atomicOr(&s->seen[r][(p - begin) / 32], 1U << (p - begin) % 32);
+            const int32_t *list_row = list->selected + (size_t)row * list->ld_selected;
+            for (int i = lane; i < count; i += 32 * AT_ONCE) {
+                int p[AT_ONCE]; /* all under way before the first is used */
+#pragma unroll
+                for (int j = 0; j < AT_ONCE; j++)
+                    p[j] = i + j * 32 < count ? list_row[i + j * 32] : -1;
+#pragma unroll
+                for (int j = 0; j < AT_ONCE; j++)
+                    if (p[j] >= begin && p[j] < end)
+                        atomicOr(&s->seen[r][(p[j] - begin) / 32], 1U << (p[j] - begin) % 32);
             }
         } else if (lane < 2 * PAGES) {
             int left = min(count, end) - begin - lane * 32;
