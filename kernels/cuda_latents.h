@@ -44,10 +44,11 @@ int agon_cuda_latents(const struct agon_cuda_latents *latents, void *stream,
  * index_scale.
  */
 struct agon_cuda_queries {
-    const float *query;
+    const void *query;
+    enum agon_dtype query_dtype, entry_dtype; /* F32 or BF16 */
     size_t ld_query;
     int n_heads, nope_dim, rope_dim, kv_lora;
-    float *entry;               /* [n_rows][n_heads][kv_lora + rope_dim] */
+    void *entry;                /* [n_rows][n_heads][kv_lora + rope_dim] */
     int index_heads, index_dim; /* index_heads 0: no indexer here */
     bool index_interleaved;
     float *index_query; /* [n_rows][index_heads][index_dim] */

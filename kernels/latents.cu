@@ -148,34 +148,41 @@ extern "C" int agon_cuda_latents(const struct agon_cuda_latents *p, void *stream
     return latents_store(p, stream, err);
 }
 
+static __device__ __forceinline__ float query_at(const struct agon_cuda_queries &p, int row, int i)
+{
+    return number_load(p.query, p.query_dtype, (size_t)row * p.ld_query + i);
+}
+
 /* A block is a row. */
 static __global__ void queries_kernel(struct agon_cuda_queries p)
 {
     depends_wait();
     int row = blockIdx.x, half = p.rope_dim / 2, qk = p.nope_dim + p.rope_dim;
-    const float *x = p.query + (size_t)row * p.ld_query;
     const float *cosine = p.cosine + (size_t)row * half, *sine = p.sine + (size_t)row * half;
     int entry_dim = p.kv_lora + p.rope_dim;
     for (int at = threadIdx.x; at < p.n_heads * half; at += blockDim.x) {
-        int h = at / half, i = at % half;
-        const float *from = x + h * qk + p.nope_dim + 2 * i;
-        float *to = p.entry + ((size_t)row * p.n_heads + h) * entry_dim + p.kv_lora + 2 * i;
-        rotate(to, to + 1, from[0], from[1], cosine[i], sine[i]);
+        int h = at / half, i = at % half, from = h * qk + p.nope_dim + 2 * i;
+        size_t to = ((size_t)row * p.n_heads + h) * entry_dim + p.kv_lora + 2 * i;
+        float low, high;
+        rotate(&low, &high, query_at(p, row, from), query_at(p, row, from + 1), cosine[i], sine[i]);
+        number_store(p.entry, p.entry_dtype, to, low);
+        number_store(p.entry, p.entry_dtype, to + 1, high);
     }
     if (p.index_codes)
         return;
-    const float *index = x + p.n_heads * qk;
+    int index = p.n_heads * qk;
     float *out = p.index_query + (size_t)row * p.index_heads * p.index_dim;
     for (int at = threadIdx.x; at < p.index_heads * p.index_dim; at += blockDim.x) {
         int h = at / p.index_dim, i = at % p.index_dim, first, second;
         if (i >= 2 * half)
-            out[at] = index[at];
+            out[at] = query_at(p, row, index + at);
         if (i >= half)
             continue;
         pair_of(i, half, p.index_interleaved, &first, &second);
-        const float *from = index + h * p.index_dim;
+        int from = index + h * p.index_dim;
         float *to = out + h * p.index_dim;
-        rotate(to + first, to + second, from[first], from[second], cosine[i], sine[i]);
+        rotate(to + first, to + second, query_at(p, row, from + first),
+               query_at(p, row, from + second), cosine[i], sine[i]);
     }
     for (int h = threadIdx.x; h < p.index_heads; h += blockDim.x)
         p.index_weights[(size_t)row * p.index_heads + h] =
@@ -194,18 +201,17 @@ static __global__ void query_codes_kernel(struct agon_cuda_queries p)
     if (head >= p.index_heads)
         return;
     int n = p.index_dim, half = p.rope_dim / 2;
-    const float *from = p.query + (size_t)row * p.ld_query +
-                        (size_t)p.n_heads * (p.nope_dim + p.rope_dim) + (size_t)head * n;
+    int from = p.n_heads * (p.nope_dim + p.rope_dim) + head * n;
     float *values = shared[threadIdx.x / 32];
     for (int i = lane; i < half; i += 32) {
         int first, second;
         size_t at = (size_t)row * half + i;
         pair_of(i, half, p.index_interleaved, &first, &second);
-        rotate(values + first, values + second, from[first], from[second], p.cosine[at],
-               p.sine[at]);
+        rotate(values + first, values + second, query_at(p, row, from + first),
+               query_at(p, row, from + second), p.cosine[at], p.sine[at]);
     }
     for (int i = 2 * half + lane; i < n; i += 32)
-        values[i] = from[i];
+        values[i] = query_at(p, row, from + i);
     if ((n & (n - 1)) == 0)
         hadamard(values, n);
     __syncwarp();

@@ -4,10 +4,9 @@
 #include "kernels/launch.cuh"
 #include "kernels/number.cuh"
 
-enum { NORM_THREADS = 128 };
-
-/* A block is a row; thread t takes columns t, t + NORM_THREADS, ...: one order of sums for every
- * launch. The row is read again from L1 for the second pass. */
+/* A block is a row; thread t takes columns t, t + blockDim.x, ..., and n alone says how many
+ * threads there are: one order of sums for every launch. The row is read again from L1 for the
+ * second pass. */
 template <bool centred>
 static __global__ void norm_kernel(struct agon_cuda_norm p, const float *bias)
 {
@@ -17,7 +16,7 @@ static __global__ void norm_kernel(struct agon_cuda_norm p, const float *bias)
     for (int r = blockIdx.x; r < n_rows; r += gridDim.x) {
         float *x = p.x + r * p.ld_x;
         double sum = 0, square = 0;
-        for (int i = threadIdx.x; i < p.n; i += NORM_THREADS) {
+        for (int i = threadIdx.x; i < p.n; i += blockDim.x) {
             float value = x[i];
             if (p.add)
                 x[i] = value = __fadd_rn(value, p.add[r * p.ld_add + i]);
@@ -28,16 +27,21 @@ static __global__ void norm_kernel(struct agon_cuda_norm p, const float *bias)
         if (centred) {
             mean = block_sum(sum, sums[0]) / p.n;
             square = 0;
-            for (int i = threadIdx.x; i < p.n; i += NORM_THREADS)
+            for (int i = threadIdx.x; i < p.n; i += blockDim.x)
                 square += (x[i] - mean) * (x[i] - mean);
         }
         double factor = 1 / sqrt(block_sum(square, sums[1]) / p.n + p.eps);
-        for (int i = threadIdx.x; i < p.n; i += NORM_THREADS) {
+        for (int i = threadIdx.x; i < p.n; i += blockDim.x) {
             double value = p.w[i] * ((x[i] - mean) * factor) + (centred ? bias[i] : 0);
             number_store(p.out, p.out_dtype, r * p.ld_out + i, (float)value);
         }
         __syncthreads(); /* sums are written again */
     }
+}
+
+static unsigned norm_threads(int n)
+{
+    return n > 2048 ? 512 : 128;
 }
 
 static int norm_check(const struct agon_cuda_norm *norm, struct agon_err *err)
@@ -56,8 +60,8 @@ extern "C" int agon_cuda_rmsnorm(const struct agon_cuda_norm *norm, void *stream
     if (r || norm->n_rows == 0)
         return r;
     AGON_CUDA(err, "RMSNorm launch",
-              launch_overlapping(norm_kernel<false>, norm->n_rows, NORM_THREADS, 0, stream, *norm,
-                                 (const float *)NULL));
+              launch_overlapping(norm_kernel<false>, norm->n_rows, norm_threads(norm->n), 0, stream,
+                                 *norm, (const float *)NULL));
     return 0;
 }
 
@@ -67,8 +71,8 @@ extern "C" int agon_cuda_layernorm(const struct agon_cuda_norm *norm, const floa
     int r = norm_check(norm, err);
     if (r || norm->n_rows == 0)
         return r;
-    AGON_CUDA(
-        err, "LayerNorm launch",
-        launch_overlapping(norm_kernel<true>, norm->n_rows, NORM_THREADS, 0, stream, *norm, bias));
+    AGON_CUDA(err, "LayerNorm launch",
+              launch_overlapping(norm_kernel<true>, norm->n_rows, norm_threads(norm->n), 0, stream,
+                                 *norm, bias));
     return 0;
 }

@@ -57,10 +57,11 @@ struct cuda_forward {
     /* Buffers of a pass, each [n_rows_max][..]; one allocation. F32 unless said otherwise; "act" is
      * BF16 in fast mode. */
     char *memory;
-    float *x, *cosine, *sine, *input, *query, *index_query, *index_weights;
-    void *h, *q_latent, *heads, *act;     /* act */
-    float *absorbed;                      /* [n_heads][kv_lora + rope] */
-    float *attended;                      /* [n_heads][kv_lora] */
+    float *x, *cosine, *sine, *input, *index_query, *index_weights;
+    void *h, *q_latent, *heads, *act; /* act */
+    /* F32, or BF16 with FP8: [n_heads][nope + rope] and the indexer's, [n_heads][kv_lora + rope],
+     * [n_heads][kv_lora]. */
+    void *query, *absorbed, *attended;
     float *update, *shared_down, *routed; /* routed: [top_k][hidden] */
     float *route_logits, *route_weights;
     int32_t *route_ids, *begin, *pair_row, *pair_of, *route_counter;

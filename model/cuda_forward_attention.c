@@ -121,11 +121,14 @@ static int run_queries(struct cuda_run *run)
     size_t ld_query = (size_t)n_query, ld_absorbed = sizes(c->n_heads, entry);
     struct agon_cuda_matrix wq = matrix_rows(&run->layer->query, 0, n_query);
     struct cuda_product query = {.out = f->query,
+                                 .out_dtype = cuda_query_dtype(f),
                                  .ld_out = ld_query,
                                  .x = f->q_latent,
                                  .x_dtype = cuda_act_dtype(f),
                                  .ld_x = (size_t)c->q_lora};
     struct cuda_product absorb = {.out = f->absorbed,
+                                  .out_dtype = cuda_query_dtype(f),
+                                  .x_dtype = cuda_query_dtype(f),
                                   .ld_out = ld_absorbed,
                                   .x = f->query,
                                   .ld_x = ld_query,
@@ -133,6 +136,8 @@ static int run_queries(struct cuda_run *run)
                                   .batch_x = (size_t)qk,
                                   .batch_out = (size_t)entry};
     struct agon_cuda_queries rest = {.query = f->query,
+                                     .query_dtype = cuda_query_dtype(f),
+                                     .entry_dtype = cuda_query_dtype(f),
                                      .ld_query = ld_query,
                                      .n_heads = c->n_heads,
                                      .nope_dim = c->nope_dim,
@@ -274,6 +279,8 @@ static int run_attend(struct cuda_run *run)
                            .scale = f->softmax_scale,
                            .q = f->absorbed,
                            .out = f->attended,
+                           .q_dtype = cuda_query_dtype(f),
+                           .out_dtype = cuda_query_dtype(f),
                            .selected = all ? NULL : f->slots,
                            .n_selected = all ? NULL : f->n_slots,
                            .ld_selected = c->index_topk,
@@ -298,6 +305,7 @@ int cuda_run_attention(struct cuda_run *run)
                                  .out_dtype = cuda_act_dtype(f),
                                  .ld_out = sizes(c->n_heads, c->v_dim),
                                  .x = f->attended,
+                                 .x_dtype = cuda_query_dtype(f),
                                  .ld_x = sizes(c->n_heads, c->kv_lora),
                                  .n_batch = c->n_heads,
                                  .batch_x = (size_t)c->kv_lora,

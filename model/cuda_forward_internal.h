@@ -36,6 +36,11 @@ static inline enum agon_dtype cuda_act_dtype(const struct cuda_forward *f)
 {
     return f->fast ? AGON_BF16 : AGON_F32;
 }
+/* Of queries, and of what attention makes of them. */
+static inline enum agon_dtype cuda_query_dtype(const struct cuda_forward *f)
+{
+    return f->fp8 ? AGON_BF16 : AGON_F32;
+}
 static inline enum agon_gemm_mode cuda_gemm_mode(const struct cuda_forward *f)
 {
     return f->fast ? AGON_GEMM_FAST : AGON_GEMM_EXACT;

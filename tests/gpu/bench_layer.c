@@ -253,6 +253,54 @@ static int run_mlp(void *arg, void *stream, struct agon_err *err)
     return cuda_run_mlp(&run);
 }
 
+/* The routed experts alone: all of them on this device, or the first n_experts, whose pairs are
+ * then n_rows rows of one choice each, spread evenly. */
+struct experts_bench {
+    struct layer_bench *b;
+    struct agon_cuda_moe moe;
+    struct agon_cuda_moe_run run;
+};
+
+static int run_experts(void *arg, void *stream, struct agon_err *err)
+{
+    struct experts_bench *e = arg;
+    return agon_cuda_moe(&e->moe, &e->run, AGON_GEMM_FAST, stream, err);
+}
+
+static double experts_us(struct layer_bench *b, int n_experts, int n_rows, int top_k)
+{
+    struct agon_err err = {0};
+    int32_t *ids = malloc((size_t)(n_rows * top_k) * sizeof(*ids));
+    for (int r = 0; r < n_rows; r++)
+        for (int k = 0; k < top_k; k++) /* different ones, in all groups alike */
+            ids[r * top_k + k] = (r * 37 + k * (n_experts / top_k)) % n_experts;
+    GPU_AUTO d_ids = gpu_upload(ids, (size_t)(n_rows * top_k) * sizeof(*ids));
+    GPU_AUTO begin = gpu_poisoned(((size_t)n_experts + 1) * sizeof(int32_t), 0);
+    GPU_AUTO pair_row = gpu_poisoned((size_t)(n_rows * top_k) * sizeof(int32_t), 0);
+    GPU_AUTO pair_of = gpu_poisoned((size_t)(n_rows * top_k) * sizeof(int32_t), 0);
+    struct cuda_forward *f = &b->forward;
+    struct experts_bench e = {.b = b, .moe = b->layer.moe};
+    e.moe.n_experts = n_experts;
+    e.moe.gate_up.n = n_experts * 2 * e.moe.inner;
+    e.moe.down.n = n_experts * e.moe.hidden;
+    e.run = (struct agon_cuda_moe_run){.y = f->routed,
+                                       .ld_y = (size_t)e.moe.hidden,
+                                       .x = f->h,
+                                       .x_dtype = AGON_BF16,
+                                       .ld_x = (size_t)e.moe.hidden,
+                                       .n_rows = n_rows,
+                                       .top_k = top_k,
+                                       .begin = begin.p,
+                                       .pair_row = pair_row.p,
+                                       .scratch = f->moe_scratch};
+    fail_if(agon_cuda_moe_group(begin.p, pair_row.p, pair_of.p, d_ids.p, n_rows, NULL, top_k,
+                                n_experts, NULL, &err) ||
+                agon_cuda_sync(NULL, &err),
+            &err);
+    free(ids);
+    return gpu_median_us((struct gpu_launch){run_experts, &e}, 2);
+}
+
 /* The best of n ways to cut a row's entries into blocks of threads (0: not at all). */
 static double layer_us(struct layer_bench *b, bool is_sparse, const int *splits, int n, int *best)
 {
@@ -267,7 +315,9 @@ static double layer_us(struct layer_bench *b, bool is_sparse, const int *splits,
                                .selected = is_sparse ? b->forward.slots : NULL,
                                .n_positions_max = b->pass.n_max,
                                .split = splits[i]};
+        struct agon_err err = {0};
         GPU_AUTO scratch = gpu_poisoned(agon_mla_scratch(&mla) + 16, 0xff);
+        fail_if(agon_cuda_sync(NULL, &err), &err); /* other streams do not wait for the poison */
         b->forward.mla_split = splits[i];
         b->forward.mla_scratch = scratch.p;
         double us = gpu_median_us((struct gpu_launch){run_layer, b}, 1);
@@ -292,11 +342,18 @@ static void bench(struct layer_bench *b, const struct agon_cuda_info *gpu, int n
     double sparse = layer_us(b, true, of_sparse, n_splits, &best_sparse);
     double mlp = gpu_median_us((struct gpu_launch){run_mlp, b}, 1);
     double dense = layer_us(b, false, of_dense, n_splits, &best_dense);
+    /* Its part of the experts where 32 devices share them, each with as many rows: 8 experts, and
+     * n_rows * 8 * 32 / 32 pairs. (On this device there is room for LAYER_ROWS_MAX of them.) */
+    int n_pairs = 8 * n_rows < LAYER_ROWS_MAX ? 8 * n_rows : LAYER_ROWS_MAX;
+    double all = experts_us(b, 256, n_rows, 8);
+    double part = experts_us(b, 8, n_pairs, 1) * (8.0 * n_rows / n_pairs);
+    double sparse_ep = sparse - all + part, dense_ep = dense - all + part;
     printf("%s: layer of V3.2, FP8, %s of %d rows at %dK: sparse %.0f us, dense %.0f us, "
-           "dense/sparse %.2f; without the experts' %.0f us: %.0f, %.0f, %.2f (split %d, %d)\n",
+           "dense/sparse %.2f; without the MLP's %.0f us: %.0f, %.0f, %.2f; with a 32nd of the "
+           "experts: %.0f, %.0f, %.2f (split %d, %d)\n",
            gpu->name, decode ? "decode" : "prefill", n_rows, n_context / 1024, sparse, dense,
            dense / sparse, mlp, sparse - mlp, dense - mlp, (dense - mlp) / (sparse - mlp),
-           best_sparse, best_dense);
+           sparse_ep, dense_ep, dense_ep / sparse_ep, best_sparse, best_dense);
     fflush(stdout);
 }
 
@@ -323,10 +380,13 @@ static void bench_products(struct layer_bench *b, const struct agon_cuda_info *g
     struct product_bench products[] = {
         {.name = "q_a, kv_a, wk", .w = &l->input, {.out = f->input, .x = f->h}},
         {.name = "weights_proj", .w = &l->index_weights, {.out = f->index_input, .x = f->h}},
-        {.name = "q_b, wq_b", .w = &l->query, {.out = f->query, .x = f->q_latent}},
+        {.name = "q_b, wq_b",
+         .w = &l->query,
+         {.out = f->query, .out_dtype = AGON_BF16, .x = f->q_latent}},
         {.name = "absorbed W_UK",
          .w = &l->absorb,
          {.out = f->absorbed,
+          .out_dtype = AGON_BF16,
           .x = f->query,
           .ld_out = 128 * 576,
           .ld_x = 128 * 192,
@@ -350,13 +410,12 @@ static void bench_products(struct layer_bench *b, const struct agon_cuda_info *g
          {.out = f->act, .out_dtype = AGON_BF16, .x = f->h, .ld_out = 2048, .gated = true}},
         {.name = "shared down", .w = &l->down, {.out = f->shared_down, .x = f->act}},
     };
-    batch_new(b, n_rows, n_rows, 4096);
+    batch_new(b, n_rows, n_rows, 64);
     printf("%s: products of %d rows, with their inputs' codes:", gpu->name, n_rows);
     for (size_t i = 0; i < sizeof(products) / sizeof(products[0]); i++) {
         struct product_bench *p = &products[i];
-        bool f32 = p->product.n_batch > 0;
         p->b = b;
-        p->product.x_dtype = f32 ? AGON_F32 : AGON_BF16;
+        p->product.x_dtype = AGON_BF16;
         p->product.ld_x = p->product.ld_x ? p->product.ld_x : (size_t)p->w->k;
         p->product.ld_out = p->product.ld_out ? p->product.ld_out : (size_t)p->w->n;
         printf(" %s %.1f us,", p->name, gpu_median_us((struct gpu_launch){run_product, p}, 3));
@@ -367,39 +426,49 @@ static void bench_products(struct layer_bench *b, const struct agon_cuda_info *g
 }
 
 /* Is the layer's output made of numbers? Random weights keep its size near that of its input. */
-static void check(struct layer_bench *b)
+static void check(struct layer_bench *b, bool is_sparse, const char *what)
 {
     struct agon_err err = {0};
     size_t n = (size_t)b->pass.n_rows * (size_t)b->sparse.hidden;
     float *x = malloc(n * sizeof(*x));
     double square = 0;
-    fail_if(run_layer(b, NULL, &err) || agon_cuda_sync(NULL, &err) ||
-                agon_cuda_copy(x, b->forward.x, n * sizeof(*x), NULL, &err) ||
-                agon_cuda_sync(NULL, &err),
-            &err);
+    b->is_sparse = is_sparse;
+    int r = run_layer(b, NULL, &err);
+    if (r || (r = agon_cuda_sync(NULL, &err)) ||
+        (r = agon_cuda_copy(x, b->forward.x, n * sizeof(*x), NULL, &err)) ||
+        (r = agon_cuda_sync(NULL, &err)))
+        printf("%s: ", what);
+    fail_if(r, &err);
     for (size_t i = 0; i < n; i++)
         square += (double)x[i] * x[i];
-    printf("root mean square of the layer's output: %g\n", sqrt(square / (double)n));
+    printf("%s, %d rows at %d: root mean square of the layer's output: %g\n", what, b->pass.n_rows,
+           b->pass.n_max, sqrt(square / (double)n));
+    fflush(stdout);
     free(x);
 }
 
+/* With a number: the products of so many rows alone. With three (sequences, rows, context): that
+ * pass alone, once, for a sanitizer. */
 int main(int argc, char **argv)
 {
     struct agon_err err = {0};
     struct agon_cuda_info gpu;
     static struct layer_bench b;
-    static const int batches[] = {16, 64, 128, 256}, contexts[] = {4096, 32768, 131072};
+    static const int batches[] = {16, 64, 128, 256, 512}, contexts[] = {4096, 32768, 131072};
     if (agon_cuda_open(&gpu, 0, &err)) {
         printf("skipped: %s\n", err.text);
         return 0;
     }
     size_t page = AGON_CUDA_PAGE * agon_latent_bytes(AGON_LATENT_FP8, 512, 64) +
                   agon_keys_page_bytes(AGON_KEYS_FP8, 128);
-    int n_most = argc > 1 ? atoi(argv[1]) : 256; /* sequences of the longest context */
+    size_t n_pages = gpu.memory_free > (size_t)100 << 30 ? (size_t)512 * 2048 : (size_t)256 * 2048;
+    if (argc > 3)
+        n_pages = (size_t)atoi(argv[1]) * (size_t)atoi(argv[3]) / AGON_CUDA_PAGE;
+    else if (argc > 1)
+        n_pages = LAYER_ROWS_MAX;
     struct cuda_forward_options options = {.n_rows_max = LAYER_ROWS_MAX,
                                            .n_logits_max = 1,
-                                           .cache_bytes_max =
-                                               page * WINDOW / AGON_CUDA_PAGE * (size_t)n_most,
+                                           .cache_bytes_max = page * n_pages,
                                            .fast = true,
                                            .fp8 = true};
     b.sparse = b.dense = config_of_v32();
@@ -408,15 +477,24 @@ int main(int argc, char **argv)
     weights_new(&b);
     fail_if(cuda_forward_prepare(&b.forward, &b.sparse, &options, &err), &err);
     cache_fill(&b);
-    batch_new(&b, 64, 64, 4096);
-    b.is_sparse = true;
-    check(&b);
+    if (argc == 2) {
+        bench_products(&b, &gpu, atoi(argv[1]));
+        return 0;
+    }
+    if (argc > 3)
+        batch_new(&b, atoi(argv[1]), atoi(argv[2]), atoi(argv[3]));
+    else
+        batch_new(&b, 64, 64, 4096);
+    check(&b, true, "sparse");
+    check(&b, false, "dense");
+    if (argc > 1)
+        return 0;
     bench_products(&b, &gpu, 128);
-    bench_products(&b, &gpu, 512);
+    bench_products(&b, &gpu, 2048);
+    for (size_t c = 0; c < sizeof(contexts) / sizeof(contexts[0]); c++)
+        bench(&b, &gpu, 1, LAYER_ROWS_MAX, contexts[c]);
     for (size_t c = 0; c < sizeof(contexts) / sizeof(contexts[0]); c++)
         for (size_t i = 0; i < sizeof(batches) / sizeof(batches[0]); i++)
             bench(&b, &gpu, batches[i], batches[i], contexts[c]);
-    for (size_t c = 0; c < sizeof(contexts) / sizeof(contexts[0]); c++)
-        bench(&b, &gpu, 1, LAYER_ROWS_MAX, contexts[c]);
     return 0;
 }
