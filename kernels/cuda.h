@@ -86,6 +86,8 @@ void agon_cuda_graph_free(void *graph);
 /* Events, for timing on the device. */
 int agon_cuda_event_new(void **ret, struct agon_err *err);
 int agon_cuda_event_record(void *event, void *stream, struct agon_err *err);
+/* Wait until what stood before the event in its stream is done. */
+int agon_cuda_event_wait(void *event, struct agon_err *err);
 /* Waits for `end`. Milliseconds from begin to end. */
 int agon_cuda_event_ms(float *ret, void *begin, void *end, struct agon_err *err);
 void agon_cuda_event_free(void *event);

@@ -152,6 +152,12 @@ extern "C" int agon_cuda_event_record(void *event, void *stream, struct agon_err
     return 0;
 }
 
+extern "C" int agon_cuda_event_wait(void *event, struct agon_err *err)
+{
+    AGON_CUDA(err, "event", cudaEventSynchronize((cudaEvent_t)event));
+    return 0;
+}
+
 extern "C" int agon_cuda_event_ms(float *ret, void *begin, void *end, struct agon_err *err)
 {
     AGON_CUDA(err, "device", cudaEventSynchronize((cudaEvent_t)end));

@@ -1,9 +1,6 @@
 /* Loading weights: see checkpoint.h. Tensor names: engine.md 2, from the published listing. */
 #include "model/checkpoint.h"
 
-#include "model/safetensors.h"
-
-#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -68,41 +65,24 @@ static int tensor_bytes(struct loader *l, void **ret, const struct agon_tensor *
     return r;
 }
 
-/* A tensor's values as floats; E4M3 has no meaning here without scales. */
-static int tensor_floats(struct loader *l, float **ret, const struct agon_tensor *t)
+/* What has no scales is not in E4M3. */
+static int check_plain(struct loader *l, const struct agon_tensor *t)
 {
-    size_t n = (size_t)(t->size / agon_dtype_size(t->dtype));
-    if (t->dtype == AGON_E4M3)
-        return agon_fail(l->err, AGON_EINPUT, "%s: tensor '%s' is F8_E4M3, expected F32 or BF16",
-                         agon_tensors_file(l->tensors, t), t->name);
-    void *data;
-    int r = tensor_bytes(l, &data, t);
-    if (r)
-        return r;
-    float *values = data;
-    if (t->dtype != AGON_F32 && (values = malloc(n ? n * sizeof(*values) : 1)))
-        for (size_t i = 0; i < n; i++)
-            values[i] = t->dtype == AGON_BF16 ? agon_bf16_decode(((uint16_t *)data)[i])
-                                              : agon_f16_decode(((uint16_t *)data)[i]);
-    if (values != data)
-        free(data);
-    if (!values)
-        return agon_fail(l->err, AGON_ENOMEM, "tensor '%s': out of memory", t->name);
-    for (size_t i = 0; i < n; i++)
-        if (!isfinite(values[i])) {
-            free(values);
-            return agon_fail(l->err, AGON_EINPUT, "%s: tensor '%s' holds NaN or infinity",
-                             agon_tensors_file(l->tensors, t), t->name);
-        }
-    *ret = values;
-    return 0;
+    return t->dtype == AGON_E4M3
+               ? agon_fail(l->err, AGON_EINPUT, "%s: tensor '%s' is F8_E4M3, expected F32 or BF16",
+                           agon_tensors_file(l->tensors, t), t->name)
+               : 0;
 }
 
 static int load_vector(struct loader *l, float **ret, const char *name, int n)
 {
     const struct agon_tensor *t;
     int r = tensor_expect(l, &t, name, 1, n, 0);
-    if (r || (r = tensor_floats(l, ret, t)))
+    if (r == 0 && l->checkpoint->open_only)
+        r = check_plain(l, t);
+    else if (r == 0)
+        r = agon_tensor_floats(l->tensors, t, ret, l->err);
+    if (r)
         return r;
     l->checkpoint->n_parameters += (uint64_t)n;
     l->checkpoint->n_active += (uint64_t)n;
@@ -126,8 +106,9 @@ static int load_source(struct loader *l, struct loaded *ret, const char *name, i
 {
     const struct agon_tensor *t, *scale;
     struct loaded from = {.source = {.n = n, .stride_n = (size_t)k, .stride_k = 1}};
+    bool data = !l->checkpoint->open_only;
     int r = tensor_expect(l, &t, name, 2, n, k);
-    if (r || (r = tensor_bytes(l, &from.data, t)))
+    if (r || (data && (r = tensor_bytes(l, &from.data, t))))
         return r;
     from.source.dtype = t->dtype;
     from.source.data = from.data;
@@ -137,7 +118,8 @@ static int load_source(struct loader *l, struct loaded *ret, const char *name, i
         int blocks_k = (k + AGON_SCALE_BLOCK - 1) / AGON_SCALE_BLOCK;
         (void)snprintf(scale_name, sizeof(scale_name), "%s_scale_inv", name); /* ours, short */
         if ((r = tensor_expect(l, &scale, scale_name, 2, blocks_n, blocks_k)) ||
-            (r = tensor_floats(l, &from.scale, scale))) {
+            (r = check_plain(l, scale)) ||
+            (data && (r = agon_tensor_floats(l->tensors, scale, &from.scale, l->err)))) {
             loaded_deinit(&from);
             return r;
         }
@@ -159,6 +141,8 @@ static int matrix_pack(struct loader *l, struct agon_matrix *w, int k,
                        const struct agon_matrix_source *sources, int n_sources, bool as_f32,
                        const char *name)
 {
+    if (l->checkpoint->open_only)
+        return 0;
     int r = agon_matrix_init(w, k, sources, n_sources, as_f32, l->err);
     if (r)
         return agon_err_in(l->err, r, "tensor '%s%s'", l->prefix, name);
@@ -213,6 +197,11 @@ static int load_kv_b(struct loader *l, struct agon_layer *layer)
     int per_head = c->nope_dim + c->v_dim;
     static const char name[] = "kv_b_proj.weight";
     struct loaded from = {0};
+    uint64_t n_values = (uint64_t)(c->n_heads * per_head) * (uint64_t)c->kv_lora;
+    l->checkpoint->n_parameters += n_values;
+    l->checkpoint->n_active += n_values;
+    if (l->checkpoint->open_only)
+        return load_source(l, &from, name, c->n_heads * per_head, c->kv_lora);
     layer->absorb = calloc((size_t)c->n_heads, sizeof(*layer->absorb));
     layer->value = calloc((size_t)c->n_heads, sizeof(*layer->value));
     if (!layer->absorb || !layer->value)
@@ -239,10 +228,6 @@ static int load_kv_b(struct loader *l, struct agon_layer *layer)
             r = matrix_pack(l, &layer->value[h], c->kv_lora, &value, 1, true, name);
     }
     free(rows);
-    if (r == 0) {
-        l->checkpoint->n_parameters += (uint64_t)whole.n * (uint64_t)whole.k;
-        l->checkpoint->n_active += (uint64_t)whole.n * (uint64_t)whole.k;
-    }
     agon_matrix_deinit(&whole);
     return r;
 }
@@ -266,8 +251,10 @@ static int load_attention(struct loader *l, struct agon_layer *layer, bool index
         (r = load_kv_b(l, layer)) ||
         (r = load_matrix(l, &layer->output, "o_proj.weight", c->hidden, c->n_heads * c->v_dim)))
         return r;
-    l->checkpoint->n_active += (uint64_t)layer->input.n * (uint64_t)layer->input.k +
-                               (uint64_t)layer->query.n * (uint64_t)layer->query.k;
+    for (int i = 0; i < (indexer ? 3 : 2); i++)
+        l->checkpoint->n_active += (uint64_t)input[i].n * (uint64_t)c->hidden;
+    for (int i = 0; i < (indexer ? 2 : 1); i++)
+        l->checkpoint->n_active += (uint64_t)query[i].n * (uint64_t)c->q_lora;
     if (!indexer)
         return 0;
     if ((r = load_vector(l, &layer->index_norm, "indexer.k_norm.weight", c->index_dim)) ||
@@ -371,20 +358,32 @@ static int load_all(struct loader *l)
     return load_matrix(l, &made->head, "lm_head.weight", c->n_vocab, c->hidden);
 }
 
-int agon_checkpoint_load(struct agon_checkpoint **ret, const char *dir, struct agon_err *err)
+static int checkpoint_make(struct agon_checkpoint **ret, const char *dir, bool open_only,
+                           struct agon_err *err)
 {
     struct agon_checkpoint *made AGON_AUTO(agon_checkpoint_freep) = calloc(1, sizeof(*made));
-    struct agon_tensors *tensors AGON_AUTO(agon_tensors_freep) = NULL;
     if (!made)
         return agon_fail(err, AGON_ENOMEM, "checkpoint: out of memory");
     int r = agon_config_load(&made->config, dir, err);
-    if (r || (r = agon_tensors_open(&tensors, dir, err)))
+    if (r || (r = agon_tensors_open(&made->tensors, dir, err)))
         return agon_err_in(err, r, "checkpoint");
-    struct loader l = {.tensors = tensors, .checkpoint = made, .config = &made->config, .err = err};
+    made->open_only = open_only;
+    struct loader l = {
+        .tensors = made->tensors, .checkpoint = made, .config = &made->config, .err = err};
     if ((r = load_all(&l)))
         return agon_err_in(err, r, "checkpoint: %s", dir);
     *ret = AGON_STEAL(made);
     return 0;
+}
+
+int agon_checkpoint_load(struct agon_checkpoint **ret, const char *dir, struct agon_err *err)
+{
+    return checkpoint_make(ret, dir, false, err);
+}
+
+int agon_checkpoint_open(struct agon_checkpoint **ret, const char *dir, struct agon_err *err)
+{
+    return checkpoint_make(ret, dir, true, err);
 }
 
 const struct agon_matrix *agon_checkpoint_head(const struct agon_checkpoint *c)
@@ -395,7 +394,7 @@ const struct agon_matrix *agon_checkpoint_head(const struct agon_checkpoint *c)
 int agon_checkpoint_replace(struct agon_checkpoint *c, const char *dir, struct agon_err *err)
 {
     struct agon_checkpoint *fresh AGON_AUTO(agon_checkpoint_freep) = NULL;
-    int r = agon_checkpoint_load(&fresh, dir, err);
+    int r = checkpoint_make(&fresh, dir, c->open_only, err);
     if (r)
         return r;
     const char *differs = agon_config_difference(&c->config, &fresh->config);
@@ -449,6 +448,7 @@ void agon_checkpoint_free(struct agon_checkpoint *c)
         layer_deinit(&c->layers[i], &c->config);
     agon_matrix_deinit(&c->embedding);
     agon_matrix_deinit(&c->head);
+    agon_tensors_free(c->tensors);
     free(c->layers);
     free(c->norm);
     free(c);

@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "kernels/kernels.h"
 #include "model/config.h"
+#include "model/safetensors.h"
 
 #include <stdint.h>
 
@@ -44,6 +45,8 @@ struct agon_checkpoint {
     float *norm;                     /* [hidden] */
     uint64_t n_parameters, n_active; /* without MTP; active: used by one token */
     uint64_t bytes;                  /* of packed weights in memory */
+    struct agon_tensors *tensors;    /* owned; the files, open */
+    bool open_only;                  /* nothing was read but headers: no weights here */
 };
 
 /*
@@ -53,8 +56,14 @@ struct agon_checkpoint {
 int agon_checkpoint_load(struct agon_checkpoint **ret, const char *dir,
                          struct agon_err *err) AGON_MUST_USE;
 /*
+ * The same without weights: names, shapes and dtypes are checked, values are not. A GPU's engine
+ * reads them from the files itself, and never holds the model in this memory.
+ */
+int agon_checkpoint_open(struct agon_checkpoint **ret, const char *dir,
+                         struct agon_err *err) AGON_MUST_USE;
+/*
  * Put the weights of dir in the place of c's, which must have the same dimensions. The new ones
- * are read and checked first: on failure c is as before.
+ * are read (or opened, where c's are) and checked first: on failure c is as before.
  */
 int agon_checkpoint_replace(struct agon_checkpoint *c, const char *dir,
                             struct agon_err *err) AGON_MUST_USE;

@@ -318,8 +318,11 @@ int cuda_forward_init(struct cuda_forward *f, const struct agon_checkpoint *chec
                       const struct cuda_forward_options *options, struct agon_err *err)
 {
     *f = (struct cuda_forward){0};
-    int r = cuda_weights_init(&f->weights, checkpoint, options->fast, options->rank,
-                              options->n_ranks ? options->n_ranks : 1, err);
+    struct cuda_weights_options weights = {.fast = options->fast,
+                                           .fp8 = options->fp8,
+                                           .rank = options->rank,
+                                           .n_ranks = options->n_ranks};
+    int r = cuda_weights_init(&f->weights, checkpoint, &weights, err);
     return r ? r : cuda_forward_prepare(f, &checkpoint->config, options, err);
 }
 

@@ -1,144 +1,286 @@
-/* Weights to the device: see cuda_weights.h. */
+/* Weights from a checkpoint's files to the device: see cuda_weights.h. Tensor names: engine.md 2.
+ * That they are there, with these shapes, checkpoint.c has seen. */
 #include "model/cuda_weights.h"
 
+#include "model/cuda_stream.h"
+
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+enum { NAME_SIZE = 256 };
+
 /* What is under way: each array is made where it is missing, and filled. */
-struct uploader {
+struct loader {
     struct cuda_weights *weights;
     const struct agon_config *config;
-    bool fast;
-    void *host; /* owned: one array, row-major */
-    size_t host_size;
+    const struct agon_tensors *tensors;
+    struct cuda_stream stream;
+    char prefix[NAME_SIZE]; /* "model.layers.3.self_attn." */
     struct agon_err *err;
 };
 
-/* ---- one array ---------------------------------------------------------------------- */
+/* One of the tensors that stand in a matrix, one above the other. */
+struct part {
+    const char *name;
+    int n;
+};
 
-static int host_reserve(struct uploader *u, size_t bytes)
+/* ---- names -------------------------------------------------------------------------- */
+
+static void loader_prefix(struct loader *l, const char *fmt, ...) AGON_PRINTF(2, 3);
+static void loader_prefix(struct loader *l, const char *fmt, ...)
 {
-    if (bytes <= u->host_size)
-        return 0;
-    free(u->host);
-    u->host_size = 0;
-    u->host = malloc(bytes);
-    if (!u->host)
-        return agon_fail(u->err, AGON_ENOMEM, "weights: no memory for %zu bytes", bytes);
-    u->host_size = bytes;
-    return 0;
+    va_list ap;
+    va_start(ap, fmt);
+    (void)vsnprintf(l->prefix, sizeof(l->prefix), fmt, ap); /* ours, and short */
+    va_end(ap);
 }
 
+static int tensor_find(struct loader *l, const struct agon_tensor **ret, const char *name,
+                       const char *suffix)
+{
+    char full[2 * NAME_SIZE];
+    (void)snprintf(full, sizeof(full), "%s%s%s", l->prefix, name, suffix); /* ours, and short */
+    *ret = agon_tensors_find(l->tensors, full);
+    return *ret ? 0 : agon_fail(l->err, AGON_EINPUT, "tensor '%s' is missing", full);
+}
+
+/* ---- vectors ------------------------------------------------------------------------ */
+
 /* *to, made where it is NULL, gets the bytes. */
-static int upload(struct uploader *u, void **to, const void *from, size_t bytes)
+static int upload(struct loader *l, void **to, const void *from, size_t bytes)
 {
     int r;
     if (!*to) {
-        if ((r = agon_cuda_alloc(to, bytes, u->err)))
-            return agon_err_in(u->err, r, "weights");
-        u->weights->bytes += bytes;
+        if ((r = agon_cuda_alloc(to, bytes, l->err)))
+            return agon_err_in(l->err, r, "weights");
+        l->weights->bytes += bytes;
     }
-    if ((r = agon_cuda_copy(*to, from, bytes, NULL, u->err)))
+    if ((r = agon_cuda_copy(*to, from, bytes, l->stream.queue, l->err)))
         return r;
-    return agon_cuda_sync(NULL, u->err);
+    return agon_cuda_sync(l->stream.queue, l->err);
 }
 
-static int upload_floats(struct uploader *u, float **to, const float *from, int n)
+static int load_vector(struct loader *l, float **to, const char *name, int n)
 {
+    const struct agon_tensor *t;
+    float *values;
     void *device = *to;
-    int r = upload(u, &device, from, (size_t)n * sizeof(*from));
+    int r;
+    if ((r = tensor_find(l, &t, name, "")) ||
+        (r = agon_tensor_floats(l->tensors, t, &values, l->err)))
+        return r;
+    r = upload(l, &device, values, (size_t)n * sizeof(*values));
     *to = device;
+    free(values);
     return r;
 }
 
-/* ---- one matrix --------------------------------------------------------------------- */
-
-/* A row as `as`: F32 or BF16. */
-static void row_put(void *to, enum agon_dtype as, const struct agon_matrix *w, int i, float *row)
+static int load_frequencies(struct loader *l)
 {
-    agon_matrix_row(w, i, as == AGON_F32 ? to : row);
-    for (int j = 0; as == AGON_BF16 && j < w->k; j++)
-        ((uint16_t *)to)[j] = agon_bf16_encode(row[j]);
+    size_t half = (size_t)l->config->rope_dim / 2;
+    double *inv_freq = malloc((half ? half : 1) * sizeof(*inv_freq));
+    if (!inv_freq)
+        return agon_fail(l->err, AGON_ENOMEM, "weights: out of memory");
+    agon_rope_frequencies(inv_freq, &l->config->rope);
+    void *device = l->weights->inv_freq;
+    int r = upload(l, &device, inv_freq, half * sizeof(*inv_freq));
+    l->weights->inv_freq = device;
+    free(inv_freq);
+    return r;
 }
 
-/* All rows of w to *at, which moves on. */
-static void matrix_put(char **at, enum agon_dtype as, const struct agon_matrix *w, float *row)
-{
-    for (int i = 0; i < w->n; i++, *at += (size_t)w->k * agon_dtype_size(as))
-        row_put(*at, as, w, i, row);
-}
+/* ---- matrices ----------------------------------------------------------------------- */
 
-/*
- * n matrices of k inputs, one above the other; those of `from` stand `stride` bytes apart (they are
- * members of an array of structs). `last` comes behind them, or is NULL.
- */
-static int upload_stack(struct uploader *u, struct agon_cuda_matrix *to,
-                        const struct agon_matrix *from, size_t stride, int n,
-                        const struct agon_matrix *last, enum agon_dtype as)
+/* Room for a matrix, unless it has it. */
+static int matrix_room(struct loader *l, struct agon_cuda_matrix *w, int n, int k,
+                       enum agon_dtype dtype, int scale_rows)
 {
-    size_t rows = (size_t)from->n * (size_t)n + (size_t)(last ? last->n : 0);
-    size_t bytes = rows * (size_t)from->k * agon_dtype_size(as);
-    int r = host_reserve(u, bytes);
-    float *row = malloc((size_t)from->k * sizeof(*row));
-    if (r == 0 && !row)
-        r = agon_fail(u->err, AGON_ENOMEM, "weights: out of memory");
-    char *at = u->host;
-    for (int m = 0; m < n && r == 0; m++)
-        matrix_put(
-            &at, as,
-            (const struct agon_matrix *)(const void *)((const char *)from + (size_t)m * stride),
-            row);
-    if (last && r == 0)
-        matrix_put(&at, as, last, row);
-    free(row);
-    if (r || (r = upload(u, &to->data, u->host, bytes)))
-        return r;
-    to->n = (int)rows;
-    to->k = from->k;
-    to->dtype = as;
-    to->ld = (size_t)from->k;
+    if (w->data)
+        return 0;
+    int r = agon_cuda_matrix_alloc(w, n, k, dtype, scale_rows, l->err);
+    if (r)
+        return agon_err_in(l->err, r, "weights");
+    l->weights->bytes += (size_t)n * w->ld * agon_dtype_size(dtype);
+    if (dtype == AGON_E4M3)
+        l->weights->bytes +=
+            (size_t)((n + scale_rows - 1) / scale_rows) * (size_t)w->ld_scale * sizeof(*w->scale);
     return 0;
 }
 
-static enum agon_dtype weights_dtype(const struct uploader *u)
+/* Scales of the codes that stand at rows `at` .. at + n of w. */
+static int put_scales(struct loader *l, const struct agon_cuda_matrix *w, int at, int n,
+                      const float *scale)
 {
-    return u->fast ? AGON_BF16 : AGON_F32;
-}
-
-/* n matrices of one shape, and behind them one more, which is not counted. */
-static int upload_array(struct uploader *u, struct agon_cuda_matrix *to,
-                        const struct agon_matrix *from, size_t stride, int n,
-                        const struct agon_matrix *more)
-{
-    int r = upload_stack(u, to, from, stride, n, more, weights_dtype(u));
-    to->n = from->n * n;
+    size_t ld = (size_t)w->ld_scale;
+    size_t n_rows = (size_t)(n + w->scale_rows - 1) / (size_t)w->scale_rows;
+    float *rows = NULL;
+    if (w->scale_rows == 1) {
+        if (!(rows = malloc(n_rows * ld * sizeof(*rows))))
+            return agon_fail(l->err, AGON_ENOMEM, "weights: out of memory");
+        for (size_t i = 0; i < n_rows; i++)
+            memcpy(rows + i * ld, scale + i / AGON_SCALE_BLOCK * ld, ld * sizeof(*rows));
+    }
+    int r = agon_cuda_copy(w->scale + (size_t)(at / w->scale_rows) * ld, rows ? rows : scale,
+                           n_rows * ld * sizeof(*scale), l->stream.queue, l->err);
+    free(rows);
     return r;
 }
 
-static int upload_matrix(struct uploader *u, struct agon_cuda_matrix *to,
-                         const struct agon_matrix *from)
+struct rows_put {
+    struct loader *l;
+    const struct agon_cuda_matrix *to, *value; /* value: kv_b, to being absorb */
+    int at;
+};
+
+static int put_rows(void *user, const struct agon_cuda_load *part, struct agon_err *err)
 {
-    return upload_stack(u, to, from, 0, 1, NULL, weights_dtype(u));
+    const struct rows_put *p = user;
+    const struct agon_config *c = p->l->config;
+    if (p->value)
+        return agon_cuda_load_kv_b(part, p->to, p->value, c->nope_dim, c->v_dim, p->l->stream.queue,
+                                   err);
+    return agon_cuda_load_rows(part, p->to, p->at, p->l->stream.queue, err);
+}
+
+/* A tensor and its scales to where p says. */
+static int load_tensor(struct loader *l, struct rows_put *p, const char *name)
+{
+    const struct agon_tensor *t, *scale_tensor;
+    float *scale = NULL;
+    int r = tensor_find(l, &t, name, "");
+    if (r == 0 && t->dtype == AGON_E4M3 &&
+        ((r = tensor_find(l, &scale_tensor, name, "_scale_inv")) == 0))
+        r = agon_tensor_floats(l->tensors, scale_tensor, &scale, l->err);
+    bool codes = p->to->dtype == AGON_E4M3;
+    if (r == 0 && codes)
+        r = put_scales(l, p->to, p->at, (int)t->dims[0], scale);
+    if (r == 0)
+        r = cuda_stream_tensor(&l->stream, t, codes ? NULL : scale, put_rows, p, l->err);
+    free(scale);
+    return r;
+}
+
+/* Is every part e4m3, in a mode that keeps it? */
+static int all_codes(struct loader *l, const struct part *parts, int n_parts, bool *ret)
+{
+    const struct agon_tensor *t;
+    *ret = l->weights->fp8;
+    for (int i = 0; i < n_parts; i++) {
+        int r = tensor_find(l, &t, parts[i].name, "");
+        if (r)
+            return r;
+        *ret &= t->dtype == AGON_E4M3;
+    }
+    return 0;
+}
+
+static enum agon_dtype wide_dtype(const struct loader *l)
+{
+    return l->weights->fast ? AGON_BF16 : AGON_F32;
+}
+
+/* Scales for 128 rows where the parts' blocks meet, also in copies one above the other. */
+static int scale_rows_of(const struct part *parts, int n_parts, int n_copies)
+{
+    for (int i = 0; i < n_parts; i++)
+        if (parts[i].n % AGON_SCALE_BLOCK && (i + 1 < n_parts || n_copies > 1))
+            return 1;
+    return AGON_SCALE_BLOCK;
+}
+
+/* Parts of k inputs, at row `at`; room for n_copies of the stack. */
+static int load_stack(struct loader *l, struct agon_cuda_matrix *w, const struct part *parts,
+                      int n_parts, int k, int copy, int n_copies)
+{
+    int n = 0, r;
+    bool codes;
+    for (int i = 0; i < n_parts; i++)
+        n += parts[i].n;
+    if ((r = all_codes(l, parts, n_parts, &codes)) ||
+        (r = matrix_room(l, w, n * n_copies, k, codes ? AGON_E4M3 : wide_dtype(l),
+                         scale_rows_of(parts, n_parts, n_copies))))
+        return r;
+    struct rows_put put = {.l = l, .to = w, .at = n * copy};
+    for (int i = 0; i < n_parts && r == 0; put.at += parts[i++].n)
+        r = load_tensor(l, &put, parts[i].name);
+    return r;
+}
+
+static int load_as(struct loader *l, struct agon_cuda_matrix *w, const char *name, int n, int k,
+                   enum agon_dtype dtype)
+{
+    struct rows_put put = {.l = l, .to = w};
+    int r = matrix_room(l, w, n, k, dtype, AGON_SCALE_BLOCK);
+    return r ? r : load_tensor(l, &put, name);
 }
 
 /* ---- layers ------------------------------------------------------------------------- */
 
-static int upload_attention(struct uploader *u, struct cuda_layer *to,
-                            const struct agon_layer *from, bool indexer)
+static int load_kv_b(struct loader *l, struct cuda_layer *to)
 {
-    const struct agon_config *c = u->config;
+    const struct agon_config *c = l->config;
+    struct rows_put put = {.l = l, .to = &to->absorb, .value = &to->value};
     int r;
-    if ((r = upload_floats(u, &to->q_a_norm, from->q_a_norm, c->q_lora)) ||
-        (r = upload_floats(u, &to->kv_a_norm, from->kv_a_norm, c->kv_lora)) ||
-        (r = upload_stack(u, &to->input, &from->input, 0, 1, indexer ? &from->index_weights : NULL,
-                          weights_dtype(u))) ||
-        (r = upload_matrix(u, &to->query, &from->query)) ||
-        (r = upload_array(u, &to->absorb, from->absorb, sizeof(*from->absorb), c->n_heads, NULL)) ||
-        (r = upload_array(u, &to->value, from->value, sizeof(*from->value), c->n_heads, NULL)) ||
-        (r = upload_matrix(u, &to->output, &from->output)) || !indexer)
+    if ((r = matrix_room(l, &to->absorb, c->n_heads * c->kv_lora, c->nope_dim, wide_dtype(l), 0)) ||
+        (r = matrix_room(l, &to->value, c->n_heads * c->v_dim, c->kv_lora, wide_dtype(l), 0)))
         return r;
-    r = upload_floats(u, &to->index_norm, from->index_norm, c->index_dim);
-    return r ? r : upload_floats(u, &to->index_bias, from->index_bias, c->index_dim);
+    return load_tensor(l, &put, "kv_b_proj.weight");
+}
+
+static int load_attention(struct loader *l, struct cuda_layer *to, bool indexer)
+{
+    const struct agon_config *c = l->config;
+    bool apart = l->weights->fp8; /* the indexer's weights are in BF16 */
+    const struct part input[] = {{"q_a_proj.weight", c->q_lora},
+                                 {"kv_a_proj_with_mqa.weight", c->kv_lora + c->rope_dim},
+                                 {"indexer.wk.weight", c->index_dim},
+                                 {"indexer.weights_proj.weight", c->index_heads}};
+    const struct part query[] = {{"q_b_proj.weight", c->n_heads * (c->nope_dim + c->rope_dim)},
+                                 {"indexer.wq_b.weight", c->index_heads * c->index_dim}};
+    const struct part output = {"o_proj.weight", c->hidden};
+    int r;
+    if ((r = load_vector(l, &to->q_a_norm, "q_a_layernorm.weight", c->q_lora)) ||
+        (r = load_vector(l, &to->kv_a_norm, "kv_a_layernorm.weight", c->kv_lora)) ||
+        (r = load_stack(l, &to->input, input,
+                        !indexer ? 2
+                        : apart  ? 3
+                                 : 4,
+                        c->hidden, 0, 1)) ||
+        (r = load_stack(l, &to->query, query, indexer ? 2 : 1, c->q_lora, 0, 1)) ||
+        (r = load_kv_b(l, to)) ||
+        (r = load_stack(l, &to->output, &output, 1, c->n_heads * c->v_dim, 0, 1)) || !indexer)
+        return r;
+    if ((r = load_vector(l, &to->index_norm, "indexer.k_norm.weight", c->index_dim)) ||
+        (r = load_vector(l, &to->index_bias, "indexer.k_norm.bias", c->index_dim)) || !apart)
+        return r;
+    return load_as(l, &to->index_weights, input[3].name, c->index_heads, c->hidden, AGON_BF16);
+}
+
+/* The `copy`-th of n_copies gated MLPs, which stand one above the other. */
+static int load_mlp(struct loader *l, struct agon_cuda_matrix *gate_up,
+                    struct agon_cuda_matrix *down, int inner, int copy, int n_copies)
+{
+    const struct part both[] = {{"gate_proj.weight", inner}, {"up_proj.weight", inner}};
+    const struct part last = {"down_proj.weight", l->config->hidden};
+    int r = load_stack(l, gate_up, both, 2, l->config->hidden, copy, n_copies);
+    return r ? r : load_stack(l, down, &last, 1, inner, copy, n_copies);
+}
+
+/* In F32; FP8 mode keeps BF16 as BF16, which has the same products. */
+static int load_router(struct loader *l, struct cuda_layer *to)
+{
+    const struct agon_config *c = l->config;
+    const struct agon_tensor *t;
+    int r = tensor_find(l, &t, "gate.weight", "");
+    if (r)
+        return r;
+    enum agon_dtype dtype = l->weights->fp8 && t->dtype == AGON_BF16 ? AGON_BF16 : AGON_F32;
+    if ((r = load_as(l, &to->router, "gate.weight", c->router.n_experts, c->hidden, dtype)))
+        return r;
+    return load_vector(l, &to->router_bias, "gate.e_score_correction_bias", c->router.n_experts);
 }
 
 void cuda_weights_part(int n_experts, int rank, int n_ranks, int *ret_first, int *ret_n)
@@ -148,117 +290,119 @@ void cuda_weights_part(int n_experts, int rank, int n_ranks, int *ret_first, int
     *ret_n = (int)((long)n_experts * (rank + 1) / n_ranks) - first;
 }
 
-static int upload_experts(struct uploader *u, struct cuda_layer *to, const struct agon_layer *from)
+static int load_experts(struct loader *l, struct cuda_layer *to, int i)
 {
-    const struct agon_config *c = u->config;
-    int r, n, first;
-    size_t stride = sizeof(*from->experts);
-    bool one = c->n_shared == 1;
-    cuda_weights_part(c->router.n_experts, u->weights->rank, u->weights->n_ranks, &first, &n);
-    const struct agon_mlp *experts = from->experts + first;
-    to->moe.n_experts = n;
-    to->moe.hidden = c->hidden;
-    to->moe.inner = c->expert_dim;
-    if ((r = upload_stack(u, &to->router, &from->router, 0, 1, NULL, AGON_F32)) ||
-        (r = upload_floats(u, &to->router_bias, from->router_bias, c->router.n_experts)) ||
-        (r = upload_array(u, &to->moe.gate_up, &experts->gate_up, stride, n,
-                          one ? &from->shared.gate_up : NULL)) ||
-        (r = upload_array(u, &to->moe.down, &experts->down, stride, n,
-                          one ? &from->shared.down : NULL)) ||
-        c->n_shared == 0)
+    const struct agon_config *c = l->config;
+    struct agon_cuda_moe *moe = &to->moe;
+    int first, n, r;
+    cuda_weights_part(c->router.n_experts, l->weights->rank, l->weights->n_ranks, &first, &n);
+    int n_copies = n + (c->n_shared == 1 && !l->weights->fp8);
+    loader_prefix(l, "model.layers.%d.mlp.", i);
+    if ((r = load_router(l, to)))
         return r;
-    r = upload_matrix(u, &to->gate_up, &from->shared.gate_up);
-    return r ? r : upload_matrix(u, &to->down, &from->shared.down);
+    moe->n_experts = n;
+    moe->hidden = c->hidden;
+    moe->inner = c->expert_dim;
+    moe->gate_up.n = n_copies * 2 * c->expert_dim; /* what there is, until the last has its place */
+    moe->down.n = n_copies * c->hidden;
+    for (int e = 0; e < n && r == 0; e++) {
+        loader_prefix(l, "model.layers.%d.mlp.experts.%d.", i, first + e);
+        r = load_mlp(l, &moe->gate_up, &moe->down, c->expert_dim, e, n_copies);
+    }
+    loader_prefix(l, "model.layers.%d.mlp.shared_experts.", i);
+    if (r == 0 && n_copies > n)
+        r = load_mlp(l, &moe->gate_up, &moe->down, c->expert_dim, n, n_copies);
+    moe->gate_up.n = n * 2 * c->expert_dim;
+    moe->down.n = n * c->hidden;
+    if (r || c->n_shared == 0)
+        return r;
+    return load_mlp(l, &to->gate_up, &to->down, c->n_shared * c->expert_dim, 0, 1);
 }
 
-static int upload_layer(struct uploader *u, int i, const struct agon_layer *from)
+static int load_layer(struct loader *l, int i)
 {
-    const struct agon_config *c = u->config;
-    struct cuda_layer *to = &u->weights->layers[i];
+    const struct agon_config *c = l->config;
+    struct cuda_layer *to = &l->weights->layers[i];
     int r;
-    if ((r = upload_floats(u, &to->attention_norm, from->attention_norm, c->hidden)) ||
-        (r = upload_floats(u, &to->mlp_norm, from->mlp_norm, c->hidden)) ||
-        (r = upload_attention(u, to, from, c->indexer[i])))
+    loader_prefix(l, "model.layers.%d.", i);
+    if ((r = load_vector(l, &to->attention_norm, "input_layernorm.weight", c->hidden)) ||
+        (r = load_vector(l, &to->mlp_norm, "post_attention_layernorm.weight", c->hidden)))
+        return r;
+    loader_prefix(l, "model.layers.%d.self_attn.", i);
+    if ((r = load_attention(l, to, c->indexer[i])))
         return r;
     if (c->sparse[i])
-        return upload_experts(u, to, from);
-    r = upload_matrix(u, &to->gate_up, &from->dense.gate_up);
-    return r ? r : upload_matrix(u, &to->down, &from->dense.down);
+        return load_experts(l, to, i);
+    loader_prefix(l, "model.layers.%d.mlp.", i);
+    return load_mlp(l, &to->gate_up, &to->down, c->dense_dim, 0, 1);
 }
 
-static int upload_frequencies(struct uploader *u)
+static int load_all(struct loader *l)
 {
-    size_t half = (size_t)u->config->rope_dim / 2;
-    double *inv_freq = malloc((half ? half : 1) * sizeof(*inv_freq));
-    if (!inv_freq)
-        return agon_fail(u->err, AGON_ENOMEM, "weights: out of memory");
-    agon_rope_frequencies(inv_freq, &u->config->rope);
-    void *device = u->weights->inv_freq;
-    int r = upload(u, &device, inv_freq, half * sizeof(*inv_freq));
-    u->weights->inv_freq = device;
-    free(inv_freq);
-    return r;
-}
-
-static int upload_all(struct uploader *u, const struct agon_checkpoint *from)
-{
-    struct cuda_weights *w = u->weights;
-    int r;
-    if ((r = upload_frequencies(u)) || (r = upload_matrix(u, &w->embedding, &from->embedding)) ||
-        (r = upload_floats(u, &w->norm, from->norm, u->config->hidden)))
+    struct cuda_weights *w = l->weights;
+    const struct agon_config *c = l->config;
+    int r = load_frequencies(l);
+    loader_prefix(l, "model.");
+    if (r ||
+        (r = load_as(l, &w->embedding, "embed_tokens.weight", c->n_vocab, c->hidden,
+                     wide_dtype(l))) ||
+        (r = load_vector(l, &w->norm, "norm.weight", c->hidden)))
         return r;
     for (int i = 0; i < w->n_layers; i++)
-        if ((r = upload_layer(u, i, &from->layers[i])))
-            return agon_err_in(u->err, r, "layer %d", i);
-    if (!w->tied)
-        return upload_matrix(u, &w->head, &from->head);
-    w->head = w->embedding;
-    return 0;
+        if ((r = load_layer(l, i)))
+            return agon_err_in(l->err, r, "layer %d", i);
+    loader_prefix(l, "%s", "");
+    if (w->tied)
+        w->head = w->embedding;
+    else if ((r = load_as(l, &w->head, "lm_head.weight", c->n_vocab, c->hidden, wide_dtype(l))))
+        return r;
+    return cuda_stream_finish(&l->stream, l->err);
 }
 
 int cuda_weights_replace(struct cuda_weights *w, const struct agon_checkpoint *checkpoint,
                          struct agon_err *err)
 {
-    struct uploader u = {.weights = w,
-                         .config = &checkpoint->config,
-                         .fast = w->embedding.dtype == AGON_BF16,
-                         .err = err};
-    int r = upload_all(&u, checkpoint);
-    free(u.host);
+    struct loader l = {
+        .weights = w, .config = &checkpoint->config, .tensors = checkpoint->tensors, .err = err};
+    int r = cuda_stream_init(&l.stream, l.tensors, err);
+    if (r == 0)
+        r = load_all(&l);
+    cuda_stream_deinit(&l.stream);
     return r;
 }
 
-int cuda_weights_init(struct cuda_weights *w, const struct agon_checkpoint *checkpoint, bool fast,
-                      int rank, int n_ranks, struct agon_err *err)
+int cuda_weights_init(struct cuda_weights *w, const struct agon_checkpoint *checkpoint,
+                      const struct cuda_weights_options *options, struct agon_err *err)
 {
     *w = (struct cuda_weights){.n_layers = checkpoint->config.n_layers,
-                               .rank = rank,
-                               .n_ranks = n_ranks,
-                               .tied = checkpoint->config.tied};
+                               .tied = checkpoint->config.tied,
+                               .fast = options->fast,
+                               .fp8 = options->fast && options->fp8,
+                               .rank = options->rank,
+                               .n_ranks = options->n_ranks ? options->n_ranks : 1};
     w->layers = calloc((size_t)w->n_layers, sizeof(*w->layers));
     if (!w->layers)
         return agon_fail(err, AGON_ENOMEM, "weights: out of memory");
-    struct uploader u = {.weights = w, .config = &checkpoint->config, .fast = fast, .err = err};
-    int r = upload_all(&u, checkpoint);
-    free(u.host);
-    return r;
+    return cuda_weights_replace(w, checkpoint, err);
 }
 
 void cuda_weights_deinit(struct cuda_weights *w)
 {
     for (int i = 0; w->layers && i < w->n_layers; i++) {
         struct cuda_layer *l = &w->layers[i];
-        void *arrays[] = {l->attention_norm,  l->mlp_norm,     l->q_a_norm,    l->kv_a_norm,
-                          l->index_norm,      l->index_bias,   l->router_bias, l->input.data,
-                          l->query.data,      l->absorb.data,  l->value.data,  l->output.data,
-                          l->router.data,     l->gate_up.data, l->down.data,   l->moe.down.data,
-                          l->moe.gate_up.data};
-        for (size_t k = 0; k < sizeof(arrays) / sizeof(arrays[0]); k++)
-            agon_cuda_free(arrays[k]);
+        float *vectors[] = {l->attention_norm, l->mlp_norm,   l->q_a_norm,   l->kv_a_norm,
+                            l->index_norm,     l->index_bias, l->router_bias};
+        struct agon_cuda_matrix *matrices[] = {
+            &l->input,  &l->index_weights, &l->query, &l->absorb,      &l->value,   &l->output,
+            &l->router, &l->gate_up,       &l->down,  &l->moe.gate_up, &l->moe.down};
+        for (size_t k = 0; k < sizeof(vectors) / sizeof(vectors[0]); k++)
+            agon_cuda_free(vectors[k]);
+        for (size_t k = 0; k < sizeof(matrices) / sizeof(matrices[0]); k++)
+            agon_cuda_matrix_free(matrices[k]);
     }
-    agon_cuda_free(w->embedding.data);
+    agon_cuda_matrix_free(&w->embedding);
     if (!w->tied)
-        agon_cuda_free(w->head.data);
+        agon_cuda_matrix_free(&w->head);
     agon_cuda_free(w->norm);
     agon_cuda_free(w->inv_freq);
     free(w->layers);

@@ -4,7 +4,11 @@
  * checkpoint.h, the experts of a layer (and the heads' halves of kv_b) one above the other.
  * Reference mode holds all as F32, which every dtype widens to without loss; fast mode keeps BF16
  * and makes BF16 of e4m3 (exact where the scales are powers of two), F32 only where the model asks
- * for it: norms, router, indexer.
+ * for it: norms, router, indexer. FP8 mode keeps e4m3 as it is, with its scales, but for kv_b,
+ * whose halves attention reads in BF16.
+ *
+ * Weights come from the checkpoint's files tensor by tensor (cuda_stream.h); the checkpoint need
+ * only be open (agon_checkpoint_open()).
  */
 #include "base/mem.h"
 #include "kernels/cuda_gemm.h"
@@ -34,7 +38,7 @@ struct cuda_weights {
     float *norm;
     double *inv_freq; /* [rope_dim / 2] */
     int n_layers;
-    bool tied;
+    bool tied, fast, fp8;
     int rank, n_ranks; /* the experts of rank `rank` alone are here */
     size_t bytes;      /* on the device */
 };
@@ -42,10 +46,15 @@ struct cuda_weights {
 /* Which of n_experts rank `rank` of n_ranks holds: *ret_n from *ret_first on. */
 void cuda_weights_part(int n_experts, int rank, int n_ranks, int *ret_first, int *ret_n);
 
-/* fast: see above. Rank 0 of 1 holds all. */
-int cuda_weights_init(struct cuda_weights *w, const struct agon_checkpoint *checkpoint, bool fast,
-                      int rank, int n_ranks, struct agon_err *err) AGON_MUST_USE;
-/* Copy another checkpoint of the same dimensions into place: pointers stay, so graphs do too. */
+struct cuda_weights_options {
+    bool fast, fp8;    /* see above */
+    int rank, n_ranks; /* rank 0 of 1 (or 0) holds all */
+};
+int cuda_weights_init(struct cuda_weights *w, const struct agon_checkpoint *checkpoint,
+                      const struct cuda_weights_options *options,
+                      struct agon_err *err) AGON_MUST_USE;
+/* Put another checkpoint of the same dimensions, and dtypes in FP8 mode, into place: pointers stay,
+ * so graphs do too. */
 int cuda_weights_replace(struct cuda_weights *w, const struct agon_checkpoint *checkpoint,
                          struct agon_err *err) AGON_MUST_USE;
 void cuda_weights_deinit(struct cuda_weights *w);

@@ -35,9 +35,9 @@ struct agon_engine_options {
     struct agon_group *group; /* borrowed; NULL: alone. Rank r is on the r-th device. */
     int rank;
 };
-/* cuda: the first GPU that the process sees, in BF16 where the kernels can; cuda:reference: in F32,
- * with the sums of the CPU. */
-#define AGON_DEVICES "cpu|cuda|cuda:reference"
+/* cuda: the first GPU that the process sees, in BF16 where the kernels can; cuda:fp8: with e4m3
+ * weights as they are, and FP8 caches; cuda:reference: in F32, with the sums of the CPU. */
+#define AGON_DEVICES "cpu|cuda|cuda:fp8|cuda:reference"
 #define AGON_ENGINE_OPTIONS  \
     {                        \
         .cpu = AGON_CPU_BEST \
@@ -45,7 +45,11 @@ struct agon_engine_options {
 
 /* AGON_EINPUT where device is none of those; NULL is the default. */
 int agon_engine_check_device(const char *device, struct agon_err *err) AGON_MUST_USE;
-/* checkpoint is borrowed and must outlive the engine. */
+/* The checkpoint in dir as an engine on `device` wants it: loaded for the CPU, opened for a GPU. */
+int agon_engine_checkpoint(struct agon_checkpoint **ret, const char *dir, const char *device,
+                           struct agon_err *err) AGON_MUST_USE;
+/* checkpoint is borrowed and must outlive the engine. AGON_EINPUT: it is open only, and the device
+ * is the CPU. */
 int agon_engine_new(struct agon_engine **ret, const struct agon_checkpoint *checkpoint,
                     const struct agon_engine_options *options, struct agon_err *err) AGON_MUST_USE;
 /* Every sequence must have been freed before. */

@@ -310,13 +310,15 @@ static int compute_alloc(struct cuda_compute *c, const struct agon_engine *e, st
 }
 
 static int compute_init(struct cuda_compute *c, struct agon_engine *e,
-                        const struct agon_engine_options *options, bool fast, struct agon_err *err)
+                        const struct agon_engine_options *options, enum engine_cuda_mode mode,
+                        struct agon_err *err)
 {
     struct agon_cuda_info info;
     struct cuda_forward_options forward = {.n_rows_max = e->n_chunk_max,
                                            .n_logits_max = e->n_batch_max,
                                            .cache_bytes_max = options->cache_bytes_max,
-                                           .fast = fast,
+                                           .fast = mode != ENGINE_CUDA_REFERENCE,
+                                           .fp8 = mode == ENGINE_CUDA_FP8,
                                            .rank = e->rank,
                                            .n_ranks = e->group ? agon_group_ranks(e->group) : 1,
                                            .record_routing = e->record & AGON_TRACE_ROUTING,
@@ -345,7 +347,7 @@ static int compute_init(struct cuda_compute *c, struct agon_engine *e,
 }
 
 int agon_engine_cuda_new(struct agon_engine *e, const struct agon_engine_options *options,
-                         bool fast, struct agon_err *err)
+                         enum engine_cuda_mode mode, struct agon_err *err)
 {
     static const struct engine_compute_ops ops = {.free = cuda_free,
                                                   .run = cuda_run,
@@ -365,5 +367,5 @@ int agon_engine_cuda_new(struct agon_engine *e, const struct agon_engine_options
     e->n_batch_max = e->n_batch_max ? e->n_batch_max : BATCH_DEFAULT;
     e->n_chunk_max = e->n_chunk_max ? e->n_chunk_max : CHUNK_DEFAULT;
     e->n_chunk_max = e->n_chunk_max < e->n_batch_max ? e->n_batch_max : e->n_chunk_max;
-    return compute_init(c, e, options, fast, err);
+    return compute_init(c, e, options, mode, err);
 }

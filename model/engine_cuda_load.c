@@ -32,10 +32,10 @@ static int load(engine_cuda_new_fn **ret, struct agon_err *err)
     return 0;
 }
 
-int engine_cuda_new(struct agon_engine *e, const struct agon_engine_options *options, bool fast,
-                    struct agon_err *err)
+int engine_cuda_new(struct agon_engine *e, const struct agon_engine_options *options,
+                    enum engine_cuda_mode mode, struct agon_err *err)
 {
     engine_cuda_new_fn *make = agon_engine_cuda_new;
     int r = make ? 0 : load(&make, err);
-    return r ? r : make(e, options, fast, err);
+    return r ? r : make(e, options, mode, err);
 }

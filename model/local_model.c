@@ -149,7 +149,7 @@ static int local_load(struct local_model *m, const char *dir, const char *shown,
         return agon_fail(err, AGON_ENOMEM, "out of memory");
     char path[4096];
     if ((r = path_of(path, dir, "tokenizer.json", err)) ||
-        (r = agon_checkpoint_load(&m->checkpoint, dir, err)) ||
+        (r = agon_engine_checkpoint(&m->checkpoint, dir, options->device, err)) ||
         (r = agon_tokenizer_load(&m->tokenizer, dir, m->checkpoint->config.n_vocab, err)) ||
         (r = agon_sha256_file(path, m->tokenizer_hex, err)) || (r = local_find_tokens(m, err)) ||
         (r = agon_engine_new(&m->engine, m->checkpoint, &engine, err)) ||

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -392,7 +393,44 @@ uint64_t agon_tensors_bytes(const struct agon_tensors *t)
 int agon_tensor_read(const struct agon_tensors *t, const struct agon_tensor *tensor, void *data,
                      struct agon_err *err)
 {
-    int r = read_at(t->files[tensor->file].fd, data, tensor->size, tensor->at, err);
+    return agon_tensor_read_part(t, tensor, 0, tensor->size, data, err);
+}
+
+int agon_tensor_floats(const struct agon_tensors *t, const struct agon_tensor *tensor, float **ret,
+                       struct agon_err *err)
+{
+    size_t n = (size_t)(tensor->size / agon_dtype_size(tensor->dtype));
+    if (tensor->dtype == AGON_E4M3)
+        return agon_fail(err, AGON_EINPUT, "%s: tensor '%s' is F8_E4M3, expected F32 or BF16",
+                         agon_tensors_file(t, tensor), tensor->name);
+    /* Values of two bytes are read to the end of their place, and widened from the front. */
+    float *values = malloc(n ? n * sizeof(*values) : 1);
+    if (!values)
+        return agon_fail(err, AGON_ENOMEM, "tensor '%s': no memory for %zu values", tensor->name,
+                         n);
+    const uint16_t *halves = (const uint16_t *)(const void *)values + n;
+    int r = agon_tensor_read(
+        t, tensor, (char *)values + n * (sizeof(*values) - agon_dtype_size(tensor->dtype)), err);
+    for (size_t i = 0; i < n && r == 0; i++) {
+        if (tensor->dtype != AGON_F32) {
+            uint16_t code = halves[i];
+            values[i] = tensor->dtype == AGON_BF16 ? agon_bf16_decode(code) : agon_f16_decode(code);
+        }
+        if (!isfinite(values[i]))
+            r = agon_fail(err, AGON_EINPUT, "%s: tensor '%s' holds NaN or infinity",
+                          agon_tensors_file(t, tensor), tensor->name);
+    }
+    if (r)
+        free(values);
+    else
+        *ret = values;
+    return r;
+}
+
+int agon_tensor_read_part(const struct agon_tensors *t, const struct agon_tensor *tensor,
+                          uint64_t at, uint64_t size, void *data, struct agon_err *err)
+{
+    int r = read_at(t->files[tensor->file].fd, data, size, tensor->at + at, err);
     return r ? agon_err_in(err, r, "%s: tensor '%.200s'", agon_tensors_file(t, tensor),
                            tensor->name)
              : 0;

@@ -45,5 +45,13 @@ uint64_t agon_tensors_bytes(const struct agon_tensors *t);
 /* Read all of a tensor's bytes into data[tensor->size]. */
 int agon_tensor_read(const struct agon_tensors *t, const struct agon_tensor *tensor, void *data,
                      struct agon_err *err) AGON_MUST_USE;
+/* Bytes [at, at + size) of them, which lie in it. Threads may read at the same time. */
+int agon_tensor_read_part(const struct agon_tensors *t, const struct agon_tensor *tensor,
+                          uint64_t at, uint64_t size, void *data,
+                          struct agon_err *err) AGON_MUST_USE;
+/* Its values as floats, *ret owned by the caller. AGON_EINPUT: E4M3, which means nothing without
+ * scales, and NaN and infinity. */
+int agon_tensor_floats(const struct agon_tensors *t, const struct agon_tensor *tensor, float **ret,
+                       struct agon_err *err) AGON_MUST_USE;
 /* "[3, 4]", for messages. */
 void agon_tensor_shape(const struct agon_tensor *tensor, char *text, size_t size);

@@ -46,7 +46,7 @@ int agon_verb_model_dequantize(int argc, char **argv);
 
 /* The help of --device, wherever a local model runs. */
 #define AGON_VERB_DEVICE \
-    "where a local model runs: cpu, cuda, or cuda:reference (F32, sums as on the CPU)"
+    "where a local model runs: cpu, cuda, cuda:fp8 (e4m3 weights stay), or cuda:reference (F32)"
 
 /* A verb and, in a list that ends with {0}, its group. */
 struct agon_verb {

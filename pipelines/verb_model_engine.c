@@ -235,7 +235,7 @@ static int logits(const char *dir, const struct engine_verb *o, struct agon_err 
         return r;
     if (ids.n == 0)
         return agon_fail(err, AGON_EINPUT, "standard input: no ids");
-    if ((r = agon_checkpoint_load(&checkpoint, dir, err)) ||
+    if ((r = agon_engine_checkpoint(&checkpoint, dir, o->device, err)) ||
         (r = agon_engine_new(&e, checkpoint, &options, err)) ||
         (r = logits_alloc(&l, &checkpoint->config, ids.n, err)))
         return r;
@@ -385,7 +385,7 @@ static int bench(const char *dir, const struct engine_verb *o, struct agon_err *
     if ((r = engine_options(o, &options.engine, err)))
         return r;
     options.engine.n_batch_max = (int)o->batch;
-    if ((r = agon_checkpoint_load(&checkpoint, dir, err)) ||
+    if ((r = agon_engine_checkpoint(&checkpoint, dir, o->device, err)) ||
         (r = agon_bench_run(&b, checkpoint, &options, err)))
         return r;
     if (b.machine_gflops > 0)

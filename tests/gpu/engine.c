@@ -62,7 +62,7 @@ void seen_free(struct seen *s)
     free(s->selected);
 }
 
-static void see(void *user, const struct agon_evaluated *row)
+void see(void *user, const struct agon_evaluated *row)
 {
     struct seen *s = user;
     size_t p = (size_t)row->position, layers = (size_t)s->n_layers, topk = (size_t)s->topk;

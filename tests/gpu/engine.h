@@ -30,6 +30,8 @@ struct seen {
 };
 struct seen seen_new(const struct agon_config *c, int n);
 void seen_free(struct seen *s);
+/* For agon_sequence_evaluate(): user is the struct seen. */
+void see(void *user, const struct agon_evaluated *row);
 /* The first n_first ids in chunks, the rest one by one. */
 bool look(struct seen *s, struct agon_engine *e, const int *ids, int n, int n_first, int chunk);
 /* ||a - b|| / ||b|| of the logits at position p. */

@@ -221,6 +221,12 @@ TEST(nor_in_fast_mode)
     check_batches("cuda");
 }
 
+TEST(nor_with_fp8)
+{
+    REQUIRE_GPU();
+    check_batches("cuda:fp8");
+}
+
 static void go_on(struct agon_engine *e, struct agon_sequence *s, uint64_t seed, int n)
 {
     struct agon_generation generation = {

@@ -1,0 +1,182 @@
+/*
+ * A checkpoint with the published shapes (hidden 7168, 128 heads, all of FP8), but two layers and
+ * few experts, in 163 shards (120 for fewer than 32): written, then streamed to the GPU. Prints how
+ * fast, and how much memory the host took for it. Then the engine's logits over it, in FP8, against
+ * the CPU's in F32.
+ *
+ *   bench_gpu_load DIR [EXPERTS [check]]     DIR gets the checkpoint, and is emptied at the end
+ */
+#include "base/file.h"
+#include "model/cuda_weights.h"
+#include "model/random.h"
+#include "tests/gpu/engine.h"
+
+#include <math.h>
+#include <time.h>
+
+enum { N_IDS = 96 };
+static int n_shards;
+
+int test_failures; /* of engine.c */
+
+static void fail_if(int r)
+{
+    if (r) {
+        printf("failed: %s\n", err.text);
+        exit(1);
+    }
+}
+
+static double seconds(void)
+{
+    struct timespec t;
+    (void)clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+/* A line of /proc/self/status in MB: VmRSS, or VmHWM, its largest value since it was reset. */
+static double status_mb(const char *name)
+{
+    char line[256];
+    long kb = 0;
+    FILE *f = fopen("/proc/self/status", "re");
+    while (f && fgets(line, sizeof(line), f))
+        if (strncmp(line, name, strlen(name)) == 0)
+            kb = strtol(line + strlen(name) + 1, NULL, 10);
+    if (f)
+        (void)fclose(f);
+    return (double)kb / 1024;
+}
+
+static void peak_reset(void)
+{
+    FILE *f = fopen("/proc/self/clear_refs", "we");
+    if (f) {
+        (void)fputs("5", f);
+        (void)fclose(f);
+    }
+}
+
+static void config_write(const char *path, int n_experts)
+{
+    FILE *f = fopen(path, "we");
+    if (!f) {
+        printf("failed: %s\n", path);
+        exit(1);
+    }
+    (void)fprintf(
+        f,
+        "{\"architectures\": [\"DeepseekV32ForCausalLM\"], \"model_type\": \"deepseek_v32\", "
+        "\"vocab_size\": 8192, \"hidden_size\": 7168, \"num_hidden_layers\": 2, "
+        "\"num_nextn_predict_layers\": 0, \"num_attention_heads\": 128, "
+        "\"num_key_value_heads\": 128, \"q_lora_rank\": 1536, \"kv_lora_rank\": 512, "
+        "\"qk_nope_head_dim\": 128, \"qk_rope_head_dim\": 64, \"v_head_dim\": 128, "
+        "\"index_n_heads\": 64, \"index_head_dim\": 128, \"index_topk\": 32, "
+        "\"intermediate_size\": 18432, \"first_k_dense_replace\": 1, "
+        "\"moe_intermediate_size\": 2048, \"n_routed_experts\": %d, \"num_experts_per_tok\": 8, "
+        "\"n_shared_experts\": 1, \"n_group\": 1, \"topk_group\": 1, "
+        "\"scoring_func\": \"sigmoid\", \"topk_method\": \"noaux_tc\", \"norm_topk_prob\": true, "
+        "\"routed_scaling_factor\": 2.5, \"moe_layer_freq\": 1, \"rms_norm_eps\": 1e-06, "
+        "\"hidden_act\": \"silu\", \"rope_theta\": 10000, \"rope_scaling\": {\"type\": \"yarn\", "
+        "\"factor\": 40, \"original_max_position_embeddings\": 4096, \"beta_fast\": 32, "
+        "\"beta_slow\": 1, \"mscale\": 1.0, \"mscale_all_dim\": 1.0}, "
+        "\"max_position_embeddings\": 4096, \"bos_token_id\": 0, \"eos_token_id\": 1, "
+        "\"tie_word_embeddings\": false, \"attention_bias\": false, "
+        "\"torch_dtype\": \"bfloat16\", \"quantization_config\": {\"quant_method\": \"fp8\", "
+        "\"fmt\": \"e4m3\", \"activation_scheme\": \"dynamic\", \"weight_block_size\": "
+        "[128, 128], \"scale_fmt\": \"ue8m0\"}}\n",
+        n_experts);
+    (void)fclose(f);
+}
+
+/* Twice: the first time reads what was just written, from the page cache for the most part. */
+static void bench(const struct agon_cuda_info *gpu, const char *dir)
+{
+    struct agon_checkpoint *c AGON_AUTO(agon_checkpoint_freep) = NULL;
+    peak_reset();
+    double before = status_mb("VmRSS"), begin = seconds();
+    fail_if(agon_checkpoint_open(&c, dir, &err));
+    double opened = seconds() - begin;
+    for (int fp8 = 1; fp8 >= 0; fp8--) {
+        struct cuda_weights w;
+        begin = seconds();
+        struct cuda_weights_options options = {.fast = true, .fp8 = fp8};
+        fail_if(cuda_weights_init(&w, c, &options, &err));
+        double s = seconds() - begin;
+        printf("%s: %.1f GB in %d shards streamed to %.1f GB in %s: %.2f s, %.1f GB/s (headers "
+               "%.2f s); the host took %.0f MB for it\n",
+               gpu->name, (double)agon_tensors_bytes(c->tensors) * 1e-9, n_shards,
+               (double)w.bytes * 1e-9, fp8 ? "FP8" : "BF16", s,
+               (double)agon_tensors_bytes(c->tensors) * 1e-9 / s, opened,
+               status_mb("VmHWM") - before);
+        (void)fflush(stdout);
+        cuda_weights_deinit(&w);
+    }
+}
+
+static void check(const char *dir)
+{
+    struct agon_checkpoint *c AGON_AUTO(agon_checkpoint_freep) = NULL;
+    struct agon_checkpoint *open AGON_AUTO(agon_checkpoint_freep) = NULL;
+    fail_if(agon_checkpoint_load(&c, dir, &err));
+    fail_if(agon_checkpoint_open(&open, dir, &err));
+    struct agon_engine *gpu AGON_AUTO(agon_engine_freep) =
+        engine_of(open, "cuda:fp8", (struct agon_engine_options){.n_batch_max = 32});
+    struct agon_engine *cpu AGON_AUTO(agon_engine_freep) =
+        engine_of(c, "cpu", (struct agon_engine_options){0});
+    struct seen a = seen_new(&c->config, N_IDS), b = seen_new(&c->config, N_IDS);
+    int ids[N_IDS], n_best = 0;
+    double sum = 0, largest = 0;
+    ids_of(ids, N_IDS, 1, c->config.n_vocab);
+    if (!gpu || !cpu || !look(&a, gpu, ids, N_IDS, N_IDS - 8, 64) ||
+        !look(&b, cpu, ids, N_IDS, N_IDS, N_IDS))
+        return;
+    for (int p = 0; p < N_IDS; p++) {
+        double e = row_error(&a, &b, p);
+        int best[2] = {0, 0};
+        for (int i = 0; i < a.n_vocab; i++) {
+            size_t at = (size_t)p * (size_t)a.n_vocab;
+            best[0] = a.logits[at + (size_t)i] > a.logits[at + (size_t)best[0]] ? i : best[0];
+            best[1] = b.logits[at + (size_t)i] > b.logits[at + (size_t)best[1]] ? i : best[1];
+        }
+        n_best += best[0] == best[1];
+        sum += e;
+        largest = e > largest ? e : largest;
+    }
+    printf("full-size layers, FP8 against the CPU's F32 over %d positions: a row's error %.4f in "
+           "the mean, %.4f at most; the best id is the same in %d\n",
+           N_IDS, sum / N_IDS, largest, n_best);
+    seen_free(&a);
+    seen_free(&b);
+}
+
+int main(int argc, char **argv)
+{
+    struct agon_cuda_info gpu;
+    char config[4096], dir[4096];
+    uint64_t bytes = 0;
+    if (agon_cuda_open(&gpu, 0, &err)) {
+        printf("skipped: %s\n", err.text);
+        return 0;
+    }
+    if (argc < 2) {
+        printf("skipped: no folder named for the checkpoint\n");
+        return 0;
+    }
+    (void)snprintf(config, sizeof(config), "%s/source.json", argv[1]);
+    (void)snprintf(dir, sizeof(dir), "%s/checkpoint", argv[1]);
+    fail_if(agon_dir_make(argv[1], &err));
+    int n_experts = argc > 2 ? atoi(argv[2]) : 16;
+    n_shards = n_experts < 32 ? 120 : 163;
+    config_write(config, n_experts);
+    struct agon_random_options options = {.config_path = config, .n_shards = n_shards, .seed = 1};
+    double begin = seconds();
+    fail_if(agon_random_write(dir, &options, &bytes, &err));
+    printf("%.1f GB written in %.1f s\n", (double)bytes * 1e-9, seconds() - begin);
+    (void)fflush(stdout);
+    bench(&gpu, dir);
+    if (argc > 3)
+        check(dir);
+    fail_if(agon_dir_remove(dir, &err));
+    return 0;
+}
