@@ -26,7 +26,7 @@ pack() {
     ldd "$stage"/bin/* | awk '$3 ~ /^\// {print $3}' | sort -u | grep -vE '/(libc|libm|libdl|librt|libpthread)\.so' |
         xargs -I{} cp -L {} "$stage/lib/"
     # The programs hold the same kernels: a window over all of them keeps these once.
-    tar c -C "$stage" bin lib | xz -T1 --lzma2=preset="${AGON_PACK_LEVEL:-6}",dict=64MiB >"$to/programs.tar.xz" || exit 1
+    tar c -C "$stage" bin lib | xz -T1 --lzma2=preset=3,dict=64MiB >"$to/programs.tar.xz" || exit 1
     rm -rf "$stage"
     du -sk "$to" | awk '{printf "%s: %.1f MiB\n", $2, $1 / 1024; exit $1 >= 65536}'
 }
@@ -160,6 +160,8 @@ checks() {
     if command -v compute-sanitizer >/dev/null; then
         sanitize memcheck engine test_gpu_engine logits_and_selections_of_odd
         sanitize memcheck forced test_gpu_engine forced_experts
+        sanitize memcheck fast test_gpu_engine nor_in_fast_mode
+        sanitize memcheck ranks test_gpu_ranks one_rank
         sanitize memcheck products test_gpu_gemm the_fast_product_is_near
         sanitize memcheck experts test_gpu_moe experts_in_fast_mode
         sanitize memcheck attention test_gpu_mla fast_attention_is_its_twin
@@ -184,7 +186,7 @@ speed() {
     for program in "$work"/bin/bench_gpu_*; do
         own timeout -k 5 60 "$program" 2>&1 || { failed=$((failed + 1)) && echo "${program##*/} ended with an error"; }
     done
-    for ranks in $(seq "$(gpus | wc -l)"); do
+    for ranks in $(seq 0 "$(gpus | wc -l)"); do
         echo "agon model bench --device cuda --ranks $ranks -b 1000 -n 512"
         own timeout -k 5 60 "$work/bin/agon" model bench "$AGON_EMBEDDED" --device cuda --ranks "$ranks" -b 1000 -n 512 2>&1 | tail -n 4
     done
