@@ -36,9 +36,9 @@ struct agon_env_cell {
     int n_writes;
     struct agon_override *overrides;
     int n_overrides;
-    struct agon_recall *recall; /* owned; NULL until a call is made */
-    int64_t state;              /* its number of the state that the world is in */
-    bool calls_anew;            /* every call is made, though it was made before */
+    struct agon_recall *recall;        /* owned; NULL until a call is made */
+    int64_t state;                     /* its number of the state that the world is in */
+    bool calls_anew;                   /* every call is made, though it was made before */
     int64_t fuel;                      /* left for tool calls of this run */
     struct agon_buf canonical, result; /* of the last call */
     void *verifier;                    /* owned by verifiers/, with its end below */

@@ -14,10 +14,10 @@ enum {
     ALL_BYTES_MAX = 8 << 20, /* of all results, about */
 };
 
-enum { CLEAN, WRITTEN };
+enum { KEPT, PASSING };
 
 struct memo_entry {
-    char *key; /* owned: the statement, 'a' or 'f', then its parameters */
+    char *key; /* owned: 'a' or 'f', the state, the statement, then its parameters */
     size_t key_size;
     unsigned hash;
     struct agon_memo_rows rows;
@@ -26,7 +26,7 @@ struct memo_entry {
 
 struct agon_memo {
     struct memo_entry
-        *entries[2];            /* hash tables by key: of the clean world, of one that is written */
+        *entries[2];            /* hash tables by key: of states with numbers, of the one at hand */
     struct memo_entry *pending; /* being recorded, or NULL */
     struct agon_statement *of;  /* whose rows those are: only what it gives is recorded */
     size_t bytes;               /* of their texts */
@@ -74,7 +74,7 @@ void world_memo_changed(struct agon_world *w)
         return;
     memo_drop_pending(w->memo);
     w->memo->key_of = NULL;
-    memo_empty(w->memo, WRITTEN);
+    memo_empty(w->memo, PASSING);
 }
 
 void world_memo_flush(struct agon_world *w)
@@ -82,7 +82,7 @@ void world_memo_flush(struct agon_world *w)
     w->rows_round++;
     world_memo_changed(w);
     if (w->memo)
-        memo_empty(w->memo, CLEAN);
+        memo_empty(w->memo, KEPT);
 }
 
 void agon_world_forget_rows(struct agon_world *w)
@@ -132,14 +132,16 @@ void agon_memo_bind(struct agon_world *w, struct agon_statement *st)
         world_trace_write(w->trace, st);
     if (st->writes || st->by == AGON_BY_PEOPLE || agon_world_lost(w))
         return;
-    bool clean = w->clean || !changes_touch(w, st->tables);
-    if (!clean && !w->query_only) /* a state that is not likely to come again */
+    bool clean = w->clean || !changes_touch(w, st->tables), kept = clean || w->state > 0;
+    if (!kept && !w->query_only) /* a state that is not likely to come again */
         return;
     if (!w->memo && !(w->memo = calloc(1, sizeof(*w->memo))))
         return;
     w->memo->key_of = st;
-    w->memo->table = clean ? CLEAN : WRITTEN;
+    w->memo->table = kept ? KEPT : PASSING;
     w->memo->key_size = 1; /* the first byte is set when it is known */
+    int64_t state = clean ? 0 : w->state;
+    (void)key_add(w->memo, &state, sizeof(state)); /* there is room for these two */
     (void)key_add(w->memo, &st, sizeof(st));
 }
 

@@ -1,13 +1,14 @@
 #pragma once
 /*
- * What a SELECT gave, kept while the world does not change. Sixteen rollouts of a task
+ * What a SELECT gave, kept for the state in which it was asked. Sixteen rollouts of a task
  * and the gates' 10,000 answers ask one world mostly the same; without this a scan of a
  * few thousand rows is paid each time. Nothing that tools or checks can see depends on it:
  * rows, fuel, operations and the columns read are as if the statement had run.
  *
  * Invariants: 1. what is known of the clean world is used where none of the tables that the
- * statement reads has an event in the log of changes, and emptied when the clean world
- * becomes another one (perturbed, its statements dropped); what a verifier asked a written world is
+ * statement reads has an event in the log of changes, what is known of a written state that has a
+ * number (recall.h) in that state, and both are emptied when the clean world becomes another one
+ * (perturbed, its statements dropped); what a verifier asked a written world without a number is
  * emptied before each statement that writes, when a call is undone and at the reset; 2. a result is
  * kept whole or not at all, and errors never; 3. its size is bounded; 4. a result belongs to one
  * principal's statement; people's are not kept.

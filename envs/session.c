@@ -220,12 +220,9 @@ static int session_record(struct agon_env_cell *cell, const struct agon_recall_c
     return r;
 }
 
-int agon_session_call(struct agon_env_cell *cell, struct agon_str tool, struct agon_str arguments,
-                      struct agon_err *err)
+static int session_call(struct agon_env_cell *cell, int i, struct agon_str arguments,
+                        struct agon_err *err)
 {
-    int i = agon_toolset_find(cell->toolset, tool);
-    if (i < 0)
-        return unknown_tool(cell, tool);
     if (cell->n_writes == AGON_CELL_WRITES_MAX && agon_toolset_get(cell->toolset, i)->writes) {
         agon_buf_reset(&cell->canonical);
         agon_buf_reset(&cell->result);
@@ -246,6 +243,17 @@ int agon_session_call(struct agon_env_cell *cell, struct agon_str tool, struct a
         return r;
     r = session_rebuild(cell, err); /* half of it may be in the world */
     return r ? r : session_make_only(cell, &call, err);
+}
+
+int agon_session_call(struct agon_env_cell *cell, struct agon_str tool, struct agon_str arguments,
+                      struct agon_err *err)
+{
+    int i = agon_toolset_find(cell->toolset, tool);
+    if (i < 0)
+        return unknown_tool(cell, tool);
+    int r = session_call(cell, i, arguments, err);
+    agon_world_set_state(cell->world, cell->state);
+    return r;
 }
 
 void agon_session_budgets(struct agon_env_cell *cell)

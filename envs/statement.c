@@ -255,6 +255,7 @@ enum agon_step agon_statement_step(struct agon_statement *st, struct agon_err *e
     st->busy = true;
     if (st->writes) {
         w->clean = false;
+        w->state = -1;
         world_memo_changed(w);
     }
     int rc = sqlite3_step(st->stmt);

@@ -170,6 +170,7 @@ int agon_world_reset(struct agon_world *w, struct agon_err *err)
     agon_world_settle(w);
     w->run_ops = 0;
     w->in_call = false;
+    w->state = 0;
     bool lost = agon_world_lost(w);
     if (!lost && w->clean)
         return 0;
@@ -193,6 +194,11 @@ int agon_world_reset(struct agon_world *w, struct agon_err *err)
     }
     w->clean = r == 0;
     return r;
+}
+
+void agon_world_set_state(struct agon_world *w, int64_t state)
+{
+    w->state = state;
 }
 
 int64_t agon_world_run_ops(const struct agon_world *w)

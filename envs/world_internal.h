@@ -84,6 +84,7 @@ struct agon_world {
     int64_t changes_before; /* rows changed in all when query_only was set */
     bool in_call;           /* the savepoint of a call stands */
     bool clean;             /* nothing was written since the reset */
+    int64_t state;          /* its number where it is known, 0: as after the reset; or -1 */
     struct plan plan;
     bool based;           /* the savepoint under which a perturbation lies stands */
     uint8_t *reads;       /* what tools read */
@@ -91,9 +92,9 @@ struct agon_world {
     struct change_log log;
     struct world_shape *dropped; /* owned: of statements that are gone */
     size_t dropped_bytes;
-    struct agon_memo *memo;     /* owned; NULL until a verifier reads */
-    struct world_trace *trace;  /* borrowed; NULL: nobody records */
-    uint64_t rows_round;        /* from 1; one more each time that what was read is forgotten */
+    struct agon_memo *memo;    /* owned; NULL until a verifier reads */
+    struct world_trace *trace; /* borrowed; NULL: nobody records */
+    uint64_t rows_round;       /* from 1; one more each time that what was read is forgotten */
 };
 
 /* world_guard.c: limits, authorizer, clock, budgets. */
