@@ -159,3 +159,17 @@ TEST(looking_through_a_table_that_was_emptied_is_paid_for)
                         NULL),
                 "ran out of fuel");
 }
+
+TEST(a_text_of_more_values_than_are_taken_is_refused)
+{
+    struct agon_buf text AGON_AUTO(agon_buf_deinit) = AGON_BUF(1 << 20);
+    agon_buf_adds(&text, "[1");
+    while (text.size < 2 * 99999)
+        agon_buf_adds(&text, ",1");
+    agon_buf_addc(&text, ']'); /* the list is a value, too */
+    EXPECT_TEXT(through(agon_buf_text(&text), "return function(v) return #v end", NULL), "99999");
+    text.size--;
+    agon_buf_adds(&text, ",1]");
+    EXPECT_HAS(through(agon_buf_text(&text), "return function(v) return #v end", NULL),
+               "over 100,000 values");
+}

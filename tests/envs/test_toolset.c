@@ -118,6 +118,26 @@ TEST(nothing_passes_from_one_call_or_run_to_the_next)
     local_deinit(&l);
 }
 
+/* What a solution's calls gave is kept, so all of it has an end. */
+TEST(the_results_of_a_solutions_calls_have_a_size)
+{
+    static const char talking[] =
+        "tool{ name='talk', description='d', params=[[{\"type\":\"object\"}]], "
+        "returns=[[{\"type\":\"string\"}]], run=function() return ('x'):rep(900000) end }";
+    struct local l;
+    const char *text;
+    local_init(&l);
+    REQUIRE(local_open(&l, sample_world, talking, &text) == 0);
+    EXPECT(local_solve(&l, "return function(tools) for i = 1, 18 do tools.talk{} end return 1 end",
+                       "", &text) == 0);
+    EXPECT(local_solve(&l,
+                       "return function(tools) for i = 1, 19 do pcall(tools.talk, {}) end return 1 "
+                       "end",
+                       "", &text) == 1);
+    EXPECT_TEXT(text, "the results of all tool calls are over 16 MiB");
+    local_deinit(&l);
+}
+
 /* ---- declarations ---- */
 
 #define DECLARED(fields) "tool{ " fields " }"

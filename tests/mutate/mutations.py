@@ -107,7 +107,7 @@ MUTATIONS = [
         ("    (void)prctl(PR_SET_DUMPABLE, 0); /* /proc/PID of this process is nobody else's */\n", ""),
         ("    return o->filter ? agon_filter_cell_load(err) : 0;", "    return 0;"),
     ]),
-    ("sandbox/filter.c", [MORE, BOXES, CELLS], [
+    ("sandbox/filter.c", [BOXES, CELLS, MORE], [
         ("SCMP_SYS(exit),         SCMP_SYS(exit_group),", "SCMP_SYS(exit),         SCMP_SYS(exit_group), SCMP_SYS(openat),"),
         ("SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0)", "SCMP_A2(SCMP_CMP_GE, 0)"),
         ("    SCMP_SYS(ptrace),\n", ""),
@@ -137,7 +137,7 @@ MUTATIONS = [
         ("{TIOCSTI, TIOCLINUX}", "{TIOCLINUX, TIOCLINUX}"),
         ("    return r ? r : seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EAFNOSUPPORT), SCMP_SYS(socketpair), 0);", "    return r;"),
     ]),
-    ("sandbox/runner.c", [MORE, BOXES, "bashbox"], [
+    ("sandbox/runner.c", ["bashbox", MORE, BOXES], [
         ("    (void)kill(-1, SIGKILL); /* ESRCH: nobody is left */\n", ""),
         ("        setrlimit(RLIMIT_SIGPENDING, &signals) < 0 || ", "        "),
         ("setrlimit(RLIMIT_NOFILE, &files) < 0 || ", ""),
@@ -260,7 +260,6 @@ MUTATIONS = [
         ("    lua_pushnil(L);\n    lua_setglobal(L, \"tool\");\n", ""),
     ]),
     ("envs/solution.c", ["envs toolset", "envs runtime unboxed", "envs sql unboxed", ESCAPE], [
-        ("    agon_script_charge(L, CALL_FUEL);\n", ""),
         ("    if (s->result->n_calls == AGON_CELL_CALLS_MAX)", "    if (0)"),
         ("    agon_script_restore(s->script);\n", ""),
         ("    if (s->result->calls.failed)\n", "    if (0)\n"),
@@ -524,4 +523,6 @@ KNOWN = [
      "takes half a minute to show"),
     ("sandbox/filter.c", ("    SCMP_SYS(userfaultfd),\n", ""),
      "many kernels refuse it to everyone"),
+    ("envs/solution.c", ("    agon_script_charge(L, CALL_FUEL);\n", ""),
+     "a solution makes 2,000 calls at most"),
 ]
