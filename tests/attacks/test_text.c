@@ -295,6 +295,7 @@ JSON_ATTACK(F5_beyond_unicode, NOWHERE, "\"\xF4\x90\x80\x80\"")
 JSON_ATTACK(F5_cut_character, NOWHERE, "\"\xF0\x9F\x98\"")
 JSON_ATTACK(F5_lone_high_surrogate, NOWHERE, "\"\\ud800\"")
 JSON_ATTACK(F5_lone_low_surrogate, NOWHERE, "\"x\\udc00\"")
+JSON_ATTACK(F5_a_high_surrogate_before_a_letter, NOWHERE, "\"\\ud800\\ue000\"")
 JSON_ATTACK(F5_surrogates_the_wrong_way_round, NOWHERE, "\"\\udc00\\ud800\"")
 JSON_ATTACK(F5_a_pair, EVERYWHERE, "\"\\ud83d\\ude00\"")
 JSON_ATTACK(F5_byte_order_mark, NOWHERE,

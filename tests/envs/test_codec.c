@@ -173,3 +173,25 @@ TEST(a_text_of_more_values_than_are_taken_is_refused)
     EXPECT_HAS(through(agon_buf_text(&text), "return function(v) return #v end", NULL),
                "over 100,000 values");
 }
+
+TEST(a_value_that_does_not_fit_is_not_written)
+{
+    static const char form[] =
+        "{\"type\": \"object\", \"properties\": {\"a\": {\"type\": \"integer\"}, \"b\": "
+        "{\"type\": \"string\"}}, \"required\": [\"a\"]}";
+    static const char *const cases[][2] = {
+        {"{a = 1}", "{\"a\": 1}"},
+        {"{a = 1, b = 'x'}", "{\"a\": 1, \"b\": \"x\"}"},
+        {"{b = 'x'}", "value: property 'a' is missing"},
+        {"{a = 1, c = 2}", "value: unknown property 'c' (known: a, b)"},
+        {"{a = 1.5}", "value.a: expected integer, got number 1.5"},
+        {"{a = 1, b = 2}", "value.b: expected string, got integer 2"},
+        {"{1}", "value: expected object, got array"},
+        {"'a'", "value: expected object, got string 'a'"},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        char chunk[100];
+        snprintf(chunk, sizeof(chunk), "return function() return %s end", cases[i][0]);
+        EXPECT_HAS(through("null", chunk, form), cases[i][1]);
+    }
+}

@@ -277,7 +277,7 @@ MUTATIONS = [
         ("(t[digits] == '0' && i > digits + 1)", "false"),
         ("        if (low < 0xDC00 || low > 0xDFFF)", "        if (low < 0xDC00)"),
     ]),
-    ("envs/codec_write.c", ["envs codec", ESCAPE], [
+    ("envs/codec_write.c", ["envs codec", "envs toolset", ESCAPE], [
         ("    if (memchr(s.data, '\\0', s.size))", "    if (0)"),
         ("    if (!agon_utf8_valid(s))", "    if (0)"),
         ("        if (!isfinite(look->number))", "        if (0)"),
@@ -287,7 +287,7 @@ MUTATIONS = [
         ("    if (!r && w->check && plan && plan->closed && n < n_all)", "    if (0)"),
     ]),
     ("envs/changes.c", ["envs world", VERDICT, "attacks memory unboxed", "attacks failures"], [
-        ("            rows_same(&w->tables[fold->table], fold->before, fold->after))\n            continue;", "            false)\n            continue;"),
+        ("            rows_same(&w->tables[fold->table], fold->before, fold->after))\n            continue;", "            rows_same(&w->tables[fold->table], fold->before, fold->after) && fold->table < 0)\n            continue;"),
         ("        if (moved) /* a row whose key", "        if (0) /* a row whose key"),
         ("        if (!fold->before && !fold->after)\n            continue;\n", ""),
     ]),
@@ -390,7 +390,7 @@ MUTATIONS = [
         ("            for (int i = 0, at = k / 2 % n_tools;", "            for (int i = 0, at = 0;"),
     ]),
     ("verifiers/gate_text.c", [TEXT, PLANTED], [
-        ("        if (text_has_words(t->g->in->task->prompt, c->text))\n            continue;", "        if (c->text || text_has_words(\"\", c->text))\n            continue;"),
+        ("        if (text_has_words(t->g->in->task->prompt, c->text))\n            continue;", "        if (text_has_words(t->g->in->task->prompt, c->text) || c->text[0])\n            continue;"),
         ("        if (m->loose)\n            continue;\n", ""),
         ("        if (!one->compared || prompt_states(t, one))", "        if (one || prompt_states(t, one))"),
         ("        if (text_has(t->prompt, agon_buf_text(&t->g->golden_text)))", "        if (0)"),

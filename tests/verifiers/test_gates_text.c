@@ -230,7 +230,7 @@ ACCEPTED(gate7_knows_a_part_of_a_hundred,
              "end }\n")
 
 ACCEPTED(gate7_knows_the_third_by_its_index,
-         .prompt = "Find the third item of kind 'tea' by name. Submit its name as `item` and its "
+         .prompt = "Find the 3rd item of kind 'tea' by name. Submit its name as `item` and its "
                    "price as `price`.\n",
          .schema = ITEM_AND("price", "integer"),
          .solution = "return function(tools)\n"
@@ -239,10 +239,51 @@ ACCEPTED(gate7_knows_the_third_by_its_index,
                      "end\n",
          .verifier =
              "local third = \" FROM items WHERE kind = 'tea' ORDER BY item LIMIT 1 OFFSET 2\"\n"
-             "check{ name = 'third', text = 'the third item of kind', run = function(world, "
+             "check{ name = 'third', text = 'the 3rd item of kind', run = function(world, "
              "answer)\n"
              "    return answer.item == world:value('SELECT item' .. third)\n"
              "end }\n"
              "check{ name = 'price', text = 'price as `price`', run = function(world, answer)\n"
              "    return answer.price == world:value('SELECT price' .. third)\n"
              "end }\n")
+
+/* `orders` is written and never read: that it is a table is known from what the task says it does.
+ */
+ACCEPTED(
+    gate7_knows_the_tables_that_a_task_writes,
+    .tools = "tool{ name = 'list_items', description = 'Items of a kind, by name.', params = "
+             "[[{\"type\": \"object\", \"properties\": {\"kind\": {\"type\": \"string\"}}, "
+             "\"required\": [\"kind\"]}]], returns = [[{\"type\": \"array\"}]],\n"
+             "    run = function(world, a) return world:rows('SELECT item, price FROM items "
+             "WHERE kind = ? ORDER BY item', a.kind) end }\n"
+             "tool{ name = 'add_order', description = 'Add an order.', writes = true, params = "
+             "[[{\"type\": \"object\", \"properties\": {\"number\": {\"type\": \"integer\"}, "
+             "\"item\": {\"type\": \"string\"}}, \"required\": [\"number\", \"item\"]}]], returns "
+             "= [[{\"type\": \"object\"}]],\n"
+             "    run = function(world, a) world:exec('INSERT INTO orders VALUES (?, ?, ?, 1)', "
+             "a.number, a.item, 'us') return {} end }\n",
+    .prompt = "Add number 9000 to `orders`, for the item of kind 'tea' with the highest price "
+              "(the first by name where prices are equal). Submit that price as `price`.\n",
+    .schema = "{\"type\": \"object\", \"properties\": {\"price\": {\"type\": \"integer\"}}, "
+              "\"required\": [\"price\"]}",
+    .effects = "[{\"table\": \"orders\", \"operations\": [\"insert\"]}]",
+    .solution = "return function(tools)\n"
+                "    local best\n"
+                "    for _, one in ipairs(tools.list_items{kind = 'tea'}) do\n"
+                "        if not best or one.price > best.price then best = one end\n"
+                "    end\n"
+                "    if not best then return nil end\n"
+                "    tools.add_order{number = 9000, item = best.item}\n"
+                "    return {price = best.price}\n"
+                "end\n",
+    .verifier = "check{ name = 'added', text = 'Add number 9000', run = function(world, answer, "
+                "changes)\n"
+                "    local item = world:value(\"SELECT item FROM items WHERE kind = 'tea' ORDER "
+                "BY price DESC, item\")\n"
+                "    return #changes:inserted('orders', {order_id = 9000, item = item}) == 1\n"
+                "end }\n"
+                "check{ name = 'price', text = 'Submit that price', run = function(world, "
+                "answer)\n"
+                "    return answer.price == world:value(\"SELECT max(price) FROM items WHERE "
+                "kind = 'tea'\")\n"
+                "end }\n")

@@ -207,6 +207,33 @@ TEST(a_perturbed_world_moves_the_answer_and_is_put_back)
     EXPECT(json_equal(after.run.answer, plain.run.answer) && after.own.pass);
 }
 
+/* Constraints are off while values are dealt, and hold again for what tools write then. */
+TEST(a_perturbed_world_keeps_its_constraints)
+{
+    static const char breaking[] =
+        "tool{ name='enter', description='d', writes=true, params=[[{\"type\":\"object\", "
+        "\"properties\":{\"hotel\":{\"type\":\"integer\"},\"nights\":{\"type\":\"integer\"}}}]], "
+        "returns=[[{\"type\":\"integer\"}]], run=function(world, a) return world:exec('INSERT INTO "
+        "booking VALUES (1, ?, ?, ?)', a.hotel, 'x', a.nights) end }\n";
+    START(b, breaking);
+    json_auto_t *columns = json_loads("[\"hotel.name\", \"hotel.price\"]", 0, NULL);
+    for (int draw = 0; draw < 2; draw++) {
+        struct agon_perturb p = {.seed = 5, .draw = draw, .columns = columns};
+        struct agon_trial_input input = {
+            .perturb = &p,
+            .solution =
+                agon_str("return function(tools) local _, a = pcall(tools.enter, {hotel=99, "
+                         "nights=1}) local _, b = pcall(tools.enter, {hotel=1, nights=0}) "
+                         "return {a, b} end")};
+        struct agon_trial t AGON_AUTO(agon_trial_deinit) = {0};
+        REQUIRE(agon_trial(b.rt, &input, &t, &b.out, &b.err) == 0 && t.solved);
+        char *text = json_dumps(t.run.answer, 0);
+        EXPECT_HAS(text, "FOREIGN KEY constraint failed");
+        EXPECT_HAS(text, "CHECK constraint failed");
+        free(text);
+    }
+}
+
 TEST(keys_are_permuted_and_never_drawn)
 {
     START(b, sample_tools);
