@@ -75,7 +75,19 @@ static int defaults_again(struct agon_world *w, sqlite3 *scratch, struct agon_er
     return r;
 }
 
-/* Most worlds have none of these words, and no index. */
+/* An index over columns by their names: words, commas and spaces between its only brackets, and
+ * nothing behind them. */
+static bool index_is_plain(const char *sql)
+{
+    const char *at = strchr(sql, '(');
+    if (!at)
+        return false;
+    at +=
+        1 + strspn(at + 1, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_, \t\n");
+    return *at == ')' && at[1 + strspn(at + 1, " \t\n")] == '\0';
+}
+
+/* Most worlds have none of these words, and no index but of plain columns. */
 static bool calls_nothing(struct agon_world *w)
 {
     sqlite3_stmt *q = NULL;
@@ -85,8 +97,8 @@ static bool calls_nothing(struct agon_world *w)
     while (nothing && sqlite3_step(q) == SQLITE_ROW) {
         const char *type = (const char *)sqlite3_column_text(q, 0);
         const char *sql = (const char *)sqlite3_column_text(q, 1);
-        nothing = type && sql && strcmp(type, "index") != 0 && !has_word(sql, "default") &&
-                  !has_word(sql, "check");
+        nothing = type && sql && (strcmp(type, "index") != 0 || index_is_plain(sql)) &&
+                  !has_word(sql, "default") && !has_word(sql, "check");
     }
     sqlite3_finalize(q);
     return nothing;

@@ -34,30 +34,41 @@ int agon_world_find_table(const struct agon_world *w, struct agon_str name)
 
 int agon_world_find_column(const struct agon_table *t, struct agon_str name)
 {
-    for (int i = 0; i < t->n_columns; i++)
-        if (agon_str_is(name, t->columns[i].name))
+    for (int i = 0; name.size > 0 && i < t->n_columns; i++) {
+        const char *column = t->columns[i].name;
+        if (*column == *name.data && agon_str_is(name, column)) /* most differ at once */
             return i;
+    }
     return -1;
 }
 
 /* One row of a query about the schema; name is the first column, borrowed. */
 typedef int row_fn(void *user, sqlite3_stmt *q, struct agon_err *err);
 
-static int schema_query(struct agon_world *w, const char *sql, const char *name, row_fn *fn,
-                        void *user, struct agon_err *err)
+/* *q: the statement, prepared when it is NULL; the caller's to finalize. */
+static int schema_rows(struct agon_world *w, sqlite3_stmt **q, const char *sql, const char *name,
+                       row_fn *fn, void *user, struct agon_err *err)
 {
-    sqlite3_stmt *q = NULL;
-    if (sqlite3_prepare_v2(w->db, sql, -1, &q, NULL) != SQLITE_OK) {
+    if (!*q && sqlite3_prepare_v2(w->db, sql, -1, q, NULL) != SQLITE_OK) {
         agon_fail(err, AGON_WORLD_REFUSED, "world: the schema cannot be read: %s",
                   sqlite3_errmsg(w->db));
         return AGON_WORLD_REFUSED;
     }
     if (name)
-        (void)sqlite3_bind_text(q, 1, name, -1,
+        (void)sqlite3_bind_text(*q, 1, name, -1,
                                 SQLITE_TRANSIENT); /* an unbound one finds nothing */
-    int rc, r = 0;
-    while (!r && (rc = sqlite3_step(q)) == SQLITE_ROW)
-        r = fn(user, q, err);
+    int r = 0;
+    while (!r && sqlite3_step(*q) == SQLITE_ROW)
+        r = fn(user, *q, err);
+    (void)sqlite3_reset(*q);
+    return r;
+}
+
+static int schema_query(struct agon_world *w, const char *sql, row_fn *fn, void *user,
+                        struct agon_err *err)
+{
+    sqlite3_stmt *q = NULL;
+    int r = schema_rows(w, &q, sql, NULL, fn, user, err);
     sqlite3_finalize(q);
     return r;
 }
@@ -146,10 +157,12 @@ static int mark_index(void *user, sqlite3_stmt *q, struct agon_err *err)
     return 0;
 }
 
-static int read_table(struct agon_world *w, struct agon_table *t, struct agon_err *err)
+/* q: the three questions, which are the same for each table. */
+static int read_table(struct agon_world *w, sqlite3_stmt *q[3], struct agon_table *t,
+                      struct agon_err *err)
 {
-    int r = schema_query(w, "SELECT name, type, pk, hidden FROM pragma_table_xinfo(?)", t->name,
-                         add_column, t, err);
+    int r = schema_rows(w, &q[0], "SELECT name, type, pk, hidden FROM pragma_table_xinfo(?)",
+                        t->name, add_column, t, err);
     if (!r && t->n_keys == 0) {
         agon_fail(err, AGON_WORLD_REFUSED, "world: table '%s' has no PRIMARY KEY", t->name);
         return AGON_WORLD_REFUSED;
@@ -159,17 +172,17 @@ static int read_table(struct agon_world *w, struct agon_table *t, struct agon_er
         t->columns[i].composite = t->columns[i].key && t->n_keys > 1;
     }
     if (!r)
-        r = schema_query(
-            w,
+        r = schema_rows(
+            w, &q[1],
             "SELECT i.name, (SELECT count(*) FROM pragma_index_info(l.name)), 1"
             " FROM pragma_index_list(?) l, pragma_index_info(l.name) i WHERE l.\"unique\"",
             t->name, mark_index, t, err);
     if (!r)
-        r = schema_query(w,
-                         "SELECT f.\"from\", (SELECT count(*) FROM pragma_foreign_key_list(?1) g "
-                         "WHERE g.id = f.id), 0"
-                         " FROM pragma_foreign_key_list(?1) f",
-                         t->name, mark_index, t, err);
+        r = schema_rows(w, &q[2],
+                        "SELECT f.\"from\", (SELECT count(*) FROM pragma_foreign_key_list(?1) g "
+                        "WHERE g.id = f.id), 0"
+                        " FROM pragma_foreign_key_list(?1) f",
+                        t->name, mark_index, t, err);
     return r;
 }
 
@@ -196,19 +209,22 @@ int world_read_schema(struct agon_world *w, struct agon_err *err)
 {
     int r =
         schema_query(w, "SELECT name, type FROM sqlite_schema WHERE type NOT IN ('table', 'index')",
-                     NULL, refuse_trigger, w, err);
+                     refuse_trigger, w, err);
     if (!r)
         r = schema_query(
             w,
             "SELECT name, type, strict, wr FROM pragma_table_list WHERE schema = 'main'"
             " ORDER BY name",
-            NULL, add_table, w, err);
+            add_table, w, err);
+    sqlite3_stmt *q[3] = {NULL};
     for (int i = 0; !r && i < w->n_tables; i++) {
-        r = read_table(w, &w->tables[i], err);
+        r = read_table(w, q, &w->tables[i], err);
         r = r ? r : shape_table(&w->tables[i], err);
         w->tables[i].first = w->n_columns;
         w->n_columns += w->tables[i].n_columns;
     }
+    for (size_t i = 0; i < sizeof(q) / sizeof(*q); i++)
+        sqlite3_finalize(q[i]);
     if (!r && w->n_columns > COLUMNS_MAX) {
         agon_fail(err, AGON_WORLD_REFUSED, "world: over %d columns", COLUMNS_MAX);
         return AGON_WORLD_REFUSED;
