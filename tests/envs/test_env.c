@@ -143,6 +143,9 @@ TEST(links_and_broken_files_are_refused_with_their_place)
          "\"answers\": \"one\"}",
          "task.json: parent is no name of a task"},
         {"tools.lua", "\xff", "tools.lua: not UTF-8 text"},
+        {"tasks/t1_l1/answers.jsonl", "{\"answer\": 1}\n{\"fails\": \"a\"}\n",
+         "answers.jsonl: line 2: a line without \"answer\""},
+        {"tasks/t1_l1/answers.jsonl", "[1]\n", "answers.jsonl: line 1: a line without"},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
         struct agon_env *e AGON_AUTO(agon_env_freep) = NULL;
@@ -151,6 +154,16 @@ TEST(links_and_broken_files_are_refused_with_their_place)
         write_text(path, cases[i][1]);
         EXPECT(agon_env_load(&e, dir, &err) < 0);
         EXPECT_HAS(err.text, cases[i][2]);
+    }
+    static const char *const texts[] = {"tools.lua", "tasks/t1_l1/prompt.md",
+                                        "tasks/t1_l1/solution.lua", "tasks/t1_l1/verifier.lua"};
+    for (size_t i = 0; i < sizeof(texts) / sizeof(*texts); i++) {
+        struct agon_env *half AGON_AUTO(agon_env_freep) = NULL;
+        REQUIRE(store(dir, "one\n"));
+        snprintf(path, sizeof(path), "%s/%s", dir, texts[i]);
+        EXPECT(agon_file_write(path, (struct agon_str){"-- a\0b", 6}, false, &err) == 0);
+        EXPECT(agon_env_load(&half, dir, &err) < 0); /* one reader would see half of it */
+        EXPECT_HAS(err.text, "not UTF-8 text");
     }
     static const char hidden[] = "{\"answer\": 1}\n\0\n{\"answer\": 2, \"fails\": \"a\"}\n";
     struct agon_env *e AGON_AUTO(agon_env_freep) = NULL;

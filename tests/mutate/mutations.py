@@ -88,7 +88,6 @@ MUTATIONS = [
         ("strcmp(head->op, b->op) != 0 || b->in.size > sizeof(*head) + head->size", "strcmp(head->op, b->op) != 0"),
         ("            why[i] = content.data[i] < ' ' || content.data[i] > '~' ? '?' : content.data[i];", "            why[i] = content.data[i];"),
         ("        *p = *p < ' ' || *p > '~' ? '?' : *p;\n", "        ;\n"),
-        ("F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL", "F_SEAL_SEAL"),
         ("    boxed_lose(b, why);\n}\n\n/* Send", "    (void)why;\n}\n\n/* Send"),
         ("    if (now > b->deadline_ms) {", "    if (0) {"),
         ("    if (agon_interrupted()) {", "    if (0) {"),
@@ -298,7 +297,7 @@ MUTATIONS = [
         ("    w->log.paused = true;\n", ""),
     ]),
     ("envs/env_store.c", ["envs env", "attacks files", "fuzz env"], [
-        ("    if (listed && !strcmp(listed, hex))", "    if (listed)"),
+        ("    if (listed && !strcmp(listed, hex))", "    if (listed && hex[0])"),
         ("    if (!r && missing) {", "    if (0) {"),
         ("        r = agon_fail(err, AGON_EINPUT, \"%s: neither a file nor a folder\", path);", "        r = 0;"),
         ("l->depth > DEPTH_MAX", "l->depth > 1000"),
@@ -424,7 +423,7 @@ MUTATIONS = [
     ("verifiers/gate_ladder.c", [WORLDS, PLANTED], [
         ("if (r || g->checks.n_checks > below.n_checks)", "if (r || g->checks.n_checks >= below.n_checks)"),
         ("side.n_necessary > below_necessary)", "side.n_necessary >= below_necessary)"),
-        ("(writes || !own || !json_equal(result, own))", "(!own || !json_equal(result, own))"),
+        ("(writes || !own || !json_equal(result, own))", "((writes && !own) || !own || !json_equal(result, own))"),
         ("        side->n_necessary += matters;", "        side->n_necessary += 1;"),
         ("    if (r == AGON_REJECTED || (!r && !(golden.solved && golden.own.pass)))", "    if (r == AGON_REJECTED)"),
     ]),
@@ -525,4 +524,6 @@ KNOWN = [
      "many kernels refuse it to everyone"),
     ("envs/solution.c", ("    agon_script_charge(L, CALL_FUEL);\n", ""),
      "a solution makes 2,000 calls at most"),
+    ("sandbox/boxed.c", ("F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL", "F_SEAL_SEAL"),
+     "the descriptor is closed before any code of others runs"),
 ]
