@@ -68,6 +68,14 @@ TEST(a_list_is_not_looked_through_for_nothing_when_a_few_keys_come_and_go)
                  "for r = 9, 300000 do t[r * 325500] = true t[(r - 4) * 325500] = nil end");
 }
 
+/* A key whose place is taken by one of a chain drives that one out, whose predecessor is found
+ * along the whole chain: those at its end are driven out here, each by a key of its own. */
+TEST(driving_keys_of_a_long_chain_out_of_their_places_is_charged)
+{
+    ends_by_fuel("local t = {} for i = 1, 5000 do t[i * 8191] = true end "
+                 "for k = 8190, 5001, -1 do t[k] = true end");
+}
+
 TEST(a_full_table_that_is_made_anew_for_each_key_is_charged)
 {
     ends_by_fuel("local t = {} for i = 1, 4096 do t[i * 4095] = true end "
