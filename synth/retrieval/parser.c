@@ -225,6 +225,8 @@ static int decode_table(struct agon_parser *p, struct agon_wire *w, void *ret, s
         int bad = agon_wire_end(w, "doc.table", err);
         if (bad)
             return bad;
+        if (!*why)
+            return agon_fail(err, AGON_EINPUT, "doc.table: no table, and no word why");
         (void)agon_fail(err, AGON_EINPUT, "%s", why);
         return AGON_TABLE_NONE;
     }
