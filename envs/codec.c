@@ -144,6 +144,22 @@ void agon_codec_look(lua_State *L, enum agon_kind want, struct agon_look *ret)
     }
 }
 
+bool agon_codec_look_field(lua_State *L, struct agon_str name, struct agon_look *ret)
+{
+    struct agon_script_field field;
+    if (!agon_script_field(L, -1, name, &field))
+        return false;
+    *ret = (struct agon_look){.boolean = field.boolean,
+                              .integer = field.integer,
+                              .number = field.number,
+                              .string = field.text};
+    ret->kind = field.type == LUA_TBOOLEAN  ? AGON_KIND_BOOLEAN
+                : field.type == LUA_TSTRING ? AGON_KIND_STRING
+                : field.is_integer          ? AGON_KIND_INTEGER
+                                            : AGON_KIND_NUMBER;
+    return true;
+}
+
 static void walk_look(void *walk, enum agon_kind want, struct agon_look *ret)
 {
     agon_codec_look(((struct lua_walk *)walk)->L, want, ret);
@@ -245,6 +261,14 @@ static bool plan_fits_members(struct agon_codec *c, lua_State *L, const struct a
     size_t known = 0;
     for (int i = 0; i < p->n_properties; i++) {
         const struct agon_plan_property *property = &p->properties[i];
+        struct agon_look look;
+        if (!property->plan->rules && agon_codec_look_field(L, property->name, &look)) {
+            luaL_checkstack(L, 9, "value nested too deep"); /* as if it stood on the stack */
+            if (!agon_codec_scalar_fits(c, L, property->plan, &look))
+                return false;
+            known++;
+            continue;
+        }
         lua_pushstring(L, property->name.data); /* Lua knows it by its address */
         bool there = lua_rawget(L, -2) != LUA_TNIL;
         bool fits = there ? plan_fits(c, L, property->plan) : !property->required;

@@ -5,6 +5,9 @@
 
 /* Look at the value on the top of the stack. */
 void agon_codec_look(struct lua_State *L, enum agon_kind want, struct agon_look *ret);
+/* The same for a plain member of the table on the top, without Lua's stack; false: push it and
+ * look. */
+bool agon_codec_look_field(struct lua_State *L, struct agon_str name, struct agon_look *ret);
 /* The plan of a schema, NULL without one; raises where there is no memory. */
 const struct agon_plan *agon_codec_plan(struct agon_codec *c, struct lua_State *L,
                                         const json_t *schema);

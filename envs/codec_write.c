@@ -7,7 +7,6 @@
 #include "base/text.h"
 #include "envs/codec_internal.h"
 #include "sandbox/script.h"
-#include "sandbox/script_view.h"
 
 #include <lauxlib.h>
 #include <lua.h>
@@ -95,23 +94,6 @@ static int write_member(struct writer *w, struct agon_str key, size_t *n)
 static int write_looked(struct writer *w, const struct agon_plan *plan,
                         const struct agon_look *look);
 
-/* A plain member of the table on the top, as agon_codec_look() would see it. */
-static bool look_field(lua_State *L, struct agon_str name, struct agon_look *ret)
-{
-    struct agon_script_field field;
-    if (!agon_script_field(L, -1, name, &field))
-        return false;
-    *ret = (struct agon_look){.boolean = field.boolean,
-                              .integer = field.integer,
-                              .number = field.number,
-                              .string = field.text};
-    ret->kind = field.type == LUA_TBOOLEAN  ? AGON_KIND_BOOLEAN
-                : field.type == LUA_TSTRING ? AGON_KIND_STRING
-                : field.is_integer          ? AGON_KIND_INTEGER
-                                            : AGON_KIND_NUMBER;
-    return true;
-}
-
 static void write_key(struct writer *w, const struct agon_plan_property *property, size_t *n)
 {
     if ((*n)++)
@@ -126,7 +108,7 @@ static int write_properties(struct writer *w, const struct agon_plan *plan, size
     for (int i = 0; i < plan->n_properties; i++) {
         const struct agon_plan_property *property = &plan->properties[i];
         struct agon_look look;
-        if (!property->plan->rules && look_field(w->L, property->name, &look)) {
+        if (!property->plan->rules && agon_codec_look_field(w->L, property->name, &look)) {
             luaL_checkstack(w->L, 9, "value nested too deep"); /* as if it stood on the stack */
             write_key(w, property, n);
             int r = write_looked(w, property->plan, &look);

@@ -98,6 +98,7 @@ static void *script_alloc(void *user, void *block, size_t old, size_t size)
 {
     struct agon_script *s = user;
     bool grows = size > (block ? old : 0);
+    s->n_allocs++;
     if (grows && s->depth > 0) {
         s->fuel -= 1 + (int64_t)(size / 64);
         if (s->fuel < 0) {
@@ -421,6 +422,11 @@ int agon_script_layer(struct agon_script *s, struct agon_err *err)
 void agon_script_drop_layer(struct agon_script *s)
 {
     agon_heap_drop_layer(&s->heap);
+}
+
+uint64_t agon_script_n_allocs(const struct agon_script *s)
+{
+    return s->n_allocs;
 }
 
 void agon_script_restore(struct agon_script *s)

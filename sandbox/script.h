@@ -73,6 +73,9 @@ void agon_script_set_user(struct agon_script *s, void *user);
  * only. A userdata made since then vanishes without its __gc: C resources must not hang on it. */
 int agon_script_snapshot(struct agon_script *s, struct agon_err *err) AGON_MUST_USE;
 void agon_script_restore(struct agon_script *s);
+/* How often Lua asked for memory or gave some back. An entry of our own code alone that asked for
+ * none has left nothing, and the heap need not be put back after it. */
+uint64_t agon_script_n_allocs(const struct agon_script *s);
 /* Keep what was made since the snapshot, too: what several entries begin with, each of which leaves
  * nothing to the next. agon_script_restore() puts this back until it is dropped. */
 int agon_script_layer(struct agon_script *s, struct agon_err *err) AGON_MUST_USE;

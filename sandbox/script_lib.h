@@ -30,6 +30,7 @@ struct agon_script {
     const void *stack; /* the block of Lua's stack */
     size_t stack_bytes;
     struct script_stack saved, layer; /* the same in the snapshots */
+    uint64_t n_allocs;                /* calls of Lua's for memory, freeing included */
     const void *newest;               /* the last block handed out */
     size_t newest_bytes;
     bool stack_probe;

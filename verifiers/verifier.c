@@ -225,8 +225,10 @@ static int judge_answer(struct judging *j, char reason[REASON_MAX], struct agon_
         r = agon_script_layer(j->v->script, err);
     if (!r && !j->refused && j->schema) {
         j->decode_fuel = fuel;
+        uint64_t allocs = agon_script_n_allocs(j->v->script);
         r = judge_enter(j, fits_in_lua, reason, &fuel, err);
-        agon_script_restore(j->v->script);
+        if (allocs != agon_script_n_allocs(j->v->script))
+            agon_script_restore(j->v->script);
     } else if (!r) {
         j->decode_fuel = fuel;
     }
