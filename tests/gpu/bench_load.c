@@ -4,7 +4,8 @@
  * fast, and how much memory the host took for it. Then the engine's logits over it, in FP8, against
  * the CPU's in F32.
  *
- *   bench_gpu_load DIR [EXPERTS [check]]     DIR gets the checkpoint, and is emptied at the end
+ *   bench_gpu_load [DIR [EXPERTS [check]]]     DIR (else a new one in /tmp) gets the checkpoint,
+ * for the time of the run
  */
 #include "base/file.h"
 #include "model/cuda_weights.h"
@@ -159,13 +160,15 @@ int main(int argc, char **argv)
         printf("skipped: %s\n", err.text);
         return 0;
     }
-    if (argc < 2) {
-        printf("skipped: no folder named for the checkpoint\n");
-        return 0;
+    char made[] = "/tmp/agon-load-XXXXXX";
+    const char *top = argc > 1 ? argv[1] : mkdtemp(made);
+    if (!top) {
+        printf("failed: no folder in /tmp\n");
+        return 1;
     }
-    (void)snprintf(config, sizeof(config), "%s/source.json", argv[1]);
-    (void)snprintf(dir, sizeof(dir), "%s/checkpoint", argv[1]);
-    fail_if(agon_dir_make(argv[1], &err));
+    (void)snprintf(config, sizeof(config), "%s/source.json", top);
+    (void)snprintf(dir, sizeof(dir), "%s/checkpoint", top);
+    fail_if(agon_dir_make(top, &err));
     int n_experts = argc > 2 ? atoi(argv[2]) : 16;
     n_shards = n_experts < 32 ? 120 : 163;
     config_write(config, n_experts);
@@ -177,6 +180,6 @@ int main(int argc, char **argv)
     bench(&gpu, dir);
     if (argc > 3)
         check(dir);
-    fail_if(agon_dir_remove(dir, &err));
+    fail_if(agon_dir_remove(top, &err));
     return 0;
 }
