@@ -211,7 +211,7 @@ def _pair(x, f, name, op):
     return Leaf(name, ["%s_%s" % (c.name, "gap" if op == "-" else "sum"), "gap" if op == "-" else "sum"], "integer",
                 (e + " %s " + e) % (f.name, t.key, lua(k), c.name, op, f.name, t.key, lua(m), c.name), [sql, sql], [k, m],
                 [[(f, {t.key: k}), (f, {t.key: m})]], dict(T=t.name, C=c.name, K=t.key, k=said(k), m=said(m)), x.fact(t, c), check=op,
-                done=lambda rs, val: "%s %s %s = %s" % (rs[0].get(c.name), op, rs[1].get(c.name), val))
+                done=lambda rs, val: "%s %s %s %s %s = %s" % (c.name, rs[0].get(c.name), op, c.name, rs[1].get(c.name), val))
 
 
 @kind("get")
@@ -257,7 +257,7 @@ def _top(x, f, i, field):
              "topval": ["%s_%s" % (way, c.name), "%s_%s" % ("max" if up else "min", c.name)],
              "nth": ["%s_at_place" % field, "nth_%s" % field, "placed_%s" % field], "nthval": ["%s_at_place" % c.name, "nth_%s" % c.name]}[name]
     return Leaf(name, names, col.json, expr, sql, wargs + ([i] if i > 1 else []), [[(f, args)]], slots, x.fact(t, col),
-                done=(lambda rs, val: "place %d: %s" % (i, val)) if i > 1 and f.family != "nth" else None)
+                done=(lambda rs, val: ", ".join("%d %s" % (k, row.get(field)) for k, row in enumerate(rs[0], 1))) if i > 1 and f.family != "nth" else None)
 
 
 @kind("top", "topin", "nth")
@@ -357,7 +357,7 @@ def k_spread(x, f):
     leaf.pre = "  local $ = %s\n  $ = $.highest - $.lowest\n" % call
     leaf.expr = "%s, highest - lowest" % call
     leaf.sql = "SELECT MAX(%s) - MIN(%s) FROM %s%s" % (c.name, c.name, t.name, " WHERE %s = ?" % g.name if g else "")
-    leaf.done = lambda rs, val: "%s - %s = %s" % (rs[0].get("highest"), rs[0].get("lowest"), val)
+    leaf.done = lambda rs, val: "highest %s - lowest %s = %s" % (rs[0].get("highest"), rs[0].get("lowest"), val)
     return leaf
 
 
