@@ -22,13 +22,28 @@ static __device__ __forceinline__ void pair_of(int i, int half, bool interleaved
     *second = interleaved ? 2 * i + 1 : i + half;
 }
 
-/* 1 / rms of x[n], by a warp. */
-static __device__ double rms_factor(const float *x, int n, float eps)
+/* The threads that share a part of a row: a warp, or a block, which wide rows keep busy. */
+template <bool BLOCK> struct team {
+    int at, n;
+    __device__ team() : at(BLOCK ? threadIdx.x : threadIdx.x % 32), n(BLOCK ? blockDim.x : 32)
+    {
+    }
+    /* The sum over them, in one order, in every thread. scratch: 32 values for each sum. */
+    __device__ double sum(double x, double *scratch) const
+    {
+        return BLOCK ? block_sum(x, scratch) : warp_sum(x);
+    }
+};
+
+/* 1 / rms of x[n]. */
+template <bool BLOCK>
+static __device__ double rms_factor(team<BLOCK> t, const float *x, int n, float eps,
+                                    double *scratch)
 {
     double square = 0;
-    for (int i = threadIdx.x % 32; i < n; i += 32)
+    for (int i = t.at; i < n; i += t.n)
         square += (double)x[i] * x[i];
-    return 1 / sqrt(warp_sum(square) / n + eps);
+    return 1 / sqrt(t.sum(square, scratch) / n + eps);
 }
 
 static __device__ float normed(const float *w, float x, double factor)
@@ -36,24 +51,29 @@ static __device__ float normed(const float *w, float x, double factor)
     return (float)(w[0] * (x * factor));
 }
 
-/* Warp 0: the q latent. */
-static __device__ void write_q(const struct agon_cuda_latents &p, const float *x, int row)
+/* The q latent. */
+template <bool BLOCK>
+static __device__ void write_q(const struct agon_cuda_latents &p, const float *x, int row,
+                               double *scratch)
 {
-    double factor = rms_factor(x, p.q_lora, p.eps);
-    for (int i = threadIdx.x % 32; i < p.q_lora; i += 32)
+    team<BLOCK> t;
+    double factor = rms_factor(t, x, p.q_lora, p.eps, scratch);
+    for (int i = t.at; i < p.q_lora; i += t.n)
         number_store(p.q_latent, p.q_dtype, (size_t)row * p.q_lora + i,
                      normed(p.q_norm + i, x[i], factor));
 }
 
-/* Warp 1: the latent entry, to `to` from element `at` on. */
+/* The latent entry, to `to` from element `at` on. */
+template <bool BLOCK>
 static __device__ void write_entry(const struct agon_cuda_latents &p, const float *x, int row,
-                                   void *to, enum agon_dtype dtype, size_t at)
+                                   void *to, enum agon_dtype dtype, size_t at, double *scratch)
 {
+    team<BLOCK> t;
     int n = p.cache.kv_lora, half = p.cache.rope_dim / 2;
-    double factor = rms_factor(x, n, p.eps);
-    for (int i = threadIdx.x % 32; i < n; i += 32)
+    double factor = rms_factor(t, x, n, p.eps, scratch);
+    for (int i = t.at; i < n; i += t.n)
         number_store(to, dtype, at + i, normed(p.kv_norm + i, x[i], factor));
-    for (int i = threadIdx.x % 32; i < half; i += 32) {
+    for (int i = t.at; i < half; i += t.n) {
         float low, high;
         size_t angle = (size_t)row * half + i;
         rotate(&low, &high, x[n + 2 * i], x[n + 2 * i + 1], p.cosine[angle], p.sine[angle]);
@@ -62,22 +82,24 @@ static __device__ void write_entry(const struct agon_cuda_latents &p, const floa
     }
 }
 
-/* Warp 2: the index key. */
+/* The index key. */
+template <bool BLOCK>
 static __device__ void write_key(const struct agon_cuda_latents &p, const float *x, int row,
-                                 float *key)
+                                 float *key, double *scratch)
 {
-    int n = p.index_dim, half = p.cache.rope_dim / 2, lane = threadIdx.x % 32;
+    team<BLOCK> t;
+    int n = p.index_dim, half = p.cache.rope_dim / 2;
     double sum = 0, square = 0;
-    for (int i = lane; i < n; i += 32)
+    for (int i = t.at; i < n; i += t.n)
         sum += x[i];
-    double mean = warp_sum(sum) / n;
-    for (int i = lane; i < n; i += 32)
+    double mean = t.sum(sum, scratch) / n;
+    for (int i = t.at; i < n; i += t.n)
         square += (x[i] - mean) * (x[i] - mean);
-    double factor = 1 / sqrt(warp_sum(square) / n + p.eps);
+    double factor = 1 / sqrt(t.sum(square, scratch + 32) / n + p.eps);
     auto value = [&](int i) {
         return (float)(p.index_norm[i] * ((x[i] - mean) * factor) + p.index_bias[i]);
     };
-    for (int i = lane; i < half; i += 32) {
+    for (int i = t.at; i < half; i += t.n) {
         int first, second;
         float low, high;
         size_t at = (size_t)row * half + i;
@@ -86,35 +108,38 @@ static __device__ void write_key(const struct agon_cuda_latents &p, const float 
         key[first] = low;
         key[second] = high;
     }
-    for (int i = 2 * half + lane; i < n; i += 32)
+    for (int i = 2 * half + t.at; i < n; i += t.n)
         key[i] = value(i);
 }
 
-/* A block is a row, a warp one of its parts. */
-static __global__ void latents_kernel(struct agon_cuda_latents p)
+/* blockIdx.x is a row; its parts are the block's warps, or blockIdx.y. */
+template <bool BLOCK> static __global__ void latents_kernel(struct agon_cuda_latents p)
 {
     depends_wait();
-    int row = blockIdx.x, warp = threadIdx.x / 32, sequence = p.store.row_sequence[row];
+    __shared__ double scratch[BLOCK ? 64 : 1];
+    int row = blockIdx.x, part = BLOCK ? blockIdx.y : threadIdx.x / 32;
+    int sequence = p.store.row_sequence[row];
     const float *x = p.input + (size_t)row * p.ld_input;
-    if (warp == 0)
-        return write_q(p, x, row);
+    if (part == 0)
+        return write_q<BLOCK>(p, x, row, scratch);
     if (sequence < 0)
         return;
-    bool latent = warp == 1;
+    bool latent = part == 1;
     x += latent ? p.q_lora : p.q_lora + p.cache.kv_lora + p.cache.rope_dim;
     int position = p.store.row_position[row];
     int page = p.store.pages[(size_t)sequence * p.store.ld_pages + position / AGON_CUDA_PAGE];
     size_t slot = (size_t)page * AGON_CUDA_PAGE + position % AGON_CUDA_PAGE;
     size_t entry_dim = (size_t)(p.cache.kv_lora + p.cache.rope_dim);
     if (latent && p.cache.format == AGON_LATENT_FP8)
-        write_entry(p, x, row, p.entry_rows, AGON_F32, row * entry_dim);
+        write_entry<BLOCK>(p, x, row, p.entry_rows, AGON_F32, row * entry_dim, scratch);
     else if (latent)
-        write_entry(p, x, row, p.cache.latents,
-                    p.cache.format == AGON_LATENT_F32 ? AGON_F32 : AGON_BF16, slot * entry_dim);
+        write_entry<BLOCK>(p, x, row, p.cache.latents,
+                           p.cache.format == AGON_LATENT_F32 ? AGON_F32 : AGON_BF16,
+                           slot * entry_dim, scratch);
     else if (p.keys.format == AGON_KEYS_FP8)
-        write_key(p, x, row, p.key_rows + (size_t)row * p.index_dim);
+        write_key<BLOCK>(p, x, row, p.key_rows + (size_t)row * p.index_dim, scratch);
     else
-        write_key(p, x, row, (float *)p.keys.pool + slot * (size_t)p.index_dim);
+        write_key<BLOCK>(p, x, row, (float *)p.keys.pool + slot * (size_t)p.index_dim, scratch);
 }
 
 /* FP8: the rows made by the kernel become codes in the cache. */
@@ -142,9 +167,14 @@ extern "C" int agon_cuda_latents(const struct agon_cuda_latents *p, void *stream
                          p->cache.rope_dim, p->index_dim);
     if (p->store.n_rows <= 0)
         return 0;
-    unsigned n_blocks = (unsigned)p->store.n_rows, n_threads = p->index_dim > 0 ? 96 : 64;
-    AGON_CUDA(err, "latents launch",
-              launch_overlapping(latents_kernel, n_blocks, (unsigned)n_threads, 0, stream, *p));
+    unsigned n_rows = (unsigned)p->store.n_rows, n_parts = p->index_dim > 0 ? 3 : 2;
+    if (p->q_lora > 512)
+        AGON_CUDA(
+            err, "latents launch",
+            launch_overlapping(latents_kernel<true>, dim3(n_rows, n_parts), 256, 0, stream, *p));
+    else
+        AGON_CUDA(err, "latents launch",
+                  launch_overlapping(latents_kernel<false>, n_rows, 32 * n_parts, 0, stream, *p));
     return latents_store(p, stream, err);
 }
 
@@ -237,7 +267,8 @@ extern "C" int agon_cuda_queries(const struct agon_cuda_queries *p, void *stream
     if (p->n_rows <= 0)
         return 0;
     AGON_CUDA(err, "queries launch",
-              launch_overlapping(queries_kernel, (unsigned)p->n_rows, 128, 0, stream, *p));
+              launch_overlapping(queries_kernel, (unsigned)p->n_rows,
+                                 p->n_heads * p->rope_dim > 1024 ? 512 : 128, 0, stream, *p));
     if (p->index_codes && p->index_heads > 0)
         AGON_CUDA(err, "index queries launch",
                   launch_overlapping(query_codes_kernel,

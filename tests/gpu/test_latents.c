@@ -10,6 +10,7 @@ struct shape {
 static const struct shape shapes[] = {
     {37, 96, 512, 64, 3, 32, 64, 128, false},
     {5, 33, 48, 16, 2, 8, 3, 32, true},
+    {11, 1536, 512, 64, 32, 16, 8, 64, false}, /* a block of threads for each part of a row */
     {9, 17, 200, 8, 1, 16, 5, 96, false}, /* keys of 96 values are not rotated by Hadamard */
 };
 
