@@ -3,24 +3,26 @@
  * random checkpoints in e4m3 of smaller sizes than the published one: dimensions that the fast
  * kernels do, and dimensions with partial blocks that they leave to plain ones.
  *
- * How near: e4m3 keeps three bits behind the point, so a value is off by 2^-4 of itself at most and
- * by 2.5% in the mean, and so is a product's output relative to its size, since errors are
- * independent. A layer's attention passes some four such roundings (inputs of three products, the
- * cached latent), its MLP three (two of them multiplied): 5% each. The random stream is made of
- * what layers add, so the next layer begins with that error and adds its own as squares: 7%, 9%
- * and some for two or three layers, and the head. The experts are the CPU's: a choice that falls
- * otherwise because two are nearly equal is no error of a number. What is selected may differ where
- * scores at the cut are nearer than that; it is compared for itself, and logits where all is
- * selected.
+ * How near: e4m3 keeps three bits behind the point, so a value is off by 2.5% in the mean, and so
+ * is a product's output relative to its size. Scores of attention are off by the noise of a query
+ * and of an entry, some 5% of a spread of two, which the exponential makes a tenth of each weight;
+ * two or three layers make 11 and 15%. fp8_error.py computes that, from engine.md 4, 6 and 7 in
+ * double with and without the roundings: what it says of these models is `error` below, and the
+ * GPU's error is to be that. The experts are the CPU's: a choice that falls otherwise because two
+ * are nearly equal is no error of a number. What is selected may differ where scores at the cut are
+ * nearer than that; it is compared for itself, and logits where all is selected.
  */
 #include "base/file.h"
 #include "tests/gpu/engine.h"
 #include "tests/model/random_checkpoint.h"
 
 #include <math.h>
+#include <stdio.h>
 
-#define ROW_ERROR_MEAN 0.12
 #define SELECTED_ALIKE 0.85
+
+/* A row's relative error in the mean, while all is selected: fp8_error.py. */
+static const double errors[] = {0.1521, 0.1092};
 
 static const struct random_checkpoint configs[] = {
     {.seed = 11,
@@ -79,16 +81,19 @@ enum { N_CONFIGS = sizeof(configs) / sizeof(configs[0]), N_IDS = 400 };
 static struct agon_checkpoint *random_model(int i)
 {
     static struct agon_checkpoint *made[N_CONFIGS];
-    char dir[] = "/tmp/agon-test-XXXXXX";
+    const char *keep = getenv("AGON_FP8_DIR"); /* folders 0, 1, ... there, for fp8_error.py */
+    char dir[4096] = "/tmp/agon-test-XXXXXX";
     if (made[i])
         return made[i];
-    if (!mkdtemp(dir) || random_checkpoint_write(dir, &configs[i], &err) ||
+    if (keep)
+        (void)snprintf(dir, sizeof(dir), "%s/%d", keep, i);
+    if ((!keep && !mkdtemp(dir)) || random_checkpoint_write(dir, &configs[i], &err) ||
         agon_checkpoint_load(&made[i], dir, &err)) {
         printf("# %s\n", err.text);
         test_failures++;
         return NULL;
     }
-    EXPECT(agon_dir_remove(dir, &err) == 0);
+    EXPECT(keep || agon_dir_remove(dir, &err) == 0);
     return made[i];
 }
 
@@ -167,15 +172,17 @@ static void check(int i)
         printf("# model %d: a row's error %.4f in the mean, at most %.4f while all is selected, "
                "%.4f over all; %.4f of the selections are the CPU's\n",
                i, all_selected, largest, sum / N_IDS, alike(&a, &b));
-        EXPECT(all_selected < ROW_ERROR_MEAN);
+        EXPECT(fabs(all_selected / errors[i] - 1) < 0.1);
         EXPECT(alike(&a, &b) > SELECTED_ALIKE);
     }
     seen_free(&a);
     seen_free(&b);
 }
 
-TEST(fp8_logits_are_near_the_cpus)
+TEST(fp8_logits_are_as_far_from_the_cpus_as_their_roundings_say)
 {
+    for (int i = 0; i < N_CONFIGS && getenv("AGON_FP8_DIR"); i++)
+        REQUIRE(random_model(i)); /* also where there is no GPU */
     REQUIRE_GPU();
     for (int i = 0; i < N_CONFIGS; i++)
         check(i);
