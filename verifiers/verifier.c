@@ -316,7 +316,7 @@ int agon_verifier_run(struct agon_verifier *v, const json_t *schema, struct agon
 
 void agon_judgement_deinit(struct agon_judgement *j)
 {
-    for (int i = 0; i < AGON_CHECKS_MAX; i++)
-        free(j->reasons[i]);
+    for (uint64_t left = j->raised; left; left &= left - 1) /* the others have none */
+        free(j->reasons[__builtin_ctzll(left)]);
     *j = (struct agon_judgement){0};
 }

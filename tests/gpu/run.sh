@@ -61,6 +61,13 @@ gpus() {
 # One of our programs; not python3 or the profilers, whose libraries are this machine's.
 own() { LD_LIBRARY_PATH="$work/lib:${LD_LIBRARY_PATH:-}" "$@"; }
 
+# Seconds until this many after the beginning, at most $2: so the whole ends in time, whatever hangs.
+checks_end=270 speed_end=465
+left() {
+    local seconds=$(($1 + begin - SECONDS))
+    echo $((seconds < 1 ? 1 : seconds < $2 ? seconds : $2))
+}
+
 # ---- checks: beside each other, for they measure nothing
 
 # One row of the table: TAP is counted. A sanitizer that runs out of time has said nothing.
@@ -85,9 +92,9 @@ start() {
     shift 2
     while [ "$(jobs -rp | wc -l)" -ge 6 ]; do wait -n; done
     {
-        begin=$SECONDS
-        own timeout -k 5 "$seconds" "$@" >"$work/out/$name" 2>&1
-        row "$name" $? $((SECONDS - begin))
+        from=$SECONDS
+        own timeout -k 5 "$(left $checks_end "$seconds")" "$@" >"$work/out/$name" 2>&1
+        row "$name" $? $((SECONDS - from))
     } &
     names="$names $name"
 }
@@ -184,11 +191,11 @@ speed() {
     local program
     echo '```'
     for program in "$work"/bin/bench_gpu_*; do
-        own timeout -k 5 60 "$program" 2>&1 || { failed=$((failed + 1)) && echo "${program##*/} ended with an error"; }
+        own timeout -k 5 "$(left $speed_end 60)" "$program" 2>&1 || { failed=$((failed + 1)) && echo "${program##*/} ended with an error"; }
     done
     for ranks in $(seq 0 "$(gpus | wc -l)"); do
         echo "agon model bench --device cuda --ranks $ranks -b 1000 -n 512"
-        own timeout -k 5 60 "$work/bin/agon" model bench "$AGON_EMBEDDED" --device cuda --ranks "$ranks" -b 1000 -n 512 2>&1 | tail -n 4
+        own timeout -k 5 "$(left $speed_end 60)" "$work/bin/agon" model bench "$AGON_EMBEDDED" --device cuda --ranks "$ranks" -b 1000 -n 512 2>&1 | tail -n 4
     done
     echo '```'
 }

@@ -121,6 +121,12 @@ with open(answers, "a") as f:
     f.write(json.dumps(dict(json.loads(golden), fails="seats")) + "\n")
 done = verify()
 check(done.returncode == 1 and "passes, it should fail check 'seats'" in done.stdout, "a negative that passes is named", done.stdout)
+for other, said in (("own_room", "negative 1 does not fail check 'own_room'"),
+                    ("no_such", "negative 1 names check 'no_such', which the verifier does not have")):
+    fresh()
+    edit("exam_timetable/tasks/t1_l1/answers.jsonl", '"fails": "exams"', '"fails": "%s"' % other)
+    done = verify()
+    check(done.returncode == 1 and said in done.stdout, "so is one that fails another check than it says", done.stdout)
 
 # ---- the baseline
 fresh()

@@ -11,6 +11,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -122,6 +123,12 @@ TEST(nothing_of_the_host_is_seen)
     char host[] = "/tmp/agon-canary-XXXXXX";
     int canary = mkstemp(host);
     REQUIRE(canary >= 0 && write(canary, "canary-7261", 11) == 11);
+    const gid_t more = 4242;
+    struct rlimit core;
+    EXPECT(geteuid() != 0 || setgroups(1, &more) == 0);
+    REQUIRE(getrlimit(RLIMIT_CORE, &core) == 0);
+    core.rlim_cur = core.rlim_max;
+    EXPECT(setrlimit(RLIMIT_CORE, &core) == 0);
     agon_sandbox_close(shared_sandbox); /* the launcher inherits what is open and set now */
     shared_sandbox = NULL;
     struct agon_bashbox *b AGON_AUTO(agon_bashbox_closep) = box_open(0);
@@ -139,6 +146,8 @@ TEST(nothing_of_the_host_is_seen)
     SAYS(b, "p=(/proc/[0-9]*); echo ${#p[@]}", "2\n"); /* the runner and bash */
     SAYS(b, "grep -E '^(CapEff|CapBnd|NoNewPrivs|Seccomp):' /proc/self/status | tr -d '\\t\\n'",
          "CapEff:0000000000000000CapBnd:0000000000000000NoNewPrivs:1Seccomp:2");
+    SAYS(b, "grep ^Groups: /proc/self/status; ulimit -c; ulimit -s; cat /proc/self/oom_score_adj",
+         "Groups:\t \n0\n8192\n1000\n");
     SAYS(b, "id -u; hostname; su -c id 2>&1 | grep -c 'uid=0'", "65534\nagon\n0\n");
     SAYS(b, "grep -c canary /work/* /tmp/* 2>/dev/null", "");
     close(fd);

@@ -217,6 +217,35 @@ TEST(an_abort_passes_through_pcall)
     EXPECT_HAS(reason, "too many rows");
 }
 
+/* Two loops of as many instructions; what the second does a thousand times takes so much more. */
+TEST(work_within_an_instruction_costs_fuel)
+{
+    static const struct {
+        const char *start, *cheap, *dear;
+        int64_t more;
+    } rows[] = {
+        {"", "local y = 1.7e308 % 1.1e307", "local y = 1.7e308 % 5e-324", 30000},
+        {"", "local a = 1 local f = function() return b end",
+         "local a = 1 local f = function() return a end", 3500},
+        {"local s, t = ('x'):rep(3200), ('x'):rep(3201) local u = s .. 'x'", "local y = s == u",
+         "local y = t == u", 12000},
+        {"local s, t = ('x'):rep(32), ('x'):rep(3200)", "local y = s < s .. ''",
+         "local y = t < t .. ''", 90000},
+        {"", "local y = tostring(1.5)", "local y = tostring(1e300)", 30000},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        char code[2][512];
+        struct trial t[2];
+        for (int k = 0; k < 2; k++) {
+            snprintf(code[k], sizeof(code[k]), "%s for i = 1, 1000 do %s end", rows[i].start,
+                     k ? rows[i].dear : rows[i].cheap);
+            t[k] = trial(code[k]);
+            EXPECT(t[k].end == 0);
+        }
+        EXPECT(t[1].fuel_used - t[0].fuel_used >= rows[i].more);
+    }
+}
+
 TEST(restore_brings_the_heap_back)
 {
     struct agon_script *s AGON_AUTO(agon_script_freep) = NULL;
