@@ -3,6 +3,7 @@
 #include "base/json.h"
 #include "model/checkpoint.h"
 #include "model/dequantize.h"
+#include "model/engine.h"
 #include "model/safetensors.h"
 #include "tests/model/random_checkpoint.h"
 #include "tests/test.h"
@@ -373,6 +374,72 @@ TEST(weights_that_are_no_numbers_are_refused)
     memset(b.data + b.size - 4, 0xff, 4); /* the last weight of model.norm */
     REQUIRE(agon_file_write(in_folder("model.safetensors"), agon_buf_str(&b), false, &err) == 0);
     refused("NaN", "model.norm.weight");
+    folder_remove();
+}
+
+TEST(an_open_checkpoint_has_checked_headers_and_no_weights)
+{
+    static const enum agon_dtype dtypes[] = {AGON_F32, AGON_BF16, AGON_E4M3};
+    struct random_checkpoint r = small;
+    struct agon_err err = {0};
+    for (size_t i = 0; i < sizeof(dtypes) / sizeof(dtypes[0]); i++) {
+        struct agon_checkpoint *loaded = NULL, *open = NULL;
+        struct agon_engine *e = NULL;
+        struct agon_engine_options options = AGON_ENGINE_OPTIONS;
+        r.dtype = dtypes[i];
+        REQUIRE(folder_make(&r));
+        REQUIRE(loads(&loaded) && agon_checkpoint_open(&open, dir, &err) == 0);
+        EXPECT(open->n_parameters == loaded->n_parameters && open->n_active == loaded->n_active);
+        EXPECT(open->bytes == 0 && loaded->bytes > 0 && !open->embedding.data);
+        EXPECT(agon_engine_new(&e, open, &options, &err) == AGON_EINPUT);
+        EXPECT_HAS(err.text, "the CPU needs the weights in memory");
+        /* Its files stay open, whatever becomes of the folder. */
+        patch("model.safetensors", "\"shape\": [300, 40]", "\"shape\": [40, 300]");
+        folder_remove();
+        const struct agon_tensor *t = agon_tensors_find(open->tensors, "model.norm.weight");
+        float *norm = NULL;
+        REQUIRE(t && agon_tensor_floats(open->tensors, t, &norm, &err) == 0);
+        EXPECT(memcmp(norm, loaded->norm, (size_t)open->config.hidden * sizeof(*norm)) == 0);
+        free(norm);
+        agon_checkpoint_free(loaded);
+        agon_checkpoint_free(open);
+    }
+}
+
+TEST(opening_refuses_what_loading_refuses_in_headers)
+{
+    struct agon_checkpoint *c = NULL;
+    struct agon_err err = {0};
+    REQUIRE(folder_make(&small));
+    patch("model.safetensors", "\"shape\": [300, 40]", "\"shape\": [40, 300]");
+    EXPECT(agon_checkpoint_open(&c, dir, &err) == AGON_EINPUT);
+    EXPECT_HAS(err.text, "config.json makes it [300, 40]");
+    EXPECT(!c);
+    folder_remove();
+}
+
+TEST(values_of_two_bytes_are_widened_in_their_place)
+{
+    struct random_checkpoint r = small;
+    struct agon_checkpoint *c = NULL;
+    struct agon_err err = {0};
+    r.dtype = AGON_BF16;
+    REQUIRE(folder_make(&r));
+    REQUIRE(agon_checkpoint_open(&c, dir, &err) == 0);
+    const struct agon_tensor *t = agon_tensors_find(c->tensors, "model.embed_tokens.weight");
+    REQUIRE(t && t->dtype == AGON_BF16);
+    size_t n = (size_t)t->size / 2, n_wrong = 0;
+    uint16_t *codes = malloc((size_t)t->size);
+    float *values = NULL;
+    REQUIRE(agon_tensor_read(c->tensors, t, codes, &err) == 0);
+    REQUIRE(agon_tensor_floats(c->tensors, t, &values, &err) == 0);
+    for (size_t i = 0; i < n; i++)
+        n_wrong += values[i] != agon_bf16_decode(codes[i]);
+    EXPECT(n > 1000 && n_wrong == 0);
+    REQUIRE(agon_tensor_read_part(c->tensors, t, 6, 8, values, &err) == 0);
+    EXPECT(memcmp(values, codes + 3, 8) == 0);
+    free(codes), free(values);
+    agon_checkpoint_free(c);
     folder_remove();
 }
 
