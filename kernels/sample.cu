@@ -33,14 +33,21 @@ static __device__ __forceinline__ int key_of(float logit)
 /* One row while it is sampled. */
 struct row {
     const float *logits;
-    u64 *q;            /* [n] */
+    u64 *q;    /* [n] */
+    int *keys; /* [n]: key_of(logits), in shared memory; NULL for large vocabularies */
     int n, begin, end; /* ids; this warp's */
     float largest;
     int best, best_key; /* the largest logit's id and key */
     double raw;         /* sum of exp(logit - largest) */
     double unit;        /* of q */
-    u64 (*sums)[32];    /* for block_sum(), taken by turns */
+    u64 (*sums)[32];    /* of warps, taken by turns */
+    int2 (*ends)[32];
 };
+
+static __device__ __forceinline__ int key_at(const struct row *row, int i)
+{
+    return row->keys ? row->keys[i] : key_of(row->logits[i]);
+}
 
 /* What is kept: keys above `key`, and the first n_ties of those equal to it. */
 struct cut {
@@ -54,8 +61,11 @@ static __device__ bool row_scan(struct row *row)
     bool bad = false;
     for (int i = row->begin + threadIdx.x % 32; i < row->end; i += 32) {
         float logit = row->logits[i];
+        int key = key_of(logit);
         bad |= !(logit < INFINITY);
-        u64 order = (u64)((uint32_t)key_of(logit) ^ 0x80000000U) << 32 | (0xffffffffU - i);
+        if (row->keys)
+            row->keys[i] = key; /* this lane's from now on */
+        u64 order = (u64)((uint32_t)key ^ 0x80000000U) << 32 | (0xffffffffU - i);
         best = order > best ? order : best;
     }
     for (int offset = 16; offset > 0; offset /= 2) {
@@ -92,35 +102,93 @@ static __device__ void row_probabilities(struct row *row, double temperature)
 
 enum what { COUNT, MASS };
 
+/* Over the warp, for values whose sum is below 2^62: in pieces of 21 bits. */
+static __device__ __forceinline__ u64 warp_sum_62(u64 x)
+{
+    u64 low = __reduce_add_sync(~0u, (uint32_t)x & 0x1fffff);
+    u64 middle = __reduce_add_sync(~0u, (uint32_t)(x >> 21) & 0x1fffff);
+    u64 high = __reduce_add_sync(~0u, (uint32_t)(x >> 42));
+    return low + (middle << 21) + (high << 42);
+}
+
 /* How many keys are at least `least`, or the sum of their q. */
 static __device__ u64 sum_from(const struct row *row, long long least, enum what what, int turn)
 {
     u64 sum = 0;
     for (int i = row->begin + threadIdx.x % 32; i < row->end; i += 32)
-        if (key_of(row->logits[i]) >= least)
+        if (key_at(row, i) >= least)
             sum += what == COUNT ? 1 : row->q[i];
-    return block_sum(sum, row->sums[turn & 1]);
+    sum = warp_sum_62(sum);
+    if (threadIdx.x % 32 == 0)
+        row->sums[turn & 1][threadIdx.x / 32] = sum;
+    __syncthreads();
+    sum = 0;
+#pragma unroll 8
+    for (unsigned w = 0; w < blockDim.x / 32; w++)
+        sum += row->sums[turn & 1][w];
+    return sum;
 }
 
-/* The largest key from which on there are at least `wanted`; *ret_above: how many above it. */
-static __device__ int bisect(const struct row *row, u64 wanted, enum what what, long long low,
+/* Keys at least `middle`: how many, or the sum of their q, and the least of them; and the largest of
+ * those below. */
+struct sides {
+    u64 sum;
+    int least, most;
+};
+
+static __device__ struct sides sides_of(const struct row *row, int middle, enum what what, int turn)
+{
+    struct sides s = {0, INT_MAX, INT_MIN};
+    for (int i = row->begin + threadIdx.x % 32; i < row->end; i += 32) {
+        int key = key_at(row, i);
+        if (key >= middle) {
+            s.sum += what == COUNT ? 1 : row->q[i];
+            s.least = min(s.least, key);
+        } else {
+            s.most = max(s.most, key);
+        }
+    }
+    s.sum = warp_sum_62(s.sum);
+    s.least = __reduce_min_sync(~0u, s.least);
+    s.most = __reduce_max_sync(~0u, s.most);
+    if (threadIdx.x % 32 == 0) {
+        row->sums[turn & 1][threadIdx.x / 32] = s.sum;
+        row->ends[turn & 1][threadIdx.x / 32] = make_int2(s.least, s.most);
+    }
+    __syncthreads();
+    s = {0, INT_MAX, INT_MIN};
+#pragma unroll 8
+    for (unsigned w = 0; w < blockDim.x / 32; w++) {
+        int2 end = row->ends[turn & 1][w];
+        s.sum += row->sums[turn & 1][w];
+        s.least = min(s.least, end.x);
+        s.most = max(s.most, end.y);
+    }
+    return s;
+}
+
+/*
+ * The largest key from which on there are at least `wanted`; *ret_above: how many above it. From
+ * `low` on there are. Both ends move to keys that are there, so that few turns are needed.
+ */
+static __device__ int bisect(const struct row *row, u64 wanted, enum what what, int low,
                              u64 *ret_above)
 {
-    long long high = (long long)row->best_key + 1;
+    int high = row->best_key + 1; /* a finite number's key is far from INT_MAX */
     u64 above = 0;
-    for (int turn = 0; high - low > 1; turn++) {
-        long long middle = low + (high - low) / 2;
-        u64 sum = sum_from(row, middle, what, turn);
-        if (sum >= wanted) {
-            low = middle;
+    for (int turn = 0; (uint32_t)high - (uint32_t)low > 1; turn++) {
+        int middle = (int)((uint32_t)low + ((uint32_t)high - (uint32_t)low) / 2);
+        struct sides s = sides_of(row, middle, what, turn);
+        if (s.sum >= wanted) {
+            low = s.least;
         } else {
-            high = middle;
-            above = sum;
+            high = s.most + 1;
+            above = s.sum;
         }
     }
     __syncthreads(); /* sums may be taken again */
     *ret_above = above;
-    return (int)low;
+    return low;
 }
 
 static __device__ struct cut cut_top_k(const struct row *row, int top_k)
@@ -178,7 +246,7 @@ static __device__ struct prefix prefix_of(const struct row *row, struct cut cut)
     u64 mass = 0, tie = 0;
     int n_above = 0, n_ties = 0, warp = threadIdx.x / 32;
     for (int i = row->begin + threadIdx.x % 32; i < row->end; i += 32) {
-        int key = key_of(row->logits[i]);
+        int key = key_at(row, i);
         n_above += key > cut.key;
         n_ties += key == cut.key;
         mass += key > cut.key ? row->q[i] : 0;
@@ -221,7 +289,7 @@ static __device__ void walk(const struct row *row, struct cut cut, struct prefix
     int lane = threadIdx.x % 32;
     unsigned before = (1u << lane) - 1;
     for (int base = row->begin; base < row->end; base += 32) {
-        int i = base + lane, key = i < row->end ? key_of(row->logits[i]) : INT_MIN;
+        int i = base + lane, key = i < row->end ? key_at(row, i) : INT_MIN;
         bool inside = i < row->end, tie = inside && key == cut.key;
         unsigned ties = __ballot_sync(~0u, tie);
         bool mine =
@@ -312,6 +380,7 @@ static __global__ void __launch_bounds__(LARGE_THREADS) sample_kernel(struct ago
 {
     depends_wait();
     __shared__ u64 sums[3][32];
+    __shared__ int2 ends[2][32];
     extern __shared__ u64 q_small[];
     int r = blockIdx.x, i_slot = s.row_slot ? s.row_slot[r] : r;
     if (r >= rows_today(s.n_rows, s.d_n_rows) || i_slot < 0)
@@ -321,9 +390,12 @@ static __global__ void __launch_bounds__(LARGE_THREADS) sample_kernel(struct ago
         return;
     struct row row = {};
     row.logits = s.logits + r * s.ld_logits;
-    row.q = s.n <= SMALL_VOCABULARY ? q_small : (u64 *)s.scratch + (size_t)r * s.n;
+    bool small = s.n <= SMALL_VOCABULARY;
+    row.q = small ? q_small : (u64 *)s.scratch + (size_t)r * s.n;
+    row.keys = small ? (int *)(q_small + s.n) : NULL;
     row.n = slot->n_ids > 0 && slot->n_ids < s.n ? slot->n_ids : s.n;
     row.sums = sums;
+    row.ends = ends;
     int n_warps = blockDim.x / 32, segment = agon_ceil_div(agon_ceil_div(row.n, n_warps), 32) * 32;
     int begin = (int)(threadIdx.x / 32) * segment;
     row.begin = begin < row.n ? begin : row.n;
@@ -351,7 +423,10 @@ extern "C" int agon_cuda_sample(const struct agon_cuda_sampler *sampler, void *s
     if (sampler->n_rows == 0)
         return 0;
     bool small = sampler->n <= SMALL_VOCABULARY;
-    size_t shared = small ? (size_t)sampler->n * sizeof(u64) : 0;
+    size_t shared = small ? (size_t)sampler->n * (sizeof(u64) + sizeof(int)) : 0;
+    AGON_CUDA(err, "sampler",
+              cudaFuncSetAttribute(sample_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                   SMALL_VOCABULARY * (sizeof(u64) + sizeof(int))));
     AGON_CUDA(err, "sampler launch",
               launch_overlapping(sample_kernel, sampler->n_rows,
                                  small ? SMALL_THREADS : LARGE_THREADS, shared, stream, *sampler));
