@@ -106,8 +106,9 @@ int cuda_forward_run(struct cuda_forward *f, const struct cuda_pass *pass, void 
     if (pass->n_rows == 0)
         return f->share ? run_for_others(&run) : 0;
     int r = run_begin(&run);
-    if (r == 0)
-        r = cuda_run_plan(&run);
+    if (r || f->stack.used)
+        return r ? r : cuda_stack_run(&run);
+    r = cuda_run_plan(&run);
     for (; r == 0 && run.i_layer < f->config->n_layers; run.i_layer++) {
         run.layer = &f->weights.layers[run.i_layer];
         if ((r = cuda_run_norm(&run, run.layer->attention_norm)) ||
@@ -323,7 +324,9 @@ int cuda_forward_init(struct cuda_forward *f, const struct agon_checkpoint *chec
                                            .rank = options->rank,
                                            .n_ranks = options->n_ranks};
     int r = cuda_weights_init(&f->weights, checkpoint, &weights, err);
-    return r ? r : cuda_forward_prepare(f, &checkpoint->config, options, err);
+    if (r || (r = cuda_forward_prepare(f, &checkpoint->config, options, err)))
+        return r;
+    return options->fused && options->n_ranks <= 1 ? cuda_stack_init(f, err) : 0;
 }
 
 int cuda_forward_clear(struct cuda_forward *f, struct agon_err *err)
@@ -338,6 +341,7 @@ int cuda_forward_clear(struct cuda_forward *f, struct agon_err *err)
 
 void cuda_forward_deinit(struct cuda_forward *f)
 {
+    cuda_stack_deinit(&f->stack);
     cuda_weights_deinit(&f->weights);
     agon_cuda_free(f->memory);
     agon_cuda_free(f->latents);

@@ -9,6 +9,7 @@
  */
 #include "kernels/cuda_indexer.h"
 #include "kernels/cuda_mla.h"
+#include "model/cuda_stack.h"
 #include "model/cuda_weights.h"
 
 /* Device arrays of a batch; all int32. */
@@ -28,6 +29,7 @@ struct cuda_pass {
     int n_group_rows; /* where experts are shared: the most rows that any rank has */
     bool forced;      /* batch.forced counts */
     bool store_apart; /* batch.store differs from batch.sequence */
+    bool apart;       /* no two rows are of one sequence, and row i has the i-th logits */
     bool select_all;  /* the trace wants selections even while all of the past is selected */
     /* Called after each layer's attention, where it is not NULL: positions are in f->positions. */
     int (*layer_done)(void *user, int layer, struct agon_err *err);
@@ -39,6 +41,7 @@ struct cuda_forward {
     const struct agon_config *config;
     struct cuda_share *share; /* borrowed; NULL: all experts are here */
     struct cuda_weights weights;
+    struct cuda_stack stack; /* small models */
     struct cuda_batch batch;
     int n_rows_max, n_logits_max;
     bool fast, fp8; /* fp8: weights, caches and the products' inputs, where the model has them */
@@ -84,7 +87,7 @@ struct cuda_forward {
 struct cuda_forward_options {
     int n_rows_max, n_logits_max;
     size_t cache_bytes_max; /* 0: most of what is left */
-    bool fast, fp8, record_routing, record_indexer;
+    bool fast, fp8, fused, record_routing, record_indexer;
     int rank, n_ranks; /* which experts are here, and the number of the device; 0 ranks are 1 */
 };
 /* Buffers and pools around weights that stand in f->weights already; config is borrowed. */

@@ -232,7 +232,8 @@ static int cuda_weights_changed(struct agon_engine *e, struct agon_err *err)
     int r;
     if ((r = agon_cuda_sync(c->stream, err)) || (r = cuda_forward_clear(&c->forward, err)))
         return r;
-    return cuda_weights_replace(&c->forward.weights, e->checkpoint, err);
+    r = cuda_weights_replace(&c->forward.weights, e->checkpoint, err);
+    return r ? r : cuda_stack_pack(&c->forward, err);
 }
 
 /* ---- making and ending it ----------------------------------------------------------- */
@@ -319,6 +320,7 @@ static int compute_init(struct cuda_compute *c, struct agon_engine *e,
                                            .cache_bytes_max = options->cache_bytes_max,
                                            .fast = mode != ENGINE_CUDA_REFERENCE,
                                            .fp8 = mode == ENGINE_CUDA_FP8,
+                                           .fused = mode == ENGINE_CUDA_FUSED,
                                            .rank = e->rank,
                                            .n_ranks = e->group ? agon_group_ranks(e->group) : 1,
                                            .record_routing = e->record & AGON_TRACE_ROUTING,

@@ -161,7 +161,8 @@ static int launch_step(struct cuda_compute *c, int n_rows, int n_max, bool kept,
                              .n_logits = n_rows,
                              .n_group_rows = n_rows,
                              .n_max = n_max,
-                             .ld_pages = cuda_ld_pages(n_max)};
+                             .ld_pages = cuda_ld_pages(n_max),
+                             .apart = true};
     int r;
     if ((r = agon_cuda_step_rows(b->ids, b->position, b->sequence, c->slots, n_rows, count,
                                  c->stream, err)) ||

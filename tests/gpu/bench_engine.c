@@ -43,14 +43,14 @@ static double now(void)
 
 /* n forks of a prefix of 1,000 ids, n_tokens of each: where the time of a run goes, step by step.
  */
-static int whole(const struct agon_checkpoint *checkpoint, int n, int n_tokens)
+static int whole(const struct agon_checkpoint *checkpoint, const char *device, int n, int n_tokens)
 {
     enum { STEPS_MAX = 64 };
     struct agon_err err;
     struct agon_engine *e AGON_AUTO(agon_engine_freep) = NULL;
     struct agon_sequence *prefix AGON_AUTO(agon_sequence_freep) = NULL;
     struct agon_sequence **s = calloc((size_t)n, sizeof(struct agon_sequence *));
-    struct agon_engine_options options = {.device = "cuda",
+    struct agon_engine_options options = {.device = device,
                                           .cpu = AGON_CPU_BEST,
                                           .n_threads = 1,
                                           .n_batch_max = n,
@@ -87,10 +87,11 @@ static int whole(const struct agon_checkpoint *checkpoint, int n, int n_tokens)
     return r ? printf("%s\n", err.text), 1 : 0;
 }
 
-/* With a number: that batch alone, for prof.c. */
+/* With a number: that batch alone, for prof.c; on the device named behind it, or "cuda". */
 int main(int argc, char **argv)
 {
-    const char *dir = getenv("AGON_EMBEDDED"), *devices[] = {"cuda", "cuda:reference"};
+    const char *dir = getenv("AGON_EMBEDDED"),
+               *devices[] = {"cuda", "cuda:fused", "cuda:reference"};
     struct agon_checkpoint *checkpoint AGON_AUTO(agon_checkpoint_freep) = NULL;
     struct agon_cuda_info info;
     struct agon_err err;
@@ -105,8 +106,8 @@ int main(int argc, char **argv)
         return 1;
     }
     if (argc > 1)
-        return whole(checkpoint, atoi(argv[1]), 64);
-    for (int d = 0; d < 2; d++) {
+        return whole(checkpoint, argc > 2 ? argv[2] : "cuda", atoi(argv[1]), 64);
+    for (int d = 0; d < 3; d++) {
         r |= bench(checkpoint, info.name, devices[d], 100, 256);
         r |= bench(checkpoint, info.name, devices[d], 1000, 128);
     }

@@ -85,10 +85,8 @@ TEST(the_embedded_model_writes_the_same_on_200_prompts)
 
 /* Teacher-forced: where the best id of fast mode is another, the reference's margin must be below
  * the logits' error. */
-TEST(fast_mode_says_the_same_where_the_reference_is_sure)
+static void check_fast(const char *device)
 {
-    REQUIRE_GPU();
-    REQUIRE(embedded());
     enum { N = 1200 };
     struct agon_ids ids AGON_AUTO(agon_ids_deinit) = AGON_IDS(1 << 20);
     static int begin[N_PROMPTS + 1];
@@ -97,7 +95,7 @@ TEST(fast_mode_says_the_same_where_the_reference_is_sure)
     struct agon_engine *reference =
         engine_of(embedded(), "cuda:reference", (struct agon_engine_options){.n_batch_max = 256});
     struct agon_engine *fast =
-        engine_of(embedded(), "cuda", (struct agon_engine_options){.n_batch_max = 256});
+        engine_of(embedded(), device, (struct agon_engine_options){.n_batch_max = 256});
     struct seen a = seen_new(c, N), b = seen_new(c, N);
     REQUIRE(reference && fast && look(&a, reference, ids.data, N, N, 256) &&
             look(&b, fast, ids.data, N, N, 256));
@@ -120,9 +118,8 @@ TEST(fast_mode_says_the_same_where_the_reference_is_sure)
         mean[p >= c->index_topk] += row_error(&b, &a, p);
         n_unsure += best != other && (double)x[best] - (double)x[other] <= 2 * most;
     }
-    printf(
-        "# fast mode: %d of %d differ, %d of them within the error; largest relative error %.2g\n",
-        n_differ, N, n_unsure, error);
+    printf("# %s: %d of %d differ, %d of them within the error; largest relative error %.2g\n",
+           device, n_differ, N, n_unsure, error);
     printf("# %d of them where all is selected (mean error %.2g there, %.2g behind)\n", n_early,
            mean[0] / c->index_topk, mean[1] / (N - c->index_topk));
     EXPECT(n_differ <= N / 200 && n_unsure == n_differ);
@@ -130,4 +127,115 @@ TEST(fast_mode_says_the_same_where_the_reference_is_sure)
     seen_free(&b);
     agon_engine_free(reference);
     agon_engine_free(fast);
+}
+
+TEST(fast_mode_says_the_same_where_the_reference_is_sure)
+{
+    REQUIRE_GPU();
+    REQUIRE(embedded());
+    check_fast("cuda");
+}
+
+TEST(so_do_layers_in_one_launch)
+{
+    REQUIRE_GPU();
+    REQUIRE(embedded());
+    check_fast("cuda:fused");
+}
+
+/* ---- draws of fast mode ------------------------------------------------------------- */
+
+enum { N_FORKS = 300, N_FORK_IDS = 24, N_SHARED_IDS = 700 };
+struct drawn {
+    int ids[N_FORKS][N_FORK_IDS];
+    struct agon_drawn draws[N_FORKS][N_FORK_IDS];
+};
+
+/* What n forks of a beginning draw, from the first-th on. */
+static void draw_forks(struct drawn *ret, const char *device, struct agon_engine_options options,
+                       int first, int n)
+{
+    static struct agon_sequence *s[N_FORKS];
+    struct agon_sequence *prefix = NULL;
+    struct agon_engine *e = engine_of(embedded(), device, options);
+    int ids[N_SHARED_IDS];
+    if (!e)
+        return;
+    ids_of(ids, N_SHARED_IDS, 5, embedded()->config.n_vocab);
+    EXPECT(agon_sequence_new(&prefix, e, &err) == 0);
+    EXPECT(agon_sequence_append(prefix, ids, N_SHARED_IDS, &err) == 0);
+    for (int i = first; i < first + n; i++) {
+        struct agon_generation generation = {.sample = {.temperature = 1, .top_p = 0.95},
+                                             .seed = (uint64_t)i,
+                                             .tokens_max = N_FORK_IDS};
+        EXPECT(agon_sequence_fork(&s[i], prefix, &err) == 0);
+        /* some see a few more ids, so that rows differ in length */
+        EXPECT(agon_sequence_append(s[i], ids + 10, i % 5 * 13, &err) == 0);
+        EXPECT(agon_sequence_generate(s[i], &generation, &err) == 0);
+    }
+    while (agon_engine_step(e) > 0)
+        ;
+    for (int i = first; i < first + n; i++) {
+        int n_drawn, begin = N_SHARED_IDS + i % 5 * 13;
+        const struct agon_drawn *draws = agon_sequence_drawn(s[i], &n_drawn);
+        if (EXPECT(n_drawn == N_FORK_IDS)) {
+            memcpy(ret->ids[i], agon_sequence_ids(s[i]) + begin, sizeof(ret->ids[i]));
+            memcpy(ret->draws[i], draws, sizeof(ret->draws[i]));
+        }
+        agon_sequence_free(s[i]);
+    }
+    agon_sequence_free(prefix);
+    agon_engine_free(e);
+}
+
+/* Bit for bit; returns how many of them differ. */
+static int drawn_differ(const struct drawn *a, const struct drawn *b, int first, int n)
+{
+    int n_differ = 0;
+    for (int i = first; i < first + n; i++)
+        for (int k = 0; k < N_FORK_IDS; k++) {
+            const struct agon_drawn *x = &a->draws[i][k], *y = &b->draws[i][k];
+            if (a->ids[i][k] == b->ids[i][k] &&
+                memcmp(&x->logprob, &y->logprob, sizeof(x->logprob)) == 0 &&
+                memcmp(&x->logprob_raw, &y->logprob_raw, sizeof(x->logprob_raw)) == 0)
+                continue;
+            if (n_differ++ < 3)
+                printf("# sequence %d, draw %d: %d (%.9g), wanted %d (%.9g)\n", i, k, b->ids[i][k],
+                       (double)y->logprob_raw, a->ids[i][k], (double)x->logprob_raw);
+            break;
+        }
+    return n_differ;
+}
+
+static void check_forks(const char *device)
+{
+    static struct drawn all, some;
+    static const struct agon_engine_options others[] = {
+        {.n_batch_max = 100, .n_chunk_max = 333},
+        {.n_batch_max = 7, .n_chunk_max = 64},
+        {.n_batch_max = 64, .record = AGON_TRACE_ROUTING | AGON_TRACE_INDEXER}};
+    draw_forks(&all, device, (struct agon_engine_options){.n_batch_max = N_FORKS}, 0, N_FORKS);
+    for (int i = 0; i < 3; i++) {
+        int n = i == 1 ? 21 : 100;
+        draw_forks(&some, device, others[i], 0, n);
+        EXPECT(drawn_differ(&all, &some, 0, n) == 0);
+    }
+    for (int i = 0; i < N_FORKS; i += 43) {
+        draw_forks(&some, device, (struct agon_engine_options){.n_batch_max = 1}, i, 1);
+        EXPECT(drawn_differ(&all, &some, i, 1) == 0);
+    }
+}
+
+TEST(the_embedded_model_draws_the_same_in_any_batch)
+{
+    REQUIRE_GPU();
+    REQUIRE(embedded());
+    check_forks("cuda");
+}
+
+TEST(and_with_its_layers_in_one_launch)
+{
+    REQUIRE_GPU();
+    REQUIRE(embedded());
+    check_forks("cuda:fused");
 }

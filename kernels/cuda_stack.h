@@ -1,0 +1,120 @@
+#pragma once
+/*
+ * All layers of a small model in one launch: see stack.cu. What is computed is what the operators
+ * of cuda_ops.h, cuda_gemm.h and cuda_attend.h compute in fast mode: BF16 products with F32 sums,
+ * the residual stream, norms and router in F32. A row's result depends on its own past alone.
+ *
+ * Two products of attention are one here, multiplied when the weights are loaded: a head's query
+ * comes from the q latent in the latents' space (W_UK^T W_Q), its output goes from there to the
+ * residual stream (W_O W_UV).
+ */
+#include "kernels/cuda_indexer.h"
+#include "kernels/cuda_mla.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum {
+    AGON_STACK_KV = 128,
+    AGON_STACK_ROPE = 16,
+    AGON_STACK_ENTRY = AGON_STACK_KV + AGON_STACK_ROPE,
+    AGON_STACK_INDEX_DIM = 32,
+    AGON_STACK_HEADS_MAX = 6,
+    AGON_STACK_GROUPS_MAX = 16,
+    AGON_STACK_WINDOW_MAX = 4096,
+};
+
+/*
+ * Packed weights: W [n][k] as tensor cores read it, tiles of 8 outputs (n rounded up, zeros
+ * behind), [tile][k / 32][lane of 32][8] BF16. Bytes of them, and the place of element (i, j) in
+ * it.
+ */
+static inline size_t agon_stack_packed_size(int n, int k)
+{
+    return (size_t)((n + 7) / 8) * 8 * (size_t)k;
+}
+static inline size_t agon_stack_packed_at(int k, int i, int j)
+{
+    size_t tile = (size_t)(i / 8) * (size_t)(k / 32) + (size_t)(j / 32);
+    int lane = i % 8 * 4 + j % 8 / 2;
+    return (tile * 32 + (size_t)lane) * 8 + (size_t)(j % 32 / 8 * 2 + j % 2);
+}
+
+/* Device pointers; an array of these lies on the device. */
+struct agon_stack_layer {
+    const float *attention_norm, *mlp_norm;                  /* [hidden] */
+    const float *q_norm, *kv_norm, *index_norm, *index_bias; /* of latents */
+    /* Packed. input: [q_lora + entry + index_dim + index_heads][hidden]; query: of each head
+     * [entry], then of each index head [index_dim], from q_lora; output: [hidden][n_heads *
+     * kv_lora]. */
+    const void *input, *query, *output;
+    const float *router, *router_bias; /* [n_experts][hidden], [n_experts]; NULL: a dense layer */
+    /* Groups: the shared expert (where there is one), then the experts; or pieces of the dense MLP.
+     * gate_up, packed: [n_groups][inner / 8][gate, up][8][hidden]; down: [n_groups][hidden][inner].
+     */
+    const void *gate_up, *down;
+    int n_groups, inner;
+};
+
+struct agon_stack {
+    /* The model. */
+    int hidden, n_heads, q_lora, index_heads, index_topk, n_layers;
+    int n_experts, n_shared, top_k; /* n_shared: 0 or 1 */
+    int pairs_max,
+        inner_max; /* of all layers: how many groups a row goes through, and their width */
+    bool normalise, index_interleaved;
+    float route_scale, eps, latent_eps, softmax_scale, index_scale;
+    const struct agon_stack_layer *layers; /* device [n_layers] */
+    /* The cache: pools of the first layer (BF16 latents, F32 keys), bytes from one to the next. */
+    char *latents, *keys;
+    size_t latent_layer_bytes, keys_layer_bytes;
+    /* The batch. A row is computed where sequence is not below 0, and stored where store is not. */
+    struct agon_cuda_rows rows;
+    const int32_t *store;
+    const float *cosine, *sine; /* [n_rows][rope / 2] */
+    const uint16_t *forced;     /* [n_rows][top_k] of the layer that begins, or NULL */
+    /* The head: packed [n_vocab][hidden]; row r of logits is of logit_rows[r], or of r (NULL). A
+     * launch of the head alone has rows.n_rows rows of logits. */
+    int n_vocab;
+    const float *norm;
+    const void *head;
+    const int32_t *logit_rows;
+    float *logits;
+    float *x; /* [n_rows][hidden]: in and out */
+    /* Results on the way, where they are wanted: of the last layer that runs. */
+    int32_t *route_ids; /* [n_rows][top_k] */
+    uint64_t *mask;     /* [n_rows][ld_mask] */
+    int ld_mask;
+    void *scratch; /* agon_stack_scratch() bytes */
+};
+
+/* Stages of a layer; a launch runs any range of them, number layer * AGON_STACK_STAGES + stage. */
+enum {
+    AGON_STACK_INPUT,  /* norm, and the products of the residual stream */
+    AGON_STACK_QUERY,  /* queries; the rows' entries to the cache */
+    AGON_STACK_ATTEND, /* selection and attention */
+    AGON_STACK_OUTPUT, /* to the residual stream */
+    AGON_STACK_UP,     /* norm, router, gate and up of the experts */
+    AGON_STACK_DOWN,   /* to the residual stream */
+    AGON_STACK_STAGES,
+};
+/* After the last layer's: norm and head. */
+static inline int agon_stack_head(const struct agon_stack *stack)
+{
+    return stack->n_layers * AGON_STACK_STAGES;
+}
+
+bool agon_stack_does(const struct agon_stack *stack);
+size_t agon_stack_scratch(const struct agon_stack *stack, int n_rows);
+/*
+ * Stages [begin, end), the last of which may be agon_stack_head(). Rows of one launch must not see
+ * each other's entries where it runs both QUERY and ATTEND of a layer: rows of one sequence take a
+ * launch up to QUERY, and another from ATTEND on.
+ */
+int agon_stack_cuda(const struct agon_stack *stack, int begin, int end, void *stream,
+                    struct agon_err *err) AGON_MUST_USE;
+
+#ifdef __cplusplus
+}
+#endif
