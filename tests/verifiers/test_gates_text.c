@@ -262,7 +262,7 @@ ACCEPTED(
              "= [[{\"type\": \"object\"}]],\n"
              "    run = function(world, a) world:exec('INSERT INTO orders VALUES (?, ?, ?, 1)', "
              "a.number, a.item, 'us') return {} end }\n",
-    .prompt = "Add number 9000 to `orders`, for the item of kind 'tea' with the highest price "
+    .prompt = "Place an order with number 9000 for the item of kind 'tea' with the highest price "
               "(the first by name where prices are equal). Submit that price as `price`.\n",
     .schema = "{\"type\": \"object\", \"properties\": {\"price\": {\"type\": \"integer\"}}, "
               "\"required\": [\"price\"]}",
@@ -276,14 +276,16 @@ ACCEPTED(
                 "    tools.add_order{number = 9000, item = best.item}\n"
                 "    return {price = best.price}\n"
                 "end\n",
-    .verifier = "check{ name = 'added', text = 'Add number 9000', run = function(world, answer, "
-                "changes)\n"
-                "    local item = world:value(\"SELECT item FROM items WHERE kind = 'tea' ORDER "
-                "BY price DESC, item\")\n"
-                "    return #changes:inserted('orders', {order_id = 9000, item = item}) == 1\n"
-                "end }\n"
-                "check{ name = 'price', text = 'Submit that price', run = function(world, "
-                "answer)\n"
-                "    return answer.price == world:value(\"SELECT max(price) FROM items WHERE "
-                "kind = 'tea'\")\n"
-                "end }\n")
+    .verifier =
+        "local made = 'orders'\n"
+        "check{ name = 'added', text = 'order with number 9000', run = function(world, answer, "
+        "changes)\n"
+        "    local item = world:value(\"SELECT item FROM items WHERE kind = 'tea' ORDER "
+        "BY price DESC, item\")\n"
+        "    return #changes:inserted(made, {order_id = 9000, item = item}) == 1\n"
+        "end }\n"
+        "check{ name = 'price', text = 'Submit that price', run = function(world, "
+        "answer)\n"
+        "    return answer.price == world:value(\"SELECT max(price) FROM items WHERE "
+        "kind = 'tea'\")\n"
+        "end }\n")
