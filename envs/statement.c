@@ -247,6 +247,7 @@ enum agon_step agon_statement_step(struct agon_statement *st, struct agon_err *e
     }
     if (!st->busy) {
         w->statement_ops = w->bulk_bytes = 0;
+        sqlite3_randomness(0, NULL); /* row numbers may be drawn: the same ones every run */
         world_note_reads(st);
         w->largest = w->largest_bound;
         w->largest_bound = 0;
