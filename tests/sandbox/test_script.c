@@ -231,6 +231,8 @@ TEST(work_within_an_instruction_costs_fuel)
          "local y = t == u", 12000},
         {"local s, t = ('x'):rep(32), ('x'):rep(3200)", "local y = s < s .. ''",
          "local y = t < t .. ''", 90000},
+        {"local s, t = ('x'):rep(64), ('x'):rep(6464)", "local y = s .. i", "local y = t .. i",
+         95000},
         {"", "local y = tostring(1.5)", "local y = tostring(1e300)", 30000},
     };
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
@@ -244,6 +246,9 @@ TEST(work_within_an_instruction_costs_fuel)
         }
         EXPECT(t[1].fuel_used - t[0].fuel_used >= rows[i].more);
     }
+    char remark[400] = "--";
+    memset(remark + 2, 'x', sizeof(remark) - 3);
+    EXPECT(trial(remark).fuel_used - trial("").fuel_used >= 390);
 }
 
 TEST(restore_brings_the_heap_back)
