@@ -457,6 +457,67 @@ TEST(gate10_counts_necessary_calls)
     EXPECT(json_integer_value(json_object_get(o.evidence, "necessary_calls")) == 2);
 }
 
+/* place_order() that says nothing: no other world's result can be put in the place of its own. */
+static const char silent_tools[] =
+    "tool{ name = 'list_items', description = 'Items of a kind, by name.',\n"
+    "    params = [[{\"type\": \"object\", \"properties\": {\"kind\": {\"type\": \"string\"}}, "
+    "\"required\": [\"kind\"]}]], returns = [[{\"type\": \"array\"}]],\n"
+    "    run = function(world, a) return world:rows('SELECT item, price FROM items WHERE kind = ? "
+    "ORDER BY item', a.kind) end }\n"
+    "tool{ name = 'place_order', description = 'Order some of an item.', writes = true,\n"
+    "    params = [[{\"type\": \"object\", \"properties\": {\"item\": {\"type\": \"string\"}, "
+    "\"guest\": {\"type\": \"string\"}, \"pieces\": {\"type\": \"integer\"}}, "
+    "\"required\": [\"item\", \"guest\", \"pieces\"]}]], returns = [[{\"type\": \"object\"}]],\n"
+    "    run = function(world, a)\n"
+    "        world:exec('INSERT INTO orders SELECT max(order_id) + 1, ?, ?, ? FROM orders', "
+    "a.item, "
+    "a.guest, a.pieces)\n"
+    "        return {}\n"
+    "    end }\n";
+
+TEST(gate10_counts_a_writing_call_that_always_says_the_same)
+{
+    NEED_BOX;
+    struct proposal below = fixture_order, p = fixture_order;
+    below.tools = p.tools = silent_tools;
+    p.level = 2;
+    p.below = &below;
+    p.prompt =
+        "Order 3 pieces of the cheapest item of kind 'cocoa' (the first by name where prices "
+        "are equal) for the guest 'Mei Okafor', and 3 pieces of it for the guest 'Ravi "
+        "Menon'. Submit what they cost together as `cost`.\n";
+    p.solution = "return function(tools)\n"
+                 "    local best\n"
+                 "    for _, one in ipairs(tools.list_items{kind = 'cocoa'}) do\n"
+                 "        if not best or one.price < best.price then best = one end\n"
+                 "    end\n"
+                 "    if not best then return nil end\n"
+                 "    tools.place_order{item = best.item, guest = 'Mei Okafor', pieces = 3}\n"
+                 "    tools.place_order{item = best.item, guest = 'Ravi Menon', pieces = 3}\n"
+                 "    return {cost = 3 * best.price + 3 * best.price}\n"
+                 "end\n";
+    p.verifier =
+        "local function cheapest(world)\n"
+        "    return world:row(\"SELECT item, price FROM items WHERE kind = 'cocoa' ORDER BY price, "
+        "item\")\n"
+        "end\n"
+        "check{ name = 'ordered', text = 'Order 3 pieces of the cheapest item', run = "
+        "function(world, answer, changes)\n"
+        "    local one = cheapest(world).item\n"
+        "    return #changes:inserted('orders', {item = one, guest = 'Mei Okafor', pieces = 3}) == "
+        "1\n"
+        "        and #changes:inserted('orders', {item = one, guest = 'Ravi Menon', pieces = 3}) "
+        "== 1\n"
+        "end }\n"
+        "check{ name = 'cost', text = 'what they cost together', run = function(world, answer)\n"
+        "    local price = cheapest(world).price\n"
+        "    return answer.cost == 3 * price + 3 * price\n"
+        "end }\n";
+    struct outcome o AGON_AUTO(outcome_deinit) = {0};
+    REQUIRE(fixture_passes(&p, &o));
+    EXPECT(json_integer_value(json_object_get(o.evidence, "necessary_calls")) == 3);
+}
+
 TEST(gate10_does_not_count_calls_for_nothing)
 {
     NEED_BOX;
