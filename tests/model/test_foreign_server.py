@@ -6,6 +6,7 @@ later): AGON_TRANSFORMERS_PYTHON names it, else it is this one.
 
 LiteLLM's proxy in front of `agon model serve`: turns through it are those of the server itself, drawn ones and thinking
 ones included. Needs the program litellm (pip install 'litellm[proxy]'): AGON_LITELLM names it, else it is on the PATH."""
+import json
 import os
 import re
 import shutil
@@ -73,8 +74,16 @@ def chat(model, lines, *options):
     return done.returncode, done.stdout, done.stderr
 
 
+def call(invoke):
+    """A call in the model's markup as `agon model chat` shows one."""
+    values = re.findall(r'<(?:｜DSML｜)?parameter name="(\w+)" string="(\w+)">(.*?)</(?:｜DSML｜)?parameter>', invoke[2], re.S)
+    return invoke[1] + json.dumps({name: value if text == "true" else json.loads(value) for name, text, value in values}, ensure_ascii=False)
+
+
 def plain(text):
     """What both ways of showing a turn have in common: its letters, without control tokens and without our remarks."""
+    text = re.sub(r'<(?:｜DSML｜)?invoke name="(\w+)">(.*?)</(?:｜DSML｜)?invoke>', call, text, flags=re.S)
+    text = re.sub(r"</?(?:｜DSML｜)?function_calls>|\(calls\)", "", text)
     text = re.sub(r"\(malformed\) .*", "", text).replace("(cut: tokens ran out) ", "")
     text = re.sub(r'\{"role": "assistant", "content": "(.*)"\}', lambda m: m[1].replace('\\n', '\n').replace('\\"', '"').replace('\\\\', '\\'), text)
     return re.sub(r"\s+", "", re.sub(r"｜DSML｜|</?think>|<｜[^｜]*｜>", "", text))
