@@ -259,6 +259,15 @@ int agon_corpus_meta(struct agon_corpus *c, const char *key, char **ret, struct 
     return 0;
 }
 
+int agon_corpus_marked(struct agon_corpus *c, const char *key, bool *ret, struct agon_err *err)
+{
+    char *value = NULL;
+    int r = agon_corpus_meta(c, key, &value, err);
+    *ret = value != NULL;
+    free(value);
+    return r;
+}
+
 static int settle_one(struct agon_corpus *c, const char *key, const char *value,
                       struct agon_err *err)
 {
@@ -290,9 +299,8 @@ int agon_corpus_settle(struct agon_corpus *c, const json_t *config, struct agon_
     struct agon_txn txn AGON_AUTO(agon_txn_end) = {0};
     const char *key;
     json_t *value;
-    char *joined = NULL;
-    int r = agon_corpus_meta(c, "joined", &joined, err);
-    free(joined);
+    bool joined;
+    int r = agon_corpus_marked(c, "joined", &joined, err);
     if (!r && joined) {
         agon_fail(err, AGON_EINPUT,
                   "corpus '%.200s' was joined of different runs by agon merge, no run goes on in"

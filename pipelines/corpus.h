@@ -47,6 +47,9 @@ const char *agon_corpus_dir(const struct agon_corpus *c);
 /* A value of `meta`, owned by the caller; NULL where there is none. */
 int agon_corpus_meta(struct agon_corpus *c, const char *key, char **ret,
                      struct agon_err *err) AGON_MUST_USE;
+/* Does the key stand in `meta`? Of marks, whose value says nothing. */
+int agon_corpus_marked(struct agon_corpus *c, const char *key, bool *ret,
+                       struct agon_err *err) AGON_MUST_USE;
 /* DIR/environments/ID and DIR/work/ID/NAME into a buffer of 4096 bytes; AGON_EINPUT when too long.
  */
 int agon_corpus_path(const struct agon_corpus *c, const char *folder, const char *id,

@@ -174,11 +174,9 @@ int agon_dedup(struct agon_corpus *c, struct agon_err *err)
 {
     struct entries e = {0};
     int n = 0;
-    char *finished = NULL;
-    int r = agon_corpus_meta(c, "finished", &finished, err);
-    bool done = finished != NULL;
-    free(finished);
-    if (r || done)
+    bool finished;
+    int r = agon_corpus_marked(c, "finished", &finished, err);
+    if (r || finished)
         return r;
     if (!(r = entries_read(&e, c, err)) && !(r = entries_compare(&e, &n, err)) &&
         !(r = files_rewrite(c, &e, err)))

@@ -68,27 +68,21 @@ static int part_number(const struct part *p, const char *key, long *ret, struct 
 
 static int part_open(struct part *p, const char *dir, struct agon_err *err)
 {
-    char *finished = NULL, *joined = NULL;
+    bool finished, joined;
     p->dir = dir;
     int r = agon_corpus_open_read(&p->corpus, dir, err);
     if (r)
         return r > 0 ? AGON_EINPUT : r;
-    if ((r = agon_corpus_meta(p->corpus, "finished", &finished, err)) ||
-        (r = agon_corpus_meta(p->corpus, "joined", &joined, err)) ||
-        (r = part_read_config(p, err))) {
-        free(finished);
-        free(joined);
+    if ((r = agon_corpus_marked(p->corpus, "finished", &finished, err)) ||
+        (r = agon_corpus_marked(p->corpus, "joined", &joined, err)) ||
+        (r = part_read_config(p, err)))
         return r;
-    }
-    bool whole = finished != NULL, mixed = joined != NULL;
-    free(finished);
-    free(joined);
-    if (!whole)
+    if (!finished)
         return agon_fail(err, AGON_EINPUT,
                          "'%s' is not finished: give the command that began it again, then merge",
                          dir);
     p->ranks = 1;
-    if (mixed) /* a corpus that was joined before: its runs had different settings */
+    if (joined) /* a corpus that was joined before: its runs had different settings */
         return 0;
     return (r = part_number(p, "rank", &p->rank, err)) ? r
                                                        : part_number(p, "ranks", &p->ranks, err);
@@ -189,11 +183,12 @@ static int count(struct agon_corpus *c, const char *sql, int64_t *ret, struct ag
 static int out_begin(struct agon_corpus *out, struct agon_err *err)
 {
     struct agon_txn txn AGON_AUTO(agon_txn_end) = {0};
-    int64_t n = 0, marked = 0;
+    int64_t n = 0;
+    bool merging = false;
     int r = count(out, "SELECT count(*) FROM categories", &n, err);
     if (!r)
-        r = count(out, "SELECT count(*) FROM meta WHERE key = 'merging'", &marked, err);
-    if (!r && n > 0 && !marked)
+        r = agon_corpus_marked(out, "merging", &merging, err);
+    if (!r && n > 0 && !merging)
         r = agon_fail(err, AGON_EINPUT,
                       "'%s' holds a corpus already: name a folder that is not there yet",
                       agon_corpus_dir(out));
