@@ -19,8 +19,9 @@ HOW = ("nothing", "names", "any")
 
 
 def record(job):
-    """One run: its calls that worked, in order, each with what the driver had said before it."""
+    """One run: the disk that it found, its calls that worked, in order, each with what the driver had said before it."""
     calls, corpus, made = [], job.corpus(), []
+    disk = Disk(corpus) # before the run: what it makes is on no disk yet
 
     def decide(call):
         if isinstance(call, int): # the result of the last
@@ -33,21 +34,15 @@ def record(job):
     end = job.trace(corpus, CHANGES, decide, below=job.tmp, data=True) # the folder above is synced, too
     check(end.returncode == 0 and job.digest(corpus) == job.reference, "a followed run makes what an undisturbed one makes",
           end.stderr)
-    return corpus, calls
+    nothing = disk.after(random.Random(0), "any")
+    check(not nothing, "before the first call there is nothing on the disk", str(sorted(nothing)))
+    return disk, calls
 
 
-def state_at(corpus, calls, at, how, seed):
-    disk = Disk(corpus)
-    for call, _ in calls[:at]:
-        disk.happen(call)
-    return disk.after(random.Random(seed), how)
-
-
-def look(job, corpus, calls, at, how, seed):
-    """Go on from a state after the first `at` calls; what is wrong, or None."""
+def look(job, disk, said, how, seed):
+    """Go on from a state that the power leaves of `disk`; what is wrong, or None."""
     copy = job.corpus()
-    write_state(state_at(corpus, calls, at, how, seed), copy)
-    said = calls[at - 1][1]
+    write_state(disk.after(random.Random(seed), how), copy)
     wrong = None
     if os.path.exists(os.path.join(copy, "corpus.db")):
         wrong = job.acked_is_there(copy, said)
@@ -73,17 +68,17 @@ def main():
     p.add_argument("--at", nargs=3)
     o = p.parse_args()
     job = Job(o.agon, o.trace)
-    corpus, calls = record(job)
+    disk, calls = record(job)
     rng = random.Random(o.seed)
-    if o.at:
-        print(look(job, corpus, calls, int(o.at[0]), o.at[1], int(o.at[2])))
+    chosen = {c.n for c in thin([c for c, _ in calls], None if o.long else o.calls, rng, disk.top)}
     bad, n = [], 0
-    places = {call.n: at for at, (call, _) in enumerate(calls, 1)}
-    for call in [] if o.at else thin([c for c, _ in calls], None if o.long else o.calls, rng, corpus):
-        at = places[call.n]
-        for how in HOW if o.long else (rng.choice(HOW),):
+    for at, (call, said) in enumerate(calls, 1):
+        disk.happen(call)
+        if o.at and at == int(o.at[0]):
+            print(look(job, disk, said, o.at[1], int(o.at[2])))
+        for how in () if o.at or call.n not in chosen else HOW if o.long else (rng.choice(HOW),):
             seed = rng.randrange(1 << 30)
-            wrong = look(job, corpus, calls, at, how, seed)
+            wrong = look(job, disk, said, how, seed)
             n += 1
             if wrong:
                 bad.append("--at %d %s %d: after %s: %s" % (at, how, seed, call, wrong))
