@@ -4,13 +4,17 @@ Run.trace() runs the small job (one category, one level, two rollouts, recorded 
 `decide(call)` at each call; what decide returns ("fail 28", "short 1", "kill", "alone", None for "go") is done.
 The invariants that every sweep holds a run to are check_end() and check_resumed().
 """
+import concurrent.futures
 import errno
+import hashlib
+import itertools
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 
 root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(root, "tests"))
@@ -100,11 +104,11 @@ class Case:
     def __init__(self, agon, tracer):
         self.agon, self.tracer = agon, tracer
         self.tmp = tempfile.mkdtemp(prefix="agon-faults-")
-        self.n_corpora = 0
+        self.numbers = itertools.count(1)
+        self.resumed = {} # state() of a corpus: what resumes() said of it
 
     def corpus(self):
-        self.n_corpora += 1
-        return os.path.join(self.tmp, "corpus%d" % self.n_corpora)
+        return os.path.join(self.tmp, "corpus%d" % next(self.numbers))
 
     def digest(self, corpus):
         done = run([self.agon, "hash", corpus])
@@ -143,8 +147,61 @@ class Case:
             return "its digest is %s, not %s" % (digest, self.reference)
         return "left over: %s" % left if left else None
 
+    def state(self, corpus):
+        """What the next run can tell this corpus from another by: every name (but for a process id in it), and every
+        file's bytes but for the lock's (a process id) and corpus.db's (clocks and salts): of that its rows without the
+        clock's, and each file's size."""
+        digest, copy = hashlib.sha256(), self.corpus()
+        for folder, folders, files in os.walk(corpus):
+            folders.sort()
+            for name in sorted(files):
+                path = os.path.join(folder, name)
+                shown = re.sub(r"tmp-\d+-", "tmp-", os.path.relpath(path, corpus))
+                digest.update(("%s %d\n" % (shown, os.path.getsize(path))).encode())
+                if name != "lock" and not name.startswith("corpus.db"):
+                    with open(path, "rb") as f:
+                        digest.update(f.read())
+            digest.update(("%s: %s\n" % (os.path.relpath(folder, corpus), folders)).encode())
+        if os.path.isdir(corpus):
+            shutil.copytree(corpus, copy, symlinks=True) # a reader, too, changes what is beside a database
+        rows = run([self.agon, "hash", "--dump", copy])
+        shutil.rmtree(copy, ignore_errors=True)
+        digest.update((rows.stdout + rows.stderr.replace(copy, "")).encode())
+        return digest.hexdigest()
+
+    def resumes_once(self, corpus):
+        """resumes(), but of a state that was resumed from before, what was found then; the corpus is gone after it."""
+        state = self.state(corpus)
+        if state not in self.resumed:
+            self.resumed[state] = self.resumes(corpus)
+        shutil.rmtree(corpus, ignore_errors=True)
+        return self.resumed[state]
+
     def close(self):
         shutil.rmtree(self.tmp, ignore_errors=True)
+
+
+def spread(cases, look):
+    """look(*case) for each of `cases`, as many at once as there are cores; what they say in the order of the cases,
+    which are drawn as they are needed."""
+    n = os.cpu_count() or 1
+    room = threading.Semaphore(2 * n)
+
+    def one(case):
+        try:
+            return case, look(*case)
+        finally:
+            room.release()
+
+    with concurrent.futures.ThreadPoolExecutor(n) as pool:
+        ahead = []
+        for case in cases:
+            room.acquire()
+            ahead.append(pool.submit(one, case))
+            while ahead and ahead[0].done():
+                yield ahead.pop(0).result()
+        for future in ahead:
+            yield future.result()
 
 
 class Job(Case):

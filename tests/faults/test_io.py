@@ -8,7 +8,7 @@ same command without the fault makes the corpus that an undisturbed run makes.
 import argparse
 import random
 
-from faults import CHANGES, INTERRUPTED, Job, check, finish, note, number, root, thin, trace
+from faults import CHANGES, INTERRUPTED, Job, check, finish, note, number, root, spread, thin, trace
 
 # What each kind of call may say of a disk that is full, broken or read-only.
 SAYS = {
@@ -48,7 +48,7 @@ def fault(job, at, error, lasting):
     wrong = job.fault_is_told(end) or job.acked_is_there(corpus, end.stderr)
     if not wrong and end.returncode == 0 and job.digest(corpus) != job.reference:
         wrong = "it ended well, with another digest: %s" % end.stderr
-    return wrong or job.resumes(corpus), came
+    return wrong or job.resumes_once(corpus), came
 
 
 def sweep(job, wanted, rng):
@@ -56,18 +56,20 @@ def sweep(job, wanted, rng):
     seen = []
     corpus = job.corpus()
     job.trace(corpus, CHANGES, seen.append, below=corpus)
-    bad, n = [], 0
+    cases = []
     for call in thin(seen, wanted, rng, corpus):
         # all errors in the long sweep, else one each
         for error in says(call) if wanted is None else (rng.choice(says(call)),):
             for lasting in (False, True) if wanted is None else (rng.random() < 0.5,):
-                wrong, came = fault(job, call.n, error, lasting)
-                n += 1
-                if wrong:
-                    bad.append("--at %d %s %s: %s: %s" % (call.n, error, "on" if lasting else "once", came, wrong))
-                    note(bad[-1])
-    check(n > 0 and not bad, "I5 each of %d failing writes, fsyncs, opens and renames of %d ends in one line and loses nothing"
-          % (n, len(seen)), "%d were bad" % len(bad))
+                cases.append((call.n, error, lasting))
+    bad = 0
+    for (at, error, lasting), (wrong, came) in spread(cases, lambda *case: fault(job, *case)):
+        if wrong:
+            bad += 1
+            note("--at %d %s %s: %s: %s" % (at, error, "on" if lasting else "once", came, wrong))
+    note("they left %d states" % len(job.resumed))
+    check(cases and not bad, "I5 each of %d failing writes, fsyncs, opens and renames of %d ends in one line and loses nothing"
+          % (len(cases), len(seen)), "%d were bad" % bad)
 
 
 READS = {"read": ("EIO",), "pread64": ("EIO",), "openat": ("EIO", "EMFILE", "EACCES"), "openat2": ("EIO", "EMFILE"),
@@ -75,9 +77,26 @@ READS = {"read": ("EIO",), "pread64": ("EIO",), "openat": ("EIO", "EMFILE", "EAC
          "memfd_create": ("EMFILE",), "socketpair": ("EMFILE",), "pipe2": ("EMFILE",)}
 
 
+def look_fails(job, at, error):
+    """Run with look `at` at a file failing; what is wrong, or None, and whether the look came."""
+    corpus, came = job.corpus(), []
+
+    def decide(now):
+        if now.n == at:
+            came.append(str(now))
+            return "fail %d" % number(error)
+        return "alone" if came else None
+
+    end = job.trace(corpus, READS, decide)
+    wrong = job.fault_is_told(end, (3, 5)) or job.acked_is_there(corpus, end.stderr)
+    if not wrong and end.returncode == 0 and job.digest(corpus) != job.reference:
+        wrong = "it ended well, with another digest: %s" % end.stderr
+    return wrong or job.resumes_once(corpus), came
+
+
 def looks(job, wanted, rng):
     """Each chosen look at a file fails, wherever the file is: nothing is taken for empty or absent that is not."""
-    begun, seen, bad = [], [], []
+    begun, seen, bad = [], [], 0
 
     def ours(call, corpus):
         begun.extend([True] if call.path == corpus + "/lock" else [])
@@ -86,27 +105,13 @@ def looks(job, wanted, rng):
 
     corpus = job.corpus()
     job.trace(corpus, READS, lambda call: seen.append(call) if ours(call, corpus) else None)
-    chosen = thin(seen, wanted, rng, corpus)
-    for call in chosen:
-        error = rng.choice(READS[call.name])
-        corpus, came = job.corpus(), []
-
-        def decide(now):
-            if now.n == call.n:
-                came.append(str(now))
-                return "fail %d" % number(error)
-            return "alone" if came else None
-
-        end = job.trace(corpus, READS, decide)
-        wrong = job.fault_is_told(end, (3, 5)) or job.acked_is_there(corpus, end.stderr)
-        if not wrong and end.returncode == 0 and job.digest(corpus) != job.reference:
-            wrong = "it ended well, with another digest: %s" % end.stderr
-        wrong = wrong or job.resumes(corpus)
+    cases = [(call.n, rng.choice(READS[call.name])) for call in thin(seen, wanted, rng, corpus)]
+    for (at, error), (wrong, came) in spread(cases, lambda *case: look_fails(job, *case)):
         if wrong:
-            bad.append("%s %s: %s" % (came, error, wrong))
-            note(bad[-1])
-    check(chosen and not bad, "I5 each of %d failing reads and looks of %d ends in one line and alters nothing"
-          % (len(chosen), len(seen)), "%d were bad" % len(bad))
+            bad += 1
+            note("%s %s: %s" % (came, error, wrong))
+    check(cases and not bad, "I5 each of %d failing reads and looks of %d ends in one line and alters nothing"
+          % (len(cases), len(seen)), "%d were bad" % bad)
 
 
 def verbs(job, rng, n):

@@ -13,7 +13,7 @@ import shutil
 import sqlite3
 
 from disk import Disk, write_state
-from faults import CHANGES, Job, check, finish, note, thin
+from faults import CHANGES, Job, check, finish, note, spread, thin
 
 HOW = ("nothing", "names", "any")
 
@@ -39,10 +39,10 @@ def record(job):
     return disk, calls
 
 
-def look(job, disk, said, how, seed):
-    """Go on from a state that the power leaves of `disk`; what is wrong, or None."""
+def look(job, state, said):
+    """Go on from a state that the power left; what is wrong, or None."""
     copy = job.corpus()
-    write_state(disk.after(random.Random(seed), how), copy)
+    write_state(state, copy)
     wrong = None
     if os.path.exists(os.path.join(copy, "corpus.db")):
         wrong = job.acked_is_there(copy, said)
@@ -58,6 +58,25 @@ def look(job, disk, said, how, seed):
     return wrong
 
 
+def states(disk, calls, chosen):
+    """(where, the state, what was said) of each (call's place, how, seed) in chosen, in order."""
+    for at, (call, said) in enumerate(calls, 1):
+        disk.happen(call)
+        for how, seed in chosen.get(at, ()):
+            where = "--at %d %s %d: after %s" % (at, how, seed, call)
+            yield where, disk.after(random.Random(seed), how), said
+
+
+def draw(o, disk, calls):
+    """{call's place: [(how, seed)]}"""
+    if o.at:
+        return {int(o.at[0]): [(o.at[1], int(o.at[2]))]}
+    rng = random.Random(o.seed)
+    places = {call.n: at for at, (call, _) in enumerate(calls, 1)}
+    calls = thin([c for c, _ in calls], None if o.long else o.calls, rng, disk.top)
+    return {places[c.n]: [(how, rng.randrange(1 << 30)) for how in (HOW if o.long else (rng.choice(HOW),))] for c in calls}
+
+
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("agon")
@@ -69,23 +88,15 @@ def main():
     o = p.parse_args()
     job = Job(o.agon, o.trace)
     disk, calls = record(job)
-    rng = random.Random(o.seed)
-    chosen = {c.n for c in thin([c for c, _ in calls], None if o.long else o.calls, rng, disk.top)}
-    bad, n = [], 0
-    for at, (call, said) in enumerate(calls, 1):
-        disk.happen(call)
-        if o.at and at == int(o.at[0]):
-            print(look(job, disk, said, o.at[1], int(o.at[2])))
-        for how in () if o.at or call.n not in chosen else HOW if o.long else (rng.choice(HOW),):
-            seed = rng.randrange(1 << 30)
-            wrong = look(job, disk, said, how, seed)
-            n += 1
-            if wrong:
-                bad.append("--at %d %s %d: after %s: %s" % (at, how, seed, call, wrong))
-                note(bad[-1])
-    if not o.at:
-        check(n > 0 and not bad, "I3 after %d power losses in a run of %d calls only what was not said to be done is missing"
-              % (n, len(calls)), "%d were bad" % len(bad))
+    chosen = draw(o, disk, calls)
+    n, bad = 0, 0
+    for (where, _, _), wrong in spread(states(disk, calls, chosen), lambda where, state, said: look(job, state, said)):
+        n += 1
+        bad += wrong is not None
+        if wrong or o.at:
+            note("%s: %s" % (where, wrong))
+    check(n > 0 and not bad, "I3 after %d power losses in a run of %d calls only what was not said to be done is missing"
+          % (n, len(calls)), "%d were bad" % bad)
     job.close()
     finish()
 
