@@ -280,7 +280,10 @@ static struct entry *entry_new(const struct agon_recall *r, const struct agon_wo
 {
     const struct world_trace *t = &r->trace;
     size_t n_columns = (size_t)w->n_columns, n_tables = (size_t)w->n_tables;
-    size_t size = r->key_size + did->canonical.size + did->result.size + t->statements.size +
+    struct agon_str statements = agon_buf_str(&t->statements);
+    if (w->log.n == r->logged) /* it changed no row, and was undone (session.c) */
+        statements.size = 0;
+    size_t size = r->key_size + did->canonical.size + did->result.size + statements.size +
                   n_columns + n_tables;
     struct entry *e = malloc(sizeof(*e) + size);
     if (!e)
@@ -290,7 +293,7 @@ static struct entry *entry_new(const struct agon_recall *r, const struct agon_wo
     e->key = put(&at, r->key, r->key_size);
     e->what.canonical = put_str(&at, did->canonical);
     e->what.result = put_str(&at, did->result);
-    e->what.statements = put_str(&at, agon_buf_str(&t->statements));
+    e->what.statements = put_str(&at, statements);
     e->what.reads = (const uint8_t *)put(&at, t->reads, n_columns);
     e->what.tables = (const uint8_t *)put(&at, t->tables, n_tables);
     e->what.n_events = w->log.n - r->logged;

@@ -108,11 +108,15 @@ static int session_try(struct agon_env_cell *cell, int tool, struct agon_str arg
         .override = cell->n_overrides ? session_override : NULL,
         .user = cell,
     };
+    int logged = agon_changes_logged(cell->world);
     r = agon_toolset_call(cell->toolset, &call, err);
     cell->fuel = call.fuel;
     if (r < 0 || !writes)
         return r;
-    int end = agon_world_end_call(cell->world, r == 0, err);
+    /* One that changed no row is in no list of writes, so it may not leave what is beside rows: an
+     * ignored INSERT draws the next key of an AUTOINCREMENT. */
+    bool keep = r == 0 && agon_changes_logged(cell->world) != logged;
+    int end = agon_world_end_call(cell->world, keep, err);
     return end ? end : r;
 }
 

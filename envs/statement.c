@@ -22,18 +22,22 @@ void agon_world_end_entry(struct agon_world *w)
         shape_free(shape);
     }
     w->dropped = NULL;
-    w->dropped_bytes = 0;
+    w->entry++;
+    w->entry_used = 0;
+    w->entry_bytes = w->entry_shapes = 0;
 }
 
 static void statement_free(struct agon_statement *st)
 {
     if (!st)
         return;
+    struct agon_world *w = st->world;
     sqlite3_finalize(st->stmt);
-    if (st->shape) { /* rows of the entry at hand may have it */
-        st->shape->next = st->world->dropped;
-        st->world->dropped = st->shape;
-        st->world->dropped_bytes += st->shape->bytes;
+    if (st->shape && st->entry == w->entry) { /* rows of the entry at hand may have it */
+        st->shape->next = w->dropped;
+        w->dropped = st->shape;
+    } else if (st->shape) {
+        shape_free(st->shape);
     }
     free(st->reads);
     free(st->tables);
@@ -42,7 +46,8 @@ static void statement_free(struct agon_statement *st)
 }
 AGON_DEFINE_FREEP(struct agon_statement, statement_free)
 
-void world_flush_statements(struct agon_world *w)
+/* All but those that this entry has used (0: all). */
+static void statements_drop(struct agon_world *w, uint64_t but)
 {
     w->current = NULL;
     world_memo_flush(w);
@@ -51,10 +56,21 @@ void world_flush_statements(struct agon_world *w)
             struct agon_statement *st, *next;
             HASH_ITER(hh, w->cached[writes][by], st, next)
             {
+                if (but && st->entry == but)
+                    continue;
                 HASH_DEL(w->cached[writes][by], st);
+                w->statements_bytes -= st->bytes;
                 statement_free(st);
             }
         }
+    agon_world_memory_spare(w->statements_bytes);
+}
+
+void world_flush_statements(struct agon_world *w)
+{
+    statements_drop(w, 0);
+    w->entry_used = 0;
+    w->entry_bytes = 0;
 }
 
 static int refuse(struct agon_err *err, const char *why)
@@ -168,11 +184,37 @@ static int statement_prepare(struct agon_statement **ret, struct agon_world *w,
         r = statement_name_columns(st, err);
     if (!r) {
         st->n_params = sqlite3_bind_parameter_count(st->stmt);
+        st->bytes = (size_t)sqlite3_stmt_status(st->stmt, SQLITE_STMTSTATUS_MEMUSED, 0);
         *ret = AGON_STEAL(st);
     }
     return r;
 }
 
+/* Prepare it and keep it, in the place of those that this entry has not used where they are many.
+ */
+static int statement_add(struct agon_statement **ret, struct agon_world *w, enum agon_principal by,
+                         bool writes, struct agon_str sql, struct agon_err *err)
+{
+    struct agon_statement *st AGON_AUTO(statement_freep) = NULL, **cache = &w->cached[writes][by];
+    int r = statement_prepare(&st, w, by, writes, sql, err);
+    if (r)
+        return r;
+    if (HASH_COUNT(*cache) >= STATEMENTS_MAX || w->statements_bytes > PREPARED_BYTES_MAX)
+        statements_drop(w, w->entry);
+    HASH_ADD_KEYPTR(hh, *cache, st->sql, sql.size, st);
+    if (!st->hh.tbl)
+        return agon_fail(err, AGON_ENOMEM, "SQL: out of memory");
+    w->statements_bytes += st->bytes;
+    agon_world_memory_spare(w->statements_bytes);
+    *ret = AGON_STEAL(st);
+    return 0;
+}
+
+/*
+ * Which statements are at hand depends on what ran before, so nothing that an entry into Lua can
+ * see may depend on them: what it has used itself stays until it has used too many, which is the
+ * same in each cell, and what all of them take of SQLite's memory is not counted.
+ */
 int agon_statement_get(struct agon_statement **ret, struct agon_world *w, enum agon_principal by,
                        bool writes, struct agon_str sql, struct agon_err *err)
 {
@@ -180,19 +222,23 @@ int agon_statement_get(struct agon_statement **ret, struct agon_world *w, enum a
     w->largest_bound = 0;
     struct agon_statement *st, **cache = &w->cached[writes][by];
     HASH_FIND(hh, *cache, sql.data, sql.size, st);
-    if (!st && w->dropped_bytes > DROPPED_BYTES_MAX)
+    bool first = by != AGON_BY_PEOPLE && !(st && st->entry == w->entry);
+    if (first && w->entry_shapes > SHAPES_BYTES_MAX)
         return refuse(err, "too many different statements in one call");
+    if (first && (w->entry_used >= STATEMENTS_MAX || w->entry_bytes > PREPARED_BYTES_MAX)) {
+        world_flush_statements(w); /* a generator of SQL text; simple beats clever */
+        st = NULL;
+    }
     if (!st) {
-        int r = statement_prepare(&st, w, by, writes, sql, err);
+        int r = statement_add(&st, w, by, writes, sql, err);
         if (r)
             return r;
-        if (HASH_COUNT(*cache) >= STATEMENTS_MAX) /* a generator of SQL text; simple beats clever */
-            world_flush_statements(w);
-        HASH_ADD_KEYPTR(hh, *cache, st->sql, sql.size, st);
-        if (!st->hh.tbl) {
-            statement_free(st);
-            return agon_fail(err, AGON_ENOMEM, "SQL: out of memory");
-        }
+    }
+    if (first) {
+        st->entry = w->entry;
+        w->entry_used++;
+        w->entry_bytes += st->bytes;
+        w->entry_shapes += st->shape->bytes;
     }
     *ret = st;
     return 0;

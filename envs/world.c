@@ -110,7 +110,7 @@ int agon_world_open(struct agon_world **ret, struct agon_str bytes, struct agon_
     struct agon_world *w AGON_AUTO(agon_world_freep) = calloc(1, sizeof(*w));
     if (!w)
         return agon_fail(err, AGON_ENOMEM, "world: out of memory");
-    w->reads_round = w->rows_round = 1;
+    w->reads_round = w->rows_round = w->entry = 1;
     int r = world_open_memory(&w->db, err);
     if (!r)
         r = world_fill(w, bytes, err);

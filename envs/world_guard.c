@@ -206,10 +206,21 @@ static bool extra_table(const struct agon_statement *st, const char *table)
 static bool may_be_expression(const char *table, const char *column)
 {
     static const char *const virtual_tables[] = {"bytecode", "dbstat", "tables_used"};
-    bool is = !*column && strncmp(table, "sqlite_", 7) != 0 && strncmp(table, "pragma_", 7) != 0;
+    bool is = !*column && sqlite3_strnicmp(table, "sqlite_", 7) != 0 &&
+              sqlite3_strnicmp(table, "pragma_", 7) != 0;
     for (size_t i = 0; i < sizeof(virtual_tables) / sizeof(*virtual_tables); i++)
         is = is && sqlite3_stricmp(table, virtual_tables[i]) != 0;
     return is;
+}
+
+/* A table of which no column is used is announced as the statement writes it, and not by its name.
+ */
+static int table_as_written(const struct agon_world *w, const char *table)
+{
+    for (int i = 0; i < w->n_tables; i++)
+        if (sqlite3_stricmp(w->tables[i].name, table) == 0)
+            return i;
+    return -1;
 }
 
 static int guard_read(struct agon_statement *st, const char *table, const char *column)
@@ -217,7 +228,7 @@ static int guard_read(struct agon_statement *st, const char *table, const char *
     const struct agon_world *w = st->world;
     if (!table || !column)
         return SQLITE_DENY;
-    int t = agon_world_find_table(w, agon_str(table));
+    int t = table_as_written(w, table);
     if (t < 0)
         return extra_table(st, table) || may_be_expression(table, column) ? SQLITE_OK : SQLITE_DENY;
     st->tables[t] = 1;

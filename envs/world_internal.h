@@ -10,10 +10,11 @@
 #include <sqlite3.h>
 
 enum {
-    STATEMENTS_MAX = 128,        /* cached for each principal */
-    BYTES_OP = 256,              /* bytes of a long value that are charged like an operation */
-    BYTES_DEARER = 16384,        /* and so many in one value make each operation dearer by one */
-    DROPPED_BYTES_MAX = 4 << 20, /* of the shapes of statements that one entry made and dropped */
+    STATEMENTS_MAX = 128,            /* cached for each principal, and used by one entry */
+    PREPARED_BYTES_MAX = 16 << 20, /* of SQLite's memory that they take, as many again in all */
+    BYTES_OP = 256,                  /* bytes of a long value that are charged like an operation */
+    BYTES_DEARER = 16384,       /* and so many in one value make each operation dearer by one */
+    SHAPES_BYTES_MAX = 4 << 20, /* of the shapes of statements that one entry uses */
 };
 
 struct world_shape {
@@ -34,6 +35,8 @@ struct agon_statement {
     struct world_shape *shape; /* owned; outlives it until the entry ends */
     uint8_t *reads;            /* a byte for each column of the world */
     uint8_t *tables;           /* a byte for each table: it reads of it, if only that it has rows */
+    uint64_t entry;            /* the last one that used it */
+    size_t bytes;              /* of SQLite's memory that it takes */
     bool busy;                 /* stepped and not ended */
     UT_hash_handle hh;
 };
@@ -90,11 +93,15 @@ struct agon_world {
     uint8_t *reads;       /* what tools read */
     uint64_t reads_round; /* from 1; one more each time they are forgotten */
     struct change_log log;
-    struct world_shape *dropped; /* owned: of statements that are gone */
-    size_t dropped_bytes;
-    struct agon_memo *memo;    /* owned; NULL until a verifier reads */
-    struct world_trace *trace; /* borrowed; NULL: nobody records */
-    uint64_t rows_round;       /* from 1; one more each time that what was read is forgotten */
+    uint64_t entry;              /* the number of the entry into Lua at hand */
+    int entry_used;              /* statements that it has used since it last dropped its own */
+    size_t entry_bytes;          /* of SQLite's memory that these take */
+    size_t entry_shapes;         /* bytes of the shapes of all that it has used */
+    struct world_shape *dropped; /* owned: of those that it has dropped */
+    size_t statements_bytes;     /* of SQLite's memory, of all that are cached */
+    struct agon_memo *memo;      /* owned; NULL until a verifier reads */
+    struct world_trace *trace;   /* borrowed; NULL: nobody records */
+    uint64_t rows_round;         /* from 1; one more each time that what was read is forgotten */
 };
 
 /* world_guard.c: limits, authorizer, clock, budgets. */

@@ -37,7 +37,7 @@ static struct {
     char *at, *end; /* where the next block is cut */
     size_t used;    /* bytes handed out, heads not counted */
 } heap;
-static size_t limit = AGON_WORLD_HEAP_MAX;
+static size_t limit = AGON_WORLD_HEAP_MAX, spared;
 static void (*large_fn)(void *user, size_t n);
 static void *large_user;
 
@@ -208,8 +208,15 @@ void agon_world_memory_use(void)
 
 void agon_world_memory_limit(size_t more)
 {
-    size_t left = AGON_WORLD_HEAP_MAX - heap.used;
+    size_t all = AGON_WORLD_HEAP_MAX + spared;
+    size_t left = heap.used < all ? all - heap.used : 0;
     limit = heap.used + (more < left ? more : left);
+}
+
+void agon_world_memory_spare(size_t bytes)
+{
+    spared = bytes;
+    agon_world_memory_limit(SIZE_MAX);
 }
 
 void agon_world_memory_watch(void (*fn)(void *user, size_t n), void *user)

@@ -43,6 +43,10 @@ SQL_ATTACK(D5_select_from_sqlite_master, "q", TOOL_ERROR, "not allowed here",
            "SELECT * FROM sqlite_master")
 SQL_ATTACK(D5_select_count_from_sqlite_schema, "q", TOOL_ERROR, "not allowed here",
            "SELECT count(*) FROM sqlite_schema")
+SQL_ATTACK(D5_select_count_from_the_schema_in_capitals, "q", TOOL_ERROR, "not allowed here",
+           "SELECT count(*) FROM SQLITE_SCHEMA")
+SQL_ATTACK(D5_select_count_from_the_statistics_in_capitals, "q", TOOL_ERROR, "no such table",
+           "SELECT count(*) FROM SQLite_Stat1")
 SQL_ATTACK(D3_select_name_from_pragma_table_info_hotel, "q", TOOL_ERROR, "not allowed here",
            "SELECT name FROM pragma_table_info('hotel')")
 SQL_ATTACK(C3_select_from_pragma_user_version, "q", TOOL_ERROR, "not authorized",

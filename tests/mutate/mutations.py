@@ -179,13 +179,15 @@ MUTATIONS = [
         ("\"unshare-all\",     \"unshare-user\",", "\"unshare-pid\",     \"unshare-user\","),
     ]),
     # ---- envs: SQL
-    ("envs/world_guard.c", ["envs sql unboxed", INTAKE, "attacks sql"], [
+    ("envs/world_guard.c", ["attacks history", "envs sql unboxed", INTAKE, "attacks sql"], [
         ("    \"power\",\n", "    \"power\",\n    \"printf\",\n"),
         ("    \"radians\",\n", "    \"radians\",\n    \"random\",\n"),
         ("    \"last_value\",\n", "    \"last_insert_rowid\",\n    \"last_value\",\n"),
         ("return st->writes && agon_world_find_table(w, agon_str(a)) >= 0 ? SQLITE_OK : SQLITE_DENY;", "return agon_world_find_table(w, agon_str(a)) >= 0 ? SQLITE_OK : SQLITE_DENY;"),
         ("    for (size_t i = 0; st->by == AGON_BY_PEOPLE && i <", "    for (size_t i = 0; st && i <"),
-        ("is = !*column && strncmp(table, \"sqlite_\", 7) != 0 && ", "is = !*column && "),
+        ("is = !*column && sqlite3_strnicmp(table, \"sqlite_\", 7) != 0 &&", "is = !*column &&"),
+        ("is = !*column && sqlite3_strnicmp(table, \"sqlite_\", 7) != 0 &&", "is = !*column && strncmp(table, \"sqlite_\", 7) != 0 &&"),
+        ("    int t = table_as_written(w, table);", "    int t = agon_world_find_table(w, agon_str(table));"),
         ("{SQLITE_LIMIT_LENGTH, 1 << 20}", "{SQLITE_LIMIT_LENGTH, 1 << 28}"),
         ("{SQLITE_LIMIT_SQL_LENGTH, 64 << 10}", "{SQLITE_LIMIT_SQL_LENGTH, 64 << 20}"),
         ("{SQLITE_LIMIT_COLUMN, 256}", "{SQLITE_LIMIT_COLUMN, 2000}"),
@@ -207,7 +209,7 @@ MUTATIONS = [
         ("enum { TRIM_BYTES_MAX = 100,", "enum { TRIM_BYTES_MAX = 1000000,"),
         ("    if (size > (size_t)sqlite3_limit(sqlite3_context_db_handle(c), SQLITE_LIMIT_LENGTH, -1)) {", "    if (0) {"),
     ]),
-    ("envs/statement.c", ["envs world", "envs sql unboxed", "attacks sql", ESCAPE], [
+    ("envs/statement.c", ["attacks history", "envs world", "envs sql unboxed", "attacks sql", ESCAPE], [
         ("    if (!tail_is_empty(tail))\n        return refuse(err, \"one statement only\");\n", "    (void)tail_is_empty, (void)tail;\n"),
         ("    if (sqlite3_stmt_isexplain(st->stmt))", "    if (0)"),
         ("    if (!st->writes && !sqlite3_stmt_readonly(st->stmt))", "    if (0)"),
@@ -215,7 +217,10 @@ MUTATIONS = [
         ("        if (sqlite3_bind_parameter_name(st->stmt, i))", "        if (0)"),
         ("    if (strlen(st->sql) != sql.size)", "    if (0)"),
         ("    agon_world_memory_limit(PREPARE_BYTES_MAX);\n", ""),
-        ("    if (!st && w->dropped_bytes > DROPPED_BYTES_MAX)", "    if (0)"),
+        ("    if (first && w->entry_shapes > SHAPES_BYTES_MAX)", "    if (0)"),
+        ("    bool first = by != AGON_BY_PEOPLE && !(st && st->entry == w->entry);", "    bool first = by != AGON_BY_PEOPLE && !st;"),
+        (" || w->statements_bytes > PREPARED_BYTES_MAX)", ")"),
+        (" || w->entry_bytes > PREPARED_BYTES_MAX)", ")"),
         ("    if (rc == SQLITE_DONE && !w->log.over)", "    if (rc == SQLITE_DONE)"),
         ("        w->largest = w->largest_bound;\n", ""),
     ]),
@@ -238,12 +243,16 @@ MUTATIONS = [
         (" &&\n                  !has_word(sql, \"check\")", ""),
         ("        r = defaults_again(w, scratch, err);", "        r = scratch ? 0 : defaults_again(w, scratch, err);"),
     ]),
-    ("envs/session.c", ["envs toolset", "envs runtime unboxed", "envs sql unboxed", "envs state unboxed"], [
+    ("envs/session.c", ["attacks history", "envs toolset", "envs runtime unboxed", "envs sql unboxed", "envs state unboxed"], [
         ("    cell->fuel = fuel; /* a run cannot buy itself new budgets by losing its transaction */\n", "    (void)fuel;\n"),
         ("    agon_world_set_run_ops(cell->world, ops);\n    return r > 0", "    (void)ops;\n    return r > 0"),
         ("    if (cell->n_writes == AGON_CELL_WRITES_MAX && ", "    if (0 && "),
         ("        if (r == 0) { /*", "        if (0) { /*"),
         ("    if (r || agon_changes_logged(cell->world) == logged)\n        return r;", "    if (r || logged < 0)\n        return r;"),
+        ("    bool keep = r == 0 && agon_changes_logged(cell->world) != logged;", "    bool keep = r == 0 && logged >= 0;"),
+    ]),
+    ("envs/recall.c", ["attacks history", "envs recall"], [
+        ("        statements.size = 0;\n", "        (void)0;\n"),
     ]),
     ("envs/toolset.c", ["envs toolset", "envs sql unboxed", "envs runtime unboxed", ESCAPE], [
         ("    int64_t fuel = call->fuel < LOAD_FUEL ? call->fuel : LOAD_FUEL;", "    int64_t fuel = LOAD_FUEL;"),
@@ -475,7 +484,7 @@ KNOWN = [
      "says which answer two cells disagree on; that they do is told by the bytes"),
     ("envs/world_guard.c", ("return st->writes && agon_world_find_table(w, agon_str(a)) >= 0 ? SQLITE_OK : SQLITE_DENY;", "return st->writes ? SQLITE_OK : SQLITE_DENY;"),
      "SQLite itself (DEFENSIVE) lets nobody write to its own tables"),
-    ("envs/world_guard.c", ("strncmp(table, \"pragma_\", 7) != 0;", "true;"),
+    ("envs/world_guard.c", ("sqlite3_strnicmp(table, \"pragma_\", 7) != 0;", "true;"),
      "a table-valued function is made on first use, by a write that the guard refuses"),
     ("envs/world_guard.c", ("{\"bytecode\", \"dbstat\", \"tables_used\"}", "{\"bytecode\", \"tables_used\"}"),
      "as above"),

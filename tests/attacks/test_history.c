@@ -1,0 +1,146 @@
+/*
+ * What a cell remembers (statements, rows and calls: envs/memo.h, recall.h) and what lies beside
+ * the rows of a world: nothing that a tool or a check did before, for this rollout or another one,
+ * shows in what comes after.
+ */
+#include "envs/world_memory.h"
+#include "tests/attacks/battery.h"
+#include "tests/envs/local.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+static const char world_sql[] =
+    "CREATE TABLE booking (id INTEGER PRIMARY KEY, guest TEXT NOT NULL) STRICT;"
+    "CREATE TABLE line (id INTEGER PRIMARY KEY AUTOINCREMENT, n INTEGER UNIQUE) STRICT;"
+    "INSERT INTO booking VALUES (1, 'Ada'), (2, 'Bo');"
+    "INSERT INTO line VALUES (1, 10), (2, 20);";
+
+#define TOOL(name, writes, body)                                                    \
+    "tool{ name='" name "', description='d', writes=" writes                        \
+    ", params=[[{\"type\":\"object\",\"properties\":{\"x\":{\"type\":\"integer\"}," \
+    "\"sql\":{\"type\":\"string\"}}}]], "                                           \
+    "returns=[[{\"anyOf\":[{\"type\":\"integer\"},{\"type\":\"string\"}]}]], "      \
+    "run=function(world, a) " body " end }\n"
+
+/* clang-format off */
+static const char tools[] =
+    TOOL("ask", "false", "return world:value(a.sql) or 'nothing'")
+    TOOL("book", "true", "return world:exec('INSERT INTO booking VALUES (?, ?)', a.x, 'Cy')")
+    TOOL("again", "true", "return world:exec('INSERT OR IGNORE INTO line (n) VALUES (?)', a.x)")
+    TOOL("line", "true", "world:exec('INSERT INTO line (n) VALUES (?)', a.x) "
+         "return world:value('SELECT max(id) FROM line')")
+    TOOL("few", "false", "for i = 1, a.x do world:value('SELECT ' .. i) end return a.x")
+    TOOL("wide", "false", "local name = ('n'):rep(60000) for i = 1, 400 do "
+         "local ok, why = pcall(world.value, world, 'SELECT ' .. i .. ' AS ' .. name) "
+         "if not ok then return i .. ' ' .. why end end return 0")
+    TOOL("heavy", "false", "local t = {} for i = 1, 250 do t[i] = ('abs('):rep(12) .. 'id' .. (')'):rep(12) .. (' + id'):rep(30) .. ' AS c' .. i end "
+         "local list = table.concat(t, ', ') for i = a.x, a.x + 30 do "
+         "world:rows('SELECT ' .. i .. ' AS n, ' .. list .. ' FROM booking') end return a.x");
+/* clang-format on */
+
+static bool opened(struct local *l)
+{
+    agon_world_memory_use(); /* as in a cell; the first time */
+    const char *said = "";
+    local_init(l);
+    int r = local_open(l, world_sql, tools, &said);
+    if (r)
+        printf("# %d %s\n", r, said);
+    return EXPECT(r == 0 && agon_session_reset(l->cell, &l->err) == 0);
+}
+
+#define OPEN(l)                                   \
+    struct local l AGON_AUTO(local_deinit) = {0}; \
+    REQUIRE(opened(&l))
+
+/* What the call says, good or not; stands until the next one. */
+static const char *call(struct local *l, const char *tool, const char *arguments)
+{
+    agon_session_budgets(l->cell);
+    EXPECT(agon_session_call(l->cell, agon_str(tool), agon_str(arguments), &l->err) >= 0);
+    return agon_buf_text(&l->cell->result);
+}
+
+/* Without a column of its own a table is announced as it is written, and not as it is named. */
+ATTACK(X200_a_table_written_otherwise_is_read_anew)
+{
+    static const char *const sql[] = {
+        "SELECT count(*) FROM BOOKING",
+        "SELECT count(*) FROM \\\"Booking\\\"",
+        "SELECT count(*) FROM main.bOOKING AS x",
+        "SELECT count(*) FROM (SELECT 1 FROM BOOKING)",
+        "SELECT sum(n) FROM (SELECT 1 AS n FROM BOOKING UNION ALL SELECT 1 FROM BOOKING)",
+        "SELECT EXISTS (SELECT 1 FROM BOOKING LIMIT 1 OFFSET 2)",
+        "SELECT count(*) FROM line LEFT JOIN BOOKING",
+        "WITH x AS (SELECT 1 FROM BOOKING) SELECT count(*) FROM x",
+        "SELECT count(ROWID) FROM BOOKING",
+        "SELECT 3 IN (SELECT rowid FROM BOOKING)",
+        "SELECT max(OID) FROM Booking",
+    };
+    for (size_t i = 0; i < sizeof(sql) / sizeof(*sql); i++) {
+        char arguments[200], before[64];
+        OPEN(l);
+        snprintf(arguments, sizeof(arguments), "{\"sql\": \"%s\"}", sql[i]);
+        for (int k = 0; k < 3; k++)
+            snprintf(before, sizeof(before), "%s", call(&l, "ask", arguments));
+        EXPECT_TEXT(call(&l, "book", "{\"x\": 3}"), "1");
+        if (!EXPECT(strcmp(call(&l, "ask", arguments), before) != 0))
+            printf("# %s: %s before and after\n", sql[i], before);
+        agon_world_forget_rows(l.cell->world);
+        l.cell->calls_anew = true;
+        char known[64];
+        snprintf(known, sizeof(known), "%s", call(&l, "ask", arguments));
+        EXPECT(strcmp(known, before) != 0);
+    }
+}
+
+/* Its counter is no row: no log of changes shows it, and no list of writes makes it again. */
+ATTACK(X201_an_insert_that_is_ignored_draws_no_key)
+{
+    OPEN(l);
+    for (int episode = 0; episode < 3; episode++) {
+        EXPECT(agon_session_reset(l.cell, &l.err) == 0);
+        for (int i = 0; i < 4; i++)
+            EXPECT_TEXT(call(&l, "again", "{\"x\": 10}"), "0");
+        EXPECT_TEXT(call(&l, "line", "{\"x\": 30}"), "3");
+        EXPECT(l.cell->n_writes == 1);
+        EXPECT_TEXT(call(&l, "again", "{\"x\": 30}"), "0"); /* after a write, too */
+        EXPECT_TEXT(call(&l, "line", "{\"x\": 40}"), "4");
+    }
+}
+
+ATTACK(X202_statements_of_before_do_not_end_a_call_earlier)
+{
+    static const int before[] = {0, 1, 50, 100, 127, 128};
+    char first[200] = "", then[200];
+    for (size_t i = 0; i < sizeof(before) / sizeof(*before); i++) {
+        char arguments[32];
+        OPEN(l);
+        snprintf(arguments, sizeof(arguments), "{\"x\": %d}", before[i]);
+        if (before[i])
+            (void)call(&l, "few", arguments);
+        snprintf(then, sizeof(then), "%s", call(&l, "wide", "{}"));
+        EXPECT_HAS(then, "too many different statements");
+        if (!*first)
+            snprintf(first, sizeof(first), "%s", then);
+        EXPECT_TEXT(then, first);
+    }
+}
+
+/* Half a megabyte each, kept for three principals, they were more than SQLite's memory in a cell.
+ */
+ATTACK(X203_statements_of_before_take_no_memory)
+{
+    OPEN(l);
+    size_t clean = agon_world_memory_used(), most = 0;
+    for (int i = 0; i < 3; i++) {
+        char arguments[32];
+        snprintf(arguments, sizeof(arguments), "{\"x\": %d}", 100 * i);
+        EXPECT(atoi(call(&l, "heavy", arguments)) == 100 * i);
+        size_t used = agon_world_memory_used() - clean;
+        most = used > most ? used : most;
+    }
+    printf("# %zu KiB\n", most >> 10);
+    EXPECT(most > 0 && most < 33 << 20);
+}
