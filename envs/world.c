@@ -60,36 +60,55 @@ static int query_text(sqlite3 *db, const char *sql, char *ret, size_t size)
     return rc == SQLITE_ROW || rc == SQLITE_DONE ? 0 : 1;
 }
 
-/* Check the image read-only, then copy it page by page into a database that is all cache. */
-static int world_copy(struct agon_world *w, sqlite3 *from, struct agon_str bytes,
-                      struct agon_err *err)
+/* A connection that reads the image where it lies. */
+static int image_open(sqlite3 **ret, struct agon_str bytes, struct agon_err *err)
 {
+    int r = world_open_memory(ret, err);
     unsigned char *image = (unsigned char *)(uintptr_t)bytes.data; /* SQLITE_DESERIALIZE_READONLY */
-    if (sqlite3_deserialize(from, "main", image, (sqlite3_int64)bytes.size,
+    if (r)
+        return r;
+    if (sqlite3_deserialize(*ret, "main", image, (sqlite3_int64)bytes.size,
                             (sqlite3_int64)bytes.size, SQLITE_DESERIALIZE_READONLY) != SQLITE_OK)
         return refuse(err, "the database cannot be read");
-    (void)sqlite3_db_config(from, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
-    (void)sqlite3_db_config(from, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
-    /* Its pages are read where they lie; without this each is copied into a cache first. */
-    (void)sqlite3_exec(from, "PRAGMA mmap_size=50331648", NULL, NULL, NULL);
-    char text[200];
-    if (query_text(from, "PRAGMA quick_check(1)", text, sizeof(text)) || strcmp(text, "ok") != 0) {
-        agon_fail(err, AGON_WORLD_REFUSED, "world: the database is damaged: %s", text);
-        return AGON_WORLD_REFUSED;
-    }
-    sqlite3_backup *backup = sqlite3_backup_init(w->db, "main", from, "main");
-    if (!backup)
-        return world_fail(w, "world", err);
-    int rc = sqlite3_backup_step(backup, -1);
-    int end = sqlite3_backup_finish(backup);
-    return rc == SQLITE_DONE && end == SQLITE_OK ? 0 : refuse(err, "the database cannot be copied");
+    (void)sqlite3_db_config(*ret, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
+    (void)sqlite3_db_config(*ret, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
+    /* Without this each page is copied into a cache first. */
+    (void)sqlite3_exec(*ret, "PRAGMA mmap_size=50331648", NULL, NULL, NULL);
+    return 0;
 }
 
-static int world_fill(struct agon_world *w, struct agon_str bytes, struct agon_err *err)
+static int image_check(struct agon_str bytes, struct agon_err *err)
+{
+    sqlite3 *from = NULL;
+    char text[200];
+    int r = image_open(&from, bytes, err);
+    if (!r &&
+        (query_text(from, "PRAGMA quick_check(1)", text, sizeof(text)) || strcmp(text, "ok") != 0))
+        r = agon_fail(err, AGON_WORLD_REFUSED, "world: the database is damaged: %s", text);
+    sqlite3_close(from);
+    return r;
+}
+
+/* Page by page into a database that is all cache. */
+static int image_copy(struct agon_world *w, struct agon_str bytes, struct agon_err *err)
+{
+    sqlite3 *from = NULL;
+    int r = image_open(&from, bytes, err);
+    sqlite3_backup *backup = r ? NULL : sqlite3_backup_init(w->db, "main", from, "main");
+    if (!r && !backup)
+        r = world_fail(w, "world", err);
+    if (backup) {
+        int rc = sqlite3_backup_step(backup, -1), end = sqlite3_backup_finish(backup);
+        if (rc != SQLITE_DONE || end != SQLITE_OK)
+            r = refuse(err, "the database cannot be copied");
+    }
+    sqlite3_close(from);
+    return r;
+}
+
+static int image_header(struct agon_str bytes, struct agon_err *err)
 {
     static const char magic[] = "SQLite format 3";
-    if (bytes.size == 0)
-        return 0;
     if (bytes.size < 512 || memcmp(bytes.data, magic, sizeof(magic)) != 0)
         return refuse(err, "not an SQLite database");
     if (bytes.size > AGON_WORLD_BYTES_MAX)
@@ -97,12 +116,31 @@ static int world_fill(struct agon_world *w, struct agon_str bytes, struct agon_e
     if (bytes.data[18] == 2 || bytes.data[19] == 2)
         return refuse(err,
                       "the database is in WAL mode; run PRAGMA journal_mode=DELETE on it first");
-    sqlite3 *from = NULL;
-    int r = world_open_memory(&from, err);
+    return 0;
+}
+
+static int world_load(struct agon_world *w, struct agon_str bytes, struct agon_err *err)
+{
+    int r = bytes.size ? image_copy(w, bytes, err) : 0;
     if (!r)
-        r = world_copy(w, from, bytes, err);
-    sqlite3_close(from);
-    return r;
+        r = world_read_schema(w, err);
+    return r ? r : world_check_functions(w, err);
+}
+
+/* Whatever is wrong with a damaged image, that it is damaged is what its author has to know. */
+static int world_fill(struct agon_world *w, struct agon_str bytes, struct agon_err *err)
+{
+    struct agon_err damaged;
+    int r = bytes.size ? image_header(bytes, err) : 0;
+    if (r)
+        return r;
+    r = world_load(w, bytes, err);
+    if (bytes.size == 0 || r == AGON_ENOMEM || (!r && world_image_is_sound(w, bytes)))
+        return r;
+    int check = image_check(bytes, &damaged);
+    if (check)
+        *err = damaged;
+    return check ? check : r;
 }
 
 int agon_world_open(struct agon_world **ret, struct agon_str bytes, struct agon_err *err)
@@ -114,10 +152,6 @@ int agon_world_open(struct agon_world **ret, struct agon_str bytes, struct agon_
     int r = world_open_memory(&w->db, err);
     if (!r)
         r = world_fill(w, bytes, err);
-    if (!r)
-        r = world_read_schema(w, err);
-    if (!r)
-        r = world_check_functions(w, err);
     if (!r && !(w->reads = calloc((size_t)w->n_columns + 1, 1)))
         r = agon_fail(err, AGON_ENOMEM, "world: out of memory");
     if (!r)

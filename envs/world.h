@@ -45,9 +45,18 @@ enum agon_principal {
     AGON_N_PRINCIPALS,
 };
 
+enum agon_stored { /* as what a value may lie in the file: bits */
+                   AGON_STORED_NULL = 1,
+                   AGON_STORED_INTEGER = 2,
+                   AGON_STORED_REAL = 4,
+                   AGON_STORED_TEXT = 8,
+                   AGON_STORED_BLOB = 16,
+                   AGON_STORED_ANY = 31,
+};
 struct agon_column {
     char *name;
     int key;        /* position in the PRIMARY KEY from 1, or 0 */
+    uint8_t stored; /* AGON_STORED_* that it takes */
     bool real;      /* declared REAL: whole numbers are floats all the same */
     bool unique;    /* alone a key or UNIQUE */
     bool composite; /* part of a key or UNIQUE of several columns, or of such a reference */
@@ -56,8 +65,9 @@ struct agon_table {
     char *name;
     struct agon_column *columns;
     int n_columns, n_keys;
-    int first;  /* number of the first column among all columns of the world */
-    bool rowid; /* not WITHOUT ROWID */
+    int first;      /* number of the first column among all columns of the world */
+    bool rowid;     /* not WITHOUT ROWID */
+    bool key_index; /* an index holds its PRIMARY KEY */
     struct agon_shape shape;
 };
 

@@ -23,7 +23,7 @@ static int refuse(sqlite3 *scratch, const char *name, struct agon_err *err)
     return AGON_WORLD_REFUSED;
 }
 
-static bool has_word(const char *sql, const char *word)
+bool world_sql_has_word(const char *sql, const char *word)
 {
     size_t size = strlen(word);
     for (; *sql; sql++)
@@ -98,7 +98,7 @@ static bool calls_nothing(struct agon_world *w)
         const char *type = (const char *)sqlite3_column_text(q, 0);
         const char *sql = (const char *)sqlite3_column_text(q, 1);
         nothing = type && sql && (strcmp(type, "index") != 0 || index_is_plain(sql)) &&
-                  !has_word(sql, "default") && !has_word(sql, "check");
+                  !world_sql_has_word(sql, "default") && !world_sql_has_word(sql, "check");
     }
     sqlite3_finalize(q);
     return nothing;

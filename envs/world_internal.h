@@ -111,6 +111,9 @@ bool world_function_allowed(const char *name);
 /* world_intake.c: AGON_WORLD_REFUSED with a sentence where the schema calls what statements may
  * not. */
 int world_check_functions(struct agon_world *w, struct agon_err *err);
+bool world_sql_has_word(const char *sql, const char *word);
+/* world_image.c: does this image, whose schema was read, surely pass quick_check? false: ask it. */
+bool world_image_is_sound(const struct agon_world *w, struct agon_str bytes);
 int world_open_memory(sqlite3 **ret, struct agon_err *err);
 /* Charge the statement that runs for work on so many bytes; interrupts it where it has no more. */
 void world_charge(struct agon_world *w, size_t bytes);

@@ -79,6 +79,23 @@ static const char *text_at(sqlite3_stmt *q, int i)
     return text ? text : "";
 }
 
+/* A whole number in a REAL column lies there as an integer. */
+static uint8_t stored_as(const char *type, bool not_null)
+{
+    static const struct {
+        const char *type;
+        uint8_t stored;
+    } types[] = {
+        {"INTEGER", AGON_STORED_INTEGER}, {"INT", AGON_STORED_INTEGER},
+        {"TEXT", AGON_STORED_TEXT},       {"REAL", AGON_STORED_REAL | AGON_STORED_INTEGER},
+        {"BLOB", AGON_STORED_BLOB},       {"ANY", AGON_STORED_ANY & ~AGON_STORED_NULL},
+    };
+    for (size_t i = 0; i < sizeof(types) / sizeof(*types); i++)
+        if (sqlite3_stricmp(type, types[i].type) == 0)
+            return not_null ? types[i].stored : types[i].stored | AGON_STORED_NULL;
+    return 0;
+}
+
 static int add_column(void *user, sqlite3_stmt *q, struct agon_err *err)
 {
     struct agon_table *t = user;
@@ -93,6 +110,7 @@ static int add_column(void *user, sqlite3_stmt *q, struct agon_err *err)
         return agon_fail(err, AGON_ENOMEM, "world: out of memory");
     t->n_columns++;
     c->real = sqlite3_stricmp(text_at(q, 1), "REAL") == 0;
+    c->stored = stored_as(text_at(q, 1), sqlite3_column_int(q, 4) != 0);
     c->key = sqlite3_column_int(q, 2);
     t->n_keys += c->key > 0;
     if (sqlite3_column_int(q, 3) > 0) { /* the preupdate hook does not see them */
@@ -150,6 +168,7 @@ static int mark_index(void *user, sqlite3_stmt *q, struct agon_err *err)
         return AGON_WORLD_REFUSED;
     }
     int c = agon_world_find_column(t, agon_str(text_at(q, 0)));
+    t->key_index |= sqlite3_column_int(q, 3) != 0;
     if (c >= 0 && sqlite3_column_int(q, 1) > 1)
         t->columns[c].composite = true;
     else if (c >= 0 && sqlite3_column_int(q, 2))
@@ -157,11 +176,20 @@ static int mark_index(void *user, sqlite3_stmt *q, struct agon_err *err)
     return 0;
 }
 
+/* A key that is the row number itself is not stored twice. */
+static void mark_row_number(struct agon_table *t)
+{
+    for (int i = 0; i < t->n_columns; i++)
+        if (t->rowid && t->columns[i].key && !t->key_index)
+            t->columns[i].stored = AGON_STORED_NULL;
+}
+
 /* q: the three questions, which are the same for each table. */
 static int read_table(struct agon_world *w, sqlite3_stmt *q[3], struct agon_table *t,
                       struct agon_err *err)
 {
-    int r = schema_rows(w, &q[0], "SELECT name, type, pk, hidden FROM pragma_table_xinfo(?)",
+    int r = schema_rows(w, &q[0],
+                        "SELECT name, type, pk, hidden, \"notnull\" FROM pragma_table_xinfo(?)",
                         t->name, add_column, t, err);
     if (!r && t->n_keys == 0) {
         agon_fail(err, AGON_WORLD_REFUSED, "world: table '%s' has no PRIMARY KEY", t->name);
@@ -174,15 +202,16 @@ static int read_table(struct agon_world *w, sqlite3_stmt *q[3], struct agon_tabl
     if (!r)
         r = schema_rows(
             w, &q[1],
-            "SELECT i.name, (SELECT count(*) FROM pragma_index_info(l.name)), 1"
+            "SELECT i.name, (SELECT count(*) FROM pragma_index_info(l.name)), 1, l.origin = 'pk'"
             " FROM pragma_index_list(?) l, pragma_index_info(l.name) i WHERE l.\"unique\"",
             t->name, mark_index, t, err);
     if (!r)
         r = schema_rows(w, &q[2],
                         "SELECT f.\"from\", (SELECT count(*) FROM pragma_foreign_key_list(?1) g "
-                        "WHERE g.id = f.id), 0"
+                        "WHERE g.id = f.id), 0, 0"
                         " FROM pragma_foreign_key_list(?1) f",
                         t->name, mark_index, t, err);
+    mark_row_number(t);
     return r;
 }
 

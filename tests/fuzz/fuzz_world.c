@@ -1,4 +1,5 @@
-/* Any bytes as world.db: refused, or a world in which queries end and that a reset gives back. */
+/* Any bytes as world.db: refused, or a world that SQLite's own check passes, in which queries end
+ * and that a reset gives back. */
 #include "envs/world.h"
 
 #include <assert.h>
@@ -42,6 +43,23 @@ static void walk(struct agon_world *w, const struct agon_table *t)
     (void)!agon_world_end_call(w, false, &err); /* a damaged page may fail here too */
 }
 
+static void quick_check(const uint8_t *data, size_t size)
+{
+    sqlite3 *db = NULL;
+    sqlite3_stmt *q = NULL;
+    unsigned char *image = (unsigned char *)(uintptr_t)data; /* SQLITE_DESERIALIZE_READONLY */
+    int rc = sqlite3_open(":memory:", &db);
+    if (rc == SQLITE_OK)
+        rc = sqlite3_deserialize(db, "main", image, (sqlite3_int64)size, (sqlite3_int64)size,
+                                 SQLITE_DESERIALIZE_READONLY);
+    if (rc == SQLITE_OK)
+        rc = sqlite3_prepare_v2(db, "PRAGMA quick_check(1)", -1, &q, NULL);
+    assert(rc == SQLITE_OK && sqlite3_step(q) == SQLITE_ROW);
+    assert(!strcmp((const char *)sqlite3_column_text(q, 0), "ok"));
+    sqlite3_finalize(q);
+    sqlite3_close(db);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct agon_world *w AGON_AUTO(agon_world_freep) = NULL;
@@ -50,6 +68,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     assert(r == 0 || r == AGON_WORLD_REFUSED || r == AGON_ESTORE);
     if (r)
         return 0;
+    if (size > 0)
+        quick_check(data, size);
     for (int i = 0; i < agon_world_n_tables(w); i++)
         walk(w, agon_world_table(w, i));
     (void)!agon_world_reset(w, &err);
