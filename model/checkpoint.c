@@ -1,52 +1,39 @@
 /* Loading weights: see checkpoint.h. Tensor names: engine.md 2, from the published listing. */
 #include "model/checkpoint.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { NAME_SIZE = 256 };
-
 struct loader {
-    const struct agon_tensors *tensors;
+    struct agon_tensor_scope scope;
     struct agon_checkpoint *checkpoint;
     const struct agon_config *config;
-    char prefix[NAME_SIZE]; /* "model.layers.3.self_attn." */
     struct agon_err *err;
 };
 
 /* ---- one tensor --------------------------------------------------------------------- */
 
-static void loader_prefix(struct loader *l, const char *fmt, ...) AGON_PRINTF(2, 3);
-static void loader_prefix(struct loader *l, const char *fmt, ...)
-{
-    va_list ap;
-    va_start(ap, fmt);
-    (void)vsnprintf(l->prefix, sizeof(l->prefix), fmt, ap); /* ours, and short */
-    va_end(ap);
-}
-
 /* Find prefix + name and check its shape; n_dims is 1 or 2. */
 static int tensor_expect(struct loader *l, const struct agon_tensor **ret, const char *name,
                          int n_dims, int64_t rows, int64_t columns)
 {
-    char full[2 * NAME_SIZE], shape[128], expected[64];
-    (void)snprintf(full, sizeof(full), "%s%s", l->prefix, name); /* ours, and short */
-    const struct agon_tensor *t = agon_tensors_find(l->tensors, full);
-    if (!t)
-        return agon_fail(l->err, AGON_EINPUT, "tensor '%s' is missing", full);
+    char shape[128], expected[64];
+    const struct agon_tensor *t;
+    int r = agon_tensor_scope_find(&t, &l->scope, name, "", l->err);
+    if (r)
+        return r;
     if (t->n_dims != n_dims || t->dims[0] != rows || (n_dims == 2 && t->dims[1] != columns)) {
         agon_tensor_shape(t, shape, sizeof(shape));
         (void)snprintf(expected, sizeof(expected), n_dims == 2 ? "[%lld, %lld]" : "[%lld]",
                        (long long)rows, (long long)columns); /* fits */
         return agon_fail(l->err, AGON_EINPUT, "%s: tensor '%s' is %s, config.json makes it %s",
-                         agon_tensors_file(l->tensors, t), full, shape, expected);
+                         agon_tensors_file(l->scope.tensors, t), t->name, shape, expected);
     }
     if (!t->readable)
         return agon_fail(l->err, AGON_EINPUT,
                          "%s: tensor '%s' has a dtype that is none of F32, BF16, F16, F8_E4M3",
-                         agon_tensors_file(l->tensors, t), full);
+                         agon_tensors_file(l->scope.tensors, t), t->name);
     *ret = t;
     return 0;
 }
@@ -57,7 +44,7 @@ static int tensor_bytes(struct loader *l, void **ret, const struct agon_tensor *
     if (!data)
         return agon_fail(l->err, AGON_ENOMEM, "tensor '%s': no memory for %llu bytes", t->name,
                          (unsigned long long)t->size);
-    int r = agon_tensor_read(l->tensors, t, data, l->err);
+    int r = agon_tensor_read(l->scope.tensors, t, data, l->err);
     if (r)
         free(data);
     else
@@ -70,7 +57,7 @@ static int check_plain(struct loader *l, const struct agon_tensor *t)
 {
     return t->dtype == AGON_E4M3
                ? agon_fail(l->err, AGON_EINPUT, "%s: tensor '%s' is F8_E4M3, expected F32 or BF16",
-                           agon_tensors_file(l->tensors, t), t->name)
+                           agon_tensors_file(l->scope.tensors, t), t->name)
                : 0;
 }
 
@@ -81,7 +68,7 @@ static int load_vector(struct loader *l, float **ret, const char *name, int n)
     if (r == 0 && l->checkpoint->open_only)
         r = check_plain(l, t);
     else if (r == 0)
-        r = agon_tensor_floats(l->tensors, t, ret, l->err);
+        r = agon_tensor_floats(l->scope.tensors, t, ret, l->err);
     if (r)
         return r;
     l->checkpoint->n_parameters += (uint64_t)n;
@@ -113,13 +100,13 @@ static int load_source(struct loader *l, struct loaded *ret, const char *name, i
     from.source.dtype = t->dtype;
     from.source.data = from.data;
     if (t->dtype == AGON_E4M3) {
-        char scale_name[NAME_SIZE];
+        char scale_name[sizeof(l->scope.prefix)];
         int blocks_n = (n + AGON_SCALE_BLOCK - 1) / AGON_SCALE_BLOCK;
         int blocks_k = (k + AGON_SCALE_BLOCK - 1) / AGON_SCALE_BLOCK;
         (void)snprintf(scale_name, sizeof(scale_name), "%s_scale_inv", name); /* ours, short */
         if ((r = tensor_expect(l, &scale, scale_name, 2, blocks_n, blocks_k)) ||
             (r = check_plain(l, scale)) ||
-            (data && (r = agon_tensor_floats(l->tensors, scale, &from.scale, l->err)))) {
+            (data && (r = agon_tensor_floats(l->scope.tensors, scale, &from.scale, l->err)))) {
             loaded_deinit(&from);
             return r;
         }
@@ -145,7 +132,7 @@ static int matrix_pack(struct loader *l, struct agon_matrix *w, int k,
         return 0;
     int r = agon_matrix_init(w, k, sources, n_sources, as_f32, l->err);
     if (r)
-        return agon_err_in(l->err, r, "tensor '%s%s'", l->prefix, name);
+        return agon_err_in(l->err, r, "tensor '%s%s'", l->scope.prefix, name);
     l->checkpoint->bytes += agon_matrix_bytes(w);
     return 0;
 }
@@ -213,7 +200,7 @@ static int load_kv_b(struct loader *l, struct agon_layer *layer)
     loaded_deinit(&from);
     float *rows = r ? NULL : malloc((size_t)whole.n * (size_t)whole.k * sizeof(*rows));
     if (r == 0 && !rows)
-        r = agon_fail(l->err, AGON_ENOMEM, "tensor '%s%s': out of memory", l->prefix, name);
+        r = agon_fail(l->err, AGON_ENOMEM, "tensor '%s%s': out of memory", l->scope.prefix, name);
     for (int i = 0; r == 0 && i < whole.n; i++)
         agon_matrix_row(&whole, i, rows + (size_t)i * (size_t)whole.k);
     for (int h = 0; r == 0 && h < c->n_heads; h++) {
@@ -275,7 +262,7 @@ static int load_experts(struct loader *l, struct agon_layer *layer, int i)
     const struct agon_config *c = l->config;
     const struct part gate = {"gate.weight", c->router.n_experts};
     int r;
-    loader_prefix(l, "model.layers.%d.mlp.", i);
+    agon_tensor_scope_set(&l->scope, "model.layers.%d.mlp.", i);
     if ((r = load_stack(l, &layer->router, &gate, 1, c->hidden, true)) ||
         (r = load_vector(l, &layer->router_bias, "gate.e_score_correction_bias",
                          c->router.n_experts)))
@@ -284,7 +271,7 @@ static int load_experts(struct loader *l, struct agon_layer *layer, int i)
     if (!layer->experts)
         return agon_fail(l->err, AGON_ENOMEM, "out of memory");
     for (int e = 0; e < c->router.n_experts; e++) {
-        loader_prefix(l, "model.layers.%d.mlp.experts.%d.", i, e);
+        agon_tensor_scope_set(&l->scope, "model.layers.%d.mlp.experts.%d.", i, e);
         if ((r = load_mlp(l, &layer->experts[e], c->expert_dim)))
             return r;
     }
@@ -292,7 +279,7 @@ static int load_experts(struct loader *l, struct agon_layer *layer, int i)
                                mlp_parameters(c, (c->router.top_k + c->n_shared) * c->expert_dim);
     if (c->n_shared == 0)
         return 0;
-    loader_prefix(l, "model.layers.%d.mlp.shared_experts.", i);
+    agon_tensor_scope_set(&l->scope, "model.layers.%d.mlp.shared_experts.", i);
     return load_mlp(l, &layer->shared, c->n_shared * c->expert_dim);
 }
 
@@ -300,16 +287,16 @@ static int load_layer(struct loader *l, struct agon_layer *layer, int i)
 {
     const struct agon_config *c = l->config;
     int r;
-    loader_prefix(l, "model.layers.%d.", i);
+    agon_tensor_scope_set(&l->scope, "model.layers.%d.", i);
     if ((r = load_vector(l, &layer->attention_norm, "input_layernorm.weight", c->hidden)) ||
         (r = load_vector(l, &layer->mlp_norm, "post_attention_layernorm.weight", c->hidden)))
         return r;
-    loader_prefix(l, "model.layers.%d.self_attn.", i);
+    agon_tensor_scope_set(&l->scope, "model.layers.%d.self_attn.", i);
     if ((r = load_attention(l, layer, c->indexer[i])))
         return r;
     if (c->sparse[i])
         return load_experts(l, layer, i);
-    loader_prefix(l, "model.layers.%d.mlp.", i);
+    agon_tensor_scope_set(&l->scope, "model.layers.%d.mlp.", i);
     l->checkpoint->n_active += mlp_parameters(c, c->dense_dim);
     return load_mlp(l, &layer->dense, c->dense_dim);
 }
@@ -319,8 +306,8 @@ static int check_unknown(const struct loader *l)
 {
     static const char *const known[] = {"wq_b.weight", "wk.weight", "k_norm.weight", "k_norm.bias",
                                         "weights_proj.weight"};
-    for (size_t i = 0; i < agon_tensors_count(l->tensors); i++) {
-        const char *name = agon_tensors_at(l->tensors, i)->name;
+    for (size_t i = 0; i < agon_tensors_count(l->scope.tensors); i++) {
+        const char *name = agon_tensors_at(l->scope.tensors, i)->name;
         const char *part = strstr(name, ".indexer.");
         int layer;
         if (!part || sscanf(name, "model.layers.%d.", &layer) != 1 || layer >= l->config->n_layers)
@@ -341,7 +328,7 @@ static int load_all(struct loader *l)
     struct agon_checkpoint *made = l->checkpoint;
     const struct agon_config *c = l->config;
     int r = check_unknown(l);
-    loader_prefix(l, "model.");
+    agon_tensor_scope_set(&l->scope, "model.");
     if (r || (r = load_matrix(l, &made->embedding, "embed_tokens.weight", c->n_vocab, c->hidden)) ||
         (r = load_vector(l, &made->norm, "norm.weight", c->hidden)))
         return r;
@@ -354,7 +341,7 @@ static int load_all(struct loader *l)
     if (c->tied)
         return 0;
     made->n_active -= (uint64_t)c->n_vocab * (uint64_t)c->hidden; /* a token reads one row of it */
-    loader_prefix(l, "%s", "");
+    agon_tensor_scope_set(&l->scope, "%s", "");
     return load_matrix(l, &made->head, "lm_head.weight", c->n_vocab, c->hidden);
 }
 
@@ -368,8 +355,10 @@ static int checkpoint_make(struct agon_checkpoint **ret, const char *dir, bool o
     if (r || (r = agon_tensors_open(&made->tensors, dir, err)))
         return agon_err_in(err, r, "checkpoint");
     made->open_only = open_only;
-    struct loader l = {
-        .tensors = made->tensors, .checkpoint = made, .config = &made->config, .err = err};
+    struct loader l = {.scope = {.tensors = made->tensors},
+                       .checkpoint = made,
+                       .config = &made->config,
+                       .err = err};
     if ((r = load_all(&l)))
         return agon_err_in(err, r, "checkpoint: %s", dir);
     *ret = AGON_STEAL(made);

@@ -4,20 +4,16 @@
 
 #include "model/cuda_stream.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum { NAME_SIZE = 256 };
 
 /* What is under way: each array is made where it is missing, and filled. */
 struct loader {
     struct cuda_weights *weights;
     const struct agon_config *config;
-    const struct agon_tensors *tensors;
+    struct agon_tensor_scope scope;
     struct cuda_stream stream;
-    char prefix[NAME_SIZE]; /* "model.layers.3.self_attn." */
     struct agon_err *err;
 };
 
@@ -26,26 +22,6 @@ struct part {
     const char *name;
     int n;
 };
-
-/* ---- names -------------------------------------------------------------------------- */
-
-static void loader_prefix(struct loader *l, const char *fmt, ...) AGON_PRINTF(2, 3);
-static void loader_prefix(struct loader *l, const char *fmt, ...)
-{
-    va_list ap;
-    va_start(ap, fmt);
-    (void)vsnprintf(l->prefix, sizeof(l->prefix), fmt, ap); /* ours, and short */
-    va_end(ap);
-}
-
-static int tensor_find(struct loader *l, const struct agon_tensor **ret, const char *name,
-                       const char *suffix)
-{
-    char full[2 * NAME_SIZE];
-    (void)snprintf(full, sizeof(full), "%s%s%s", l->prefix, name, suffix); /* ours, and short */
-    *ret = agon_tensors_find(l->tensors, full);
-    return *ret ? 0 : agon_fail(l->err, AGON_EINPUT, "tensor '%s' is missing", full);
-}
 
 /* ---- vectors ------------------------------------------------------------------------ */
 
@@ -69,8 +45,8 @@ static int load_vector(struct loader *l, float **to, const char *name, int n)
     float *values;
     void *device = *to;
     int r;
-    if ((r = tensor_find(l, &t, name, "")) ||
-        (r = agon_tensor_floats(l->tensors, t, &values, l->err)))
+    if ((r = agon_tensor_scope_find(&t, &l->scope, name, "", l->err)) ||
+        (r = agon_tensor_floats(l->scope.tensors, t, &values, l->err)))
         return r;
     r = upload(l, &device, values, (size_t)n * sizeof(*values));
     *to = device;
@@ -150,10 +126,10 @@ static int load_tensor(struct loader *l, struct rows_put *p, const char *name)
 {
     const struct agon_tensor *t, *scale_tensor;
     float *scale = NULL;
-    int r = tensor_find(l, &t, name, "");
+    int r = agon_tensor_scope_find(&t, &l->scope, name, "", l->err);
     if (r == 0 && t->dtype == AGON_E4M3 &&
-        ((r = tensor_find(l, &scale_tensor, name, "_scale_inv")) == 0))
-        r = agon_tensor_floats(l->tensors, scale_tensor, &scale, l->err);
+        ((r = agon_tensor_scope_find(&scale_tensor, &l->scope, name, "_scale_inv", l->err)) == 0))
+        r = agon_tensor_floats(l->scope.tensors, scale_tensor, &scale, l->err);
     bool codes = p->to->dtype == AGON_E4M3;
     if (r == 0 && codes)
         r = put_scales(l, p->to, p->at, (int)t->dims[0], scale);
@@ -169,7 +145,7 @@ static int all_codes(struct loader *l, const struct part *parts, int n_parts, bo
     const struct agon_tensor *t;
     *ret = l->weights->fp8;
     for (int i = 0; i < n_parts; i++) {
-        int r = tensor_find(l, &t, parts[i].name, "");
+        int r = agon_tensor_scope_find(&t, &l->scope, parts[i].name, "", l->err);
         if (r)
             return r;
         *ret &= t->dtype == AGON_E4M3;
@@ -274,7 +250,7 @@ static int load_router(struct loader *l, struct cuda_layer *to)
 {
     const struct agon_config *c = l->config;
     const struct agon_tensor *t;
-    int r = tensor_find(l, &t, "gate.weight", "");
+    int r = agon_tensor_scope_find(&t, &l->scope, "gate.weight", "", l->err);
     if (r)
         return r;
     enum agon_dtype dtype = l->weights->fp8 && t->dtype == AGON_BF16 ? AGON_BF16 : AGON_F32;
@@ -297,7 +273,7 @@ static int load_experts(struct loader *l, struct cuda_layer *to, int i)
     int first, n, r;
     cuda_weights_part(c->router.n_experts, l->weights->rank, l->weights->n_ranks, &first, &n);
     int n_copies = n + (c->n_shared == 1 && !l->weights->fp8);
-    loader_prefix(l, "model.layers.%d.mlp.", i);
+    agon_tensor_scope_set(&l->scope, "model.layers.%d.mlp.", i);
     if ((r = load_router(l, to)))
         return r;
     moe->n_experts = n;
@@ -306,10 +282,10 @@ static int load_experts(struct loader *l, struct cuda_layer *to, int i)
     moe->gate_up.n = n_copies * 2 * c->expert_dim; /* what there is, until the last has its place */
     moe->down.n = n_copies * c->hidden;
     for (int e = 0; e < n && r == 0; e++) {
-        loader_prefix(l, "model.layers.%d.mlp.experts.%d.", i, first + e);
+        agon_tensor_scope_set(&l->scope, "model.layers.%d.mlp.experts.%d.", i, first + e);
         r = load_mlp(l, &moe->gate_up, &moe->down, c->expert_dim, e, n_copies);
     }
-    loader_prefix(l, "model.layers.%d.mlp.shared_experts.", i);
+    agon_tensor_scope_set(&l->scope, "model.layers.%d.mlp.shared_experts.", i);
     if (r == 0 && n_copies > n)
         r = load_mlp(l, &moe->gate_up, &moe->down, c->expert_dim, n, n_copies);
     moe->gate_up.n = n * 2 * c->expert_dim;
@@ -324,16 +300,16 @@ static int load_layer(struct loader *l, int i)
     const struct agon_config *c = l->config;
     struct cuda_layer *to = &l->weights->layers[i];
     int r;
-    loader_prefix(l, "model.layers.%d.", i);
+    agon_tensor_scope_set(&l->scope, "model.layers.%d.", i);
     if ((r = load_vector(l, &to->attention_norm, "input_layernorm.weight", c->hidden)) ||
         (r = load_vector(l, &to->mlp_norm, "post_attention_layernorm.weight", c->hidden)))
         return r;
-    loader_prefix(l, "model.layers.%d.self_attn.", i);
+    agon_tensor_scope_set(&l->scope, "model.layers.%d.self_attn.", i);
     if ((r = load_attention(l, to, c->indexer[i])))
         return r;
     if (c->sparse[i])
         return load_experts(l, to, i);
-    loader_prefix(l, "model.layers.%d.mlp.", i);
+    agon_tensor_scope_set(&l->scope, "model.layers.%d.mlp.", i);
     return load_mlp(l, &to->gate_up, &to->down, c->dense_dim, 0, 1);
 }
 
@@ -342,7 +318,7 @@ static int load_all(struct loader *l)
     struct cuda_weights *w = l->weights;
     const struct agon_config *c = l->config;
     int r = load_frequencies(l);
-    loader_prefix(l, "model.");
+    agon_tensor_scope_set(&l->scope, "model.");
     if (r ||
         (r = load_as(l, &w->embedding, "embed_tokens.weight", c->n_vocab, c->hidden,
                      wide_dtype(l))) ||
@@ -351,7 +327,7 @@ static int load_all(struct loader *l)
     for (int i = 0; i < w->n_layers; i++)
         if ((r = load_layer(l, i)))
             return agon_err_in(l->err, r, "layer %d", i);
-    loader_prefix(l, "%s", "");
+    agon_tensor_scope_set(&l->scope, "%s", "");
     if (w->tied)
         w->head = w->embedding;
     else if ((r = load_as(l, &w->head, "lm_head.weight", c->n_vocab, c->hidden, wide_dtype(l))))
@@ -362,9 +338,11 @@ static int load_all(struct loader *l)
 int cuda_weights_replace(struct cuda_weights *w, const struct agon_checkpoint *checkpoint,
                          struct agon_err *err)
 {
-    struct loader l = {
-        .weights = w, .config = &checkpoint->config, .tensors = checkpoint->tensors, .err = err};
-    int r = cuda_stream_init(&l.stream, l.tensors, err);
+    struct loader l = {.weights = w,
+                       .config = &checkpoint->config,
+                       .scope = {.tensors = checkpoint->tensors},
+                       .err = err};
+    int r = cuda_stream_init(&l.stream, checkpoint->tensors, err);
     if (r == 0)
         r = load_all(&l);
     cuda_stream_deinit(&l.stream);

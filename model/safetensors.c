@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -375,6 +376,23 @@ const struct agon_tensor *agon_tensors_find(const struct agon_tensors *t, const 
             low = middle + 1;
     }
     return NULL;
+}
+
+void agon_tensor_scope_set(struct agon_tensor_scope *scope, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    (void)vsnprintf(scope->prefix, sizeof(scope->prefix), fmt, ap); /* ours, and short */
+    va_end(ap);
+}
+
+int agon_tensor_scope_find(const struct agon_tensor **ret, const struct agon_tensor_scope *scope,
+                           const char *name, const char *suffix, struct agon_err *err)
+{
+    char full[2 * sizeof(scope->prefix)];
+    (void)snprintf(full, sizeof(full), "%s%s%s", scope->prefix, name, suffix); /* short, too */
+    *ret = agon_tensors_find(scope->tensors, full);
+    return *ret ? 0 : agon_fail(err, AGON_EINPUT, "tensor '%s' is missing", full);
 }
 
 const char *agon_tensors_file(const struct agon_tensors *t, const struct agon_tensor *tensor)

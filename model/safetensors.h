@@ -38,6 +38,17 @@ size_t agon_tensors_count(const struct agon_tensors *t);
 const struct agon_tensor *agon_tensors_at(const struct agon_tensors *t, size_t i);
 /* NULL where there is none. */
 const struct agon_tensor *agon_tensors_find(const struct agon_tensors *t, const char *name);
+/* Part of a model, whose tensors' names begin alike: "model.layers.3.self_attn.". */
+struct agon_tensor_scope {
+    const struct agon_tensors *tensors; /* borrowed */
+    char prefix[256];
+};
+void agon_tensor_scope_set(struct agon_tensor_scope *scope, const char *fmt, ...) AGON_PRINTF(2, 3);
+/* The tensor whose name is the prefix, name and suffix; borrowed. AGON_EINPUT where there is none,
+ * with its name. */
+int agon_tensor_scope_find(const struct agon_tensor **ret, const struct agon_tensor_scope *scope,
+                           const char *name, const char *suffix,
+                           struct agon_err *err) AGON_MUST_USE;
 /* The name of the file that holds it, for messages; borrowed. */
 const char *agon_tensors_file(const struct agon_tensors *t, const struct agon_tensor *tensor);
 /* Bytes of data in all files. */

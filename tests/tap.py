@@ -1,9 +1,12 @@
 """TAP for tests of the whole program: claims counted as they are checked."""
+import os
 import re
 import subprocess
 import sys
 
 n = failures = 0
+# Where agon is to run its model: what AGON_TEST_DEVICE says, as options.
+device = ["--device", os.environ["AGON_TEST_DEVICE"]] if os.environ.get("AGON_TEST_DEVICE") else []
 
 
 def check(ok, claim, why=""):

@@ -1,18 +1,20 @@
 /* Products with weights: median time, TFLOP/s and bytes a second of the weights. The buffers stay
  * in the L2 cache between launches as far as they fit. */
-#include "kernels/cuda_gemm.h"
+#include "kernels/cuda_small.h"
 #include "tests/gpu/median.h"
 
 struct product {
     struct agon_cuda_gemm gemm;
     struct agon_cuda_matrix w;
     enum agon_gemm_mode mode;
+    bool small; /* by cuda_small.h */
 };
 
 static int run_product(void *arg, void *stream, struct agon_err *err)
 {
     struct product *p = arg;
-    return agon_cuda_gemm(&p->gemm, &p->w, p->mode, stream, err);
+    return p->small ? agon_cuda_small(&p->gemm, &p->w, 0, NULL, stream, err)
+                    : agon_cuda_gemm(&p->gemm, &p->w, p->mode, stream, err);
 }
 
 /* A byte pattern that is a number near 1 in each dtype, signs by turns. */
@@ -69,6 +71,35 @@ static void bench(const char *device, int m, int n, int k, enum agon_dtype x_dty
            mode == AGON_GEMM_EXACT ? ", exact" : "", us, flops / us / 1e6, bytes / us / 1e3);
 }
 
+/* A matrix for each of 128 heads, as W_UK and W_UV have, by the pipeline and by cuda_small.h. */
+static void bench_heads(const char *device, int m, int n, int k)
+{
+    enum { HEADS = 128 };
+    GPU_AUTO x = numbers((size_t)m * HEADS * (size_t)k, AGON_BF16);
+    GPU_AUTO w = numbers((size_t)HEADS * (size_t)(n * k), AGON_BF16);
+    GPU_AUTO out = gpu_poisoned((size_t)m * HEADS * (size_t)n * sizeof(uint16_t), 0xff);
+    struct product p = {
+        .gemm = {.out = out.p,
+                 .out_dtype = AGON_BF16,
+                 .ld_out = (size_t)(HEADS * n),
+                 .x = x.p,
+                 .x_dtype = AGON_BF16,
+                 .ld_x = (size_t)(HEADS * k),
+                 .n_rows = m,
+                 .n_batch = HEADS,
+                 .batch_x = (size_t)k,
+                 .batch_out = (size_t)n},
+        .w = {.n = HEADS * n, .k = k, .dtype = AGON_BF16, .data = w.p, .ld = (size_t)k},
+        .mode = AGON_GEMM_FAST};
+    double us[2];
+    for (int i = 0; i < 2; i++) {
+        p.small = i;
+        us[i] = gpu_median_us((struct gpu_launch){run_product, &p}, 10);
+    }
+    printf("%s: %d heads' [%d][%d] by [%d][%d] bf16: %.1f us, %.1f TFLOP/s (small.cu %.1f us)\n",
+           device, HEADS, m, k, n, k, us[0], 2.0 * HEADS * m * n * k / us[0] / 1e6, us[1]);
+}
+
 int main(void)
 {
     struct agon_err err = {0};
@@ -86,6 +117,10 @@ int main(void)
         }
     bench(gpu.name, 100, 384, 384, AGON_F32, AGON_F32, AGON_GEMM_EXACT);
     bench(gpu.name, 1000, 2048, 384, AGON_F32, AGON_F32, AGON_GEMM_EXACT);
+    for (int m = 16; m <= 2048; m = m == 16 ? 128 : m * 4) {
+        bench_heads(gpu.name, m, 512, 128);
+        bench_heads(gpu.name, m, 128, 512);
+    }
     static const int large[][3] = {
         {128, 7168, 16384}, {128, 24576, 1536}, {4096, 4096, 7168}, {4096, 7168, 16384}};
     for (size_t s = 0; s < 4; s++) {

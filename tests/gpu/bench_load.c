@@ -1,18 +1,19 @@
 /*
  * A checkpoint with the published shapes (hidden 7168, 128 heads, all of FP8), but two layers and
  * few experts, in 163 shards (120 for fewer than 32): written, then streamed to the GPU. Prints how
- * fast, and how much memory the host took for it. Then the engine's logits over it, in FP8, against
- * the CPU's in F32.
+ * fast, and how much memory the host took for it. With `check` the engine's logits over it, in FP8,
+ * against the CPU's in F32: under the CPU's experts while all is selected, which is the error of
+ * FP8's arithmetic alone (fp8_error.py DIR/checkpoint 1 96 says how large that is); with choices of
+ * their own; and with selections of their own, too.
  *
- *   bench_gpu_load [DIR [EXPERTS [check]]]     DIR (else a new one in /tmp) gets the checkpoint,
- * for the time of the run
+ *   bench_gpu_load [DIR [EXPERTS [check]]]     DIR gets the checkpoint, in DIR/checkpoint; without
+ *                                              one it is written in /tmp and removed
  */
 #include "base/file.h"
 #include "model/cuda_weights.h"
 #include "model/random.h"
 #include "tests/gpu/engine.h"
 
-#include <math.h>
 #include <time.h>
 
 enum { N_IDS = 96 };
@@ -58,7 +59,7 @@ static void peak_reset(void)
     }
 }
 
-static void config_write(const char *path, int n_experts)
+static void config_write(const char *path, int n_experts, int index_topk)
 {
     FILE *f = fopen(path, "we");
     if (!f) {
@@ -72,7 +73,7 @@ static void config_write(const char *path, int n_experts)
         "\"num_nextn_predict_layers\": 0, \"num_attention_heads\": 128, "
         "\"num_key_value_heads\": 128, \"q_lora_rank\": 1536, \"kv_lora_rank\": 512, "
         "\"qk_nope_head_dim\": 128, \"qk_rope_head_dim\": 64, \"v_head_dim\": 128, "
-        "\"index_n_heads\": 64, \"index_head_dim\": 128, \"index_topk\": 32, "
+        "\"index_n_heads\": 64, \"index_head_dim\": 128, \"index_topk\": %d, "
         "\"intermediate_size\": 18432, \"first_k_dense_replace\": 1, "
         "\"moe_intermediate_size\": 2048, \"n_routed_experts\": %d, \"num_experts_per_tok\": 8, "
         "\"n_shared_experts\": 1, \"n_group\": 1, \"topk_group\": 1, "
@@ -86,7 +87,7 @@ static void config_write(const char *path, int n_experts)
         "\"torch_dtype\": \"bfloat16\", \"quantization_config\": {\"quant_method\": \"fp8\", "
         "\"fmt\": \"e4m3\", \"activation_scheme\": \"dynamic\", \"weight_block_size\": "
         "[128, 128], \"scale_fmt\": \"ue8m0\"}}\n",
-        n_experts);
+        index_topk, n_experts);
     (void)fclose(f);
 }
 
@@ -115,7 +116,8 @@ static void bench(const struct agon_cuda_info *gpu, const char *dir)
     }
 }
 
-static void check(const char *dir)
+/* Both engines over the same ids; forced: the GPU's with the CPU's experts, too. */
+static void check(const char *dir, const char *what, bool forced)
 {
     struct agon_checkpoint *c AGON_AUTO(agon_checkpoint_freep) = NULL;
     struct agon_checkpoint *open AGON_AUTO(agon_checkpoint_freep) = NULL;
@@ -124,31 +126,31 @@ static void check(const char *dir)
     struct agon_engine *gpu AGON_AUTO(agon_engine_freep) =
         engine_of(open, "cuda:fp8", (struct agon_engine_options){.n_batch_max = 32});
     struct agon_engine *cpu AGON_AUTO(agon_engine_freep) =
-        engine_of(c, "cpu", (struct agon_engine_options){0});
-    struct seen a = seen_new(&c->config, N_IDS), b = seen_new(&c->config, N_IDS);
-    int ids[N_IDS], n_best = 0;
-    double sum = 0, largest = 0;
+        engine_of(c, "cpu", (struct agon_engine_options){.record = AGON_TRACE_ROUTING});
+    struct seen got = seen_new(&c->config, N_IDS), wanted = seen_new(&c->config, N_IDS);
+    static uint16_t experts[N_IDS * 8]; /* one layer has any */
+    int ids[N_IDS];
     ids_of(ids, N_IDS, 1, c->config.n_vocab);
-    if (!gpu || !cpu || !look(&a, gpu, ids, N_IDS, N_IDS - 8, 64) ||
-        !look(&b, cpu, ids, N_IDS, N_IDS, N_IDS))
-        return;
-    for (int p = 0; p < N_IDS; p++) {
-        double e = row_error(&a, &b, p);
-        int best[2] = {0, 0};
-        for (int i = 0; i < a.n_vocab; i++) {
-            size_t at = (size_t)p * (size_t)a.n_vocab;
-            best[0] = a.logits[at + (size_t)i] > a.logits[at + (size_t)best[0]] ? i : best[0];
-            best[1] = b.logits[at + (size_t)i] > b.logits[at + (size_t)best[1]] ? i : best[1];
-        }
-        n_best += best[0] == best[1];
-        sum += e;
-        largest = e > largest ? e : largest;
-    }
-    printf("full-size layers, FP8 against the CPU's F32 over %d positions: a row's error %.4f in "
-           "the mean, %.4f at most; the best id is the same in %d\n",
-           N_IDS, sum / N_IDS, largest, n_best);
-    seen_free(&a);
-    seen_free(&b);
+    if (!gpu || !cpu || !look_recorded(&wanted, cpu, ids, N_IDS, N_IDS, experts))
+        exit(1);
+    if (forced && look_forced(&got, gpu, ids, N_IDS, N_IDS - 8, 64, experts))
+        tell_agreement("full-size layers, FP8 against the CPU's F32, experts are the CPU's", &got,
+                       &wanted, N_IDS);
+    if (look(&got, gpu, ids, N_IDS, N_IDS - 8, 64))
+        tell_agreement(what, &got, &wanted, N_IDS);
+    seen_free(&got);
+    seen_free(&wanted);
+}
+
+/* All is selected; then 32 positions are. */
+static void check_both(const char *dir, int n_experts)
+{
+    char config[8192];
+    (void)snprintf(config, sizeof(config), "%s/config.json", dir);
+    check(dir, "with choices of their own", true);
+    config_write(config, n_experts, 32);
+    check(dir, "and with selections of their own", false);
+    config_write(config, n_experts, 2048);
 }
 
 int main(int argc, char **argv)
@@ -171,7 +173,7 @@ int main(int argc, char **argv)
     fail_if(agon_dir_make(top, &err));
     int n_experts = argc > 2 ? atoi(argv[2]) : 16;
     n_shards = n_experts < 32 ? 120 : 163;
-    config_write(config, n_experts);
+    config_write(config, n_experts, 2048);
     struct agon_random_options options = {.config_path = config, .n_shards = n_shards, .seed = 1};
     double begin = seconds();
     fail_if(agon_random_write(dir, &options, &bytes, &err));
@@ -179,7 +181,8 @@ int main(int argc, char **argv)
     (void)fflush(stdout);
     bench(&gpu, dir);
     if (argc > 3)
-        check(dir);
-    fail_if(agon_dir_remove(top, &err));
+        check_both(dir, n_experts);
+    if (argc <= 1)
+        fail_if(agon_dir_remove(top, &err));
     return 0;
 }

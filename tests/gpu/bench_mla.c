@@ -1,11 +1,12 @@
 /*
  * Latent attention: median times by shape (launches in a graph), operations a second and the share
- * of the floor. Operations: 2 * heads * (576 + 512) for each entry seen. Floor: the larger of
+ * of the floor. Small models have two kernels, cuda_mla.h's and cuda_attend.h's: both, over the
+ * same rows. Operations: 2 * heads * (576 + 512) for each entry seen. Floor: the larger of
  * operations at the matrix units' dense BF16 rate (989 TFLOP/s) and bytes (each slot a launch reads
  * once, queries, outputs) at 4.8 TB/s (H200; 3.35 for H100).
  */
-#include "kernels/cuda_mla.h"
-#include "tests/gpu/gpu.h"
+#include "kernels/cuda_attend.h"
+#include "tests/gpu/median.h"
 
 struct shape {
     const char *name;
@@ -17,6 +18,7 @@ struct shape {
     bool small;   /* entries of 128 + 16, not of 512 + 64 */
     int n_prefix; /* positions that all sequences share */
     bool grouped; /* and the kernel is told so */
+    bool attend;  /* by cuda_attend.h */
 };
 
 static const struct shape shapes[] = {
@@ -30,10 +32,19 @@ static const struct shape shapes[] = {
     {"sparse decode 2048, 2 tokens", AGON_LATENT_FP8, 256, 128, 2048, .sparse = true,
      .n_pool = 4096},
     {"sparse decode 2048", AGON_LATENT_BF16, 128, 128, 2048, .sparse = true, .n_pool = 8192},
-    {"sparse decode 2048, split 512", AGON_LATENT_FP8, 16, 128, 2048, .sparse = true,
-     .n_pool = 8192, .split = 512},
-    {"sparse decode 2048, split 256", AGON_LATENT_FP8, 1, 128, 2048, .sparse = true, .n_pool = 8192,
-     .split = 256},
+#define SPLIT(rows, pool, entries)                                                           \
+    {                                                                                        \
+        "split " #entries, AGON_LATENT_FP8, rows, 128, 2048, .sparse = true, .n_pool = pool, \
+                                                             .split = entries                \
+    }
+#define SPLITS(rows, pool) \
+    SPLIT(rows, pool, 0), SPLIT(rows, pool, 256), SPLIT(rows, pool, 512), SPLIT(rows, pool, 1024)
+    SPLITS(1, 8192),
+    SPLITS(16, 8192),
+    SPLITS(64, 8192),
+    SPLITS(128, 8192),
+    SPLITS(256, 4096),
+    SPLITS(512, 4096),
     {"dense decode 4K, split 1024", AGON_LATENT_FP8, 64, 128, 4096, .n_pool = 4096, .split = 1024},
     {"dense decode 32K, split 4096", AGON_LATENT_FP8, 16, 128, 32768, .n_pool = 32768,
      .split = 4096},
@@ -42,26 +53,38 @@ static const struct shape shapes[] = {
     {"dense prefill 2K", AGON_LATENT_BF16, 1024, 128, 2048, .shared = true, .n_pool = 2048},
     {"sparse decode 2048, plain", AGON_LATENT_FP8, 16, 128, 2048, .sparse = true, .n_pool = 8192,
      .plain = true},
-    {"small, 1000 + 536", AGON_LATENT_BF16, 100, 6, 512, .n_pool = 1536, .sparse = true,
-     .small = true, .n_prefix = 1000},
-    {"small, 1000 + 536", AGON_LATENT_BF16, 1000, 6, 512, .n_pool = 1536, .sparse = true,
-     .small = true, .n_prefix = 1000},
-    {"small, 1000 + 3032", AGON_LATENT_BF16, 1000, 6, 512, .n_pool = 4032, .sparse = true,
-     .small = true, .n_prefix = 1000},
-    {"small, 1000 + 536, grouped", AGON_LATENT_BF16, 100, 6, 512, .n_pool = 1536, .sparse = true,
-     .small = true, .n_prefix = 1000, .grouped = true},
-    {"small, 1000 + 536, grouped", AGON_LATENT_BF16, 1000, 6, 512, .n_pool = 1536, .sparse = true,
-     .small = true, .n_prefix = 1000, .grouped = true},
-    {"small, 1000 + 3032, grouped", AGON_LATENT_BF16, 1000, 6, 512, .n_pool = 4032, .sparse = true,
-     .small = true, .n_prefix = 1000, .grouped = true},
-    {"small, 1000 + 536, plain", AGON_LATENT_BF16, 1000, 6, 512, .n_pool = 1536, .sparse = true,
-     .small = true, .n_prefix = 1000, .plain = true},
+#define SMALL(what, rows, seen, pool, prefix, ...)                                         \
+    {                                                                                      \
+        "small, " what, AGON_LATENT_BF16, rows, 6, seen,                                   \
+            .n_pool = pool, .sparse = true, .small = true, .n_prefix = prefix, __VA_ARGS__ \
+    }
+#define SMALLS(what, rows, seen, pool, prefix)             \
+    SMALL(what, rows, seen, pool, prefix, .plain = false), \
+        SMALL(what ", attend", rows, seen, pool, prefix, .attend = true)
+    SMALLS("1000 + 536", 1, 512, 1536, 1000),
+    SMALLS("1000 + 536", 100, 512, 1536, 1000),
+    SMALLS("1000 + 536", 1000, 512, 1536, 1000),
+    SMALLS("1000 + 3032", 100, 512, 4032, 1000),
+    SMALLS("1000 + 3032", 1000, 512, 4032, 1000),
+    SMALLS("1536, none shared", 100, 512, 1536, 0),
+    SMALLS("1536, none shared", 1000, 512, 1536, 0),
+    SMALLS("all of 512, 448 shared", 100, 512, 512, 448),
+    SMALLS("all of 512, 448 shared", 1000, 512, 512, 448),
+    SMALL("1000 + 536, grouped", 1000, 512, 1536, 1000, .grouped = true),
+    SMALL("1000 + 536, plain", 1000, 512, 1536, 1000, .plain = true),
 };
 
-static int compare(const void *a, const void *b)
+struct launch {
+    const struct shape *shape;
+    struct agon_mla mla;
+    struct agon_attend attend;
+};
+
+static int run(void *arg, void *stream, struct agon_err *err)
 {
-    float x = *(const float *)a, y = *(const float *)b;
-    return (x > y) - (x < y);
+    struct launch *l = arg;
+    return l->shape->attend ? agon_attend_cuda(&l->attend, stream, err)
+                            : agon_mla_cuda(&l->mla, stream, err);
 }
 
 /* A pool with n entries stored from random values. */
@@ -90,6 +113,23 @@ static struct gpu_buffer pool_new(const struct shape *s, size_t n, const struct 
     return pool;
 }
 
+/* n random values, which repeat after the first million. */
+static struct gpu_buffer queries(size_t n, enum agon_dtype dtype)
+{
+    enum { REPEAT = 1 << 20 };
+    size_t size = agon_dtype_size(dtype);
+    float *x = random_floats(REPEAT);
+    char *q = malloc(n * size);
+    for (size_t i = 0; i < n; i++) {
+        uint16_t code = agon_bf16_encode(x[i % REPEAT]);
+        memcpy(q + i * size, dtype == AGON_F32 ? (const void *)&x[i % REPEAT] : &code, size);
+    }
+    struct gpu_buffer b = gpu_upload(q, n * size);
+    free(x);
+    free(q);
+    return b;
+}
+
 static void bench(const struct shape *s, const struct agon_cuda_info *gpu)
 {
     struct agon_err err = {0};
@@ -101,6 +141,7 @@ static void bench(const struct shape *s, const struct agon_cuda_info *gpu)
     int32_t *position = malloc(n_slots * sizeof(*position));
     int32_t *pages = malloc((size_t)n_pages * sizeof(*pages));
     int32_t *selected = malloc(n_rows * (size_t)s->n_seen * sizeof(*selected));
+    uint64_t *mask = calloc(n_rows * (size_t)ld_pages, sizeof(*mask));
     for (int i = 0; i < n_pages; i++)
         pages[i] = i % ld_pages < s->n_prefix / AGON_CUDA_PAGE ? i % ld_pages : i;
     for (size_t i = 0; i < n_slots; i++) {
@@ -118,6 +159,7 @@ static void bench(const struct shape *s, const struct agon_cuda_info *gpu)
         for (int i = 0; i < s->n_seen; i++) /* ascending, as the indexer gives them */
         {
             int p = (int)(((int64_t)i * s->n_pool + random_below(s->n_pool)) / s->n_seen);
+            mask[r * (size_t)ld_pages + (size_t)(p / 64)] |= (uint64_t)1 << p % 64;
             selected[r * (size_t)s->n_seen + (size_t)i] =
                 s->grouped ? p
                            : pages[sequence[r] * ld_pages + p / AGON_CUDA_PAGE] * AGON_CUDA_PAGE +
@@ -127,12 +169,10 @@ static void bench(const struct shape *s, const struct agon_cuda_info *gpu)
     GPU_AUTO d_row_sequence = gpu_upload(sequence, n_rows * sizeof(*sequence));
     GPU_AUTO d_row_position = gpu_upload(position, n_rows * sizeof(*position));
     GPU_AUTO d_selected = gpu_upload(selected, n_rows * (size_t)s->n_seen * sizeof(*selected));
+    GPU_AUTO d_mask = gpu_upload(mask, n_rows * (size_t)ld_pages * sizeof(*mask));
     size_t n_q = n_rows * (size_t)(s->n_heads * dim);
     size_t n_out = n_rows * (size_t)(s->n_heads * kv_lora);
-    uint16_t *q = malloc(n_q * sizeof(*q));
-    for (size_t i = 0; i < n_q; i++)
-        q[i] = i < 1U << 20 ? agon_bf16_encode(random_float()) : q[i - (1U << 20)];
-    GPU_AUTO d_q = gpu_upload(q, n_q * sizeof(*q));
+    GPU_AUTO d_q = queries(n_q, s->attend ? AGON_F32 : AGON_BF16);
     GPU_AUTO d_out = gpu_poisoned(n_out * sizeof(uint16_t), 0xff);
     rows.sequence = d_row_sequence.p;
     rows.position = d_row_position.p;
@@ -159,32 +199,25 @@ static void bench(const struct shape *s, const struct agon_cuda_info *gpu)
     GPU_AUTO scratch = gpu_poisoned(agon_mla_scratch(&mla), 0xff);
     mla.scratch = scratch.p;
 
-    /* Launches by a graph, CALLS of them at a time: what the host does between two is left out. */
-    enum { RUNS = 15, CALLS = 8 };
-    float ms[RUNS];
-    void *begin, *end, *stream, *graph;
-    int failed = agon_cuda_event_new(&begin, &err) || agon_cuda_event_new(&end, &err) ||
-                 agon_cuda_sync(NULL, &err) || agon_cuda_stream_new(&stream, &err) ||
-                 agon_cuda_graph_begin(stream, &err);
-    for (int i = 0; !failed && i < CALLS; i++)
-        failed = agon_mla_cuda(&mla, stream, &err);
-    failed = failed || agon_cuda_graph_end(&graph, stream, &err);
-    for (int i = -1; !failed && i < RUNS; i++) {
-        float all = 0;
-        failed = agon_cuda_event_record(begin, stream, &err) ||
-                 agon_cuda_graph_run(graph, stream, &err) ||
-                 agon_cuda_event_record(end, stream, &err) ||
-                 agon_cuda_event_ms(&all, begin, end, &err);
-        ms[i < 0 ? 0 : i] = all / CALLS;
-    }
-    if (failed) {
+    struct launch launch = {
+        .shape = s,
+        .mla = mla,
+        .attend = {.cache = mla.cache,
+                   .rows = rows,
+                   .n_heads = s->n_heads,
+                   .scale = mla.scale,
+                   .q = d_q.p,
+                   .out = d_out.p,
+                   .out_dtype = AGON_BF16,
+                   .mask = s->n_seen < s->n_pool ? d_mask.p : NULL,
+                   .ld_mask = ld_pages,
+                   .n_max = s->n_pool},
+    };
+    if (agon_cuda_sync(NULL, &err)) { /* other streams do not wait for what was uploaded */
         printf("%s: %s\n", s->name, err.text);
         exit(1);
     }
-    agon_cuda_graph_free(graph);
-    agon_cuda_stream_free(stream);
-    qsort(ms, RUNS, sizeof(*ms), compare);
-    double seconds = ms[RUNS / 2] * 1e-3;
+    double seconds = 1e-6 * gpu_median_us((struct gpu_launch){run, &launch}, 8);
     double operations = 2.0 * (double)n_rows * s->n_heads * s->n_seen * (dim + kv_lora);
     double read = (double)n_rows * s->n_seen;
     if (read > (double)n_slots)
@@ -193,19 +226,17 @@ static void bench(const struct shape *s, const struct agon_cuda_info *gpu)
                    (double)(n_q + n_out) * sizeof(uint16_t);
     double bandwidth = strstr(gpu->name, "H200") ? 4.8e12 : 3.35e12;
     double floor = fmax(operations / 989e12, bytes / bandwidth);
-    printf("mla %-30s %-4s %5d rows x %3d heads: %9.1f us (best %9.1f) %6.1f TFLOP/s %7.1f GB/s "
-           "%3.0f%% of the floor\n",
+    printf("mla %-30s %-4s %5d rows x %3d heads: %9.1f us %6.1f TFLOP/s %7.1f GB/s %3.0f%% of the "
+           "floor\n",
            s->name, s->format == AGON_LATENT_FP8 ? "fp8" : "bf16", s->n_rows, s->n_heads,
-           seconds * 1e6, (double)ms[0] * 1e3, operations / seconds * 1e-12, bytes / seconds * 1e-9,
+           seconds * 1e6, operations / seconds * 1e-12, bytes / seconds * 1e-9,
            100 * floor / seconds);
     fflush(stdout);
-    agon_cuda_event_free(begin);
-    agon_cuda_event_free(end);
     free(sequence);
     free(position);
     free(pages);
     free(selected);
-    free(q);
+    free(mask);
 }
 
 int main(int argc, char **argv)

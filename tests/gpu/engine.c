@@ -1,6 +1,9 @@
 /* See engine.h. */
 #include "tests/gpu/engine.h"
 
+#include "base/rng.h"
+
+#include <math.h>
 #include <string.h>
 
 struct agon_err err;
@@ -73,18 +76,42 @@ void see(void *user, const struct agon_evaluated *row)
 }
 
 /* The first n_first ids in chunks, the rest one by one. */
-bool look(struct seen *s, struct agon_engine *e, const int *ids, int n, int n_first, int chunk)
+static bool evaluate(struct agon_sequence *q, struct seen *s, const int *ids, int n, int n_first,
+                     int chunk)
 {
-    struct agon_sequence *q AGON_AUTO(agon_sequence_freep) = NULL;
-    bool good = agon_sequence_new(&q, e, &err) == 0 &&
-                agon_sequence_append(q, ids, n_first, &err) == 0 &&
+    bool good = agon_sequence_append(q, ids, n_first, &err) == 0 &&
                 agon_sequence_evaluate(q, chunk, see, s, &err) == 0;
     for (int i = n_first; good && i < n; i++)
         good = agon_sequence_append(q, ids + i, 1, &err) == 0 &&
                agon_sequence_evaluate(q, 1, see, s, &err) == 0;
-    if (!good)
-        printf("# %s\n", err.text);
     return good;
+}
+
+bool look(struct seen *s, struct agon_engine *e, const int *ids, int n, int n_first, int chunk)
+{
+    return look_forced(s, e, ids, n, n_first, chunk, NULL);
+}
+
+bool look_forced(struct seen *s, struct agon_engine *e, const int *ids, int n, int n_first,
+                 int chunk, const uint16_t *experts)
+{
+    struct agon_sequence *q AGON_AUTO(agon_sequence_freep) = NULL;
+    bool good = agon_sequence_new(&q, e, &err) == 0;
+    if (good && experts)
+        agon_sequence_force(q, experts, n);
+    if (!good || !evaluate(q, s, ids, n, n_first, chunk))
+        return printf("# %s\n", err.text), false;
+    return true;
+}
+
+bool look_recorded(struct seen *s, struct agon_engine *e, const int *ids, int n, int chunk,
+                   uint16_t *experts)
+{
+    struct agon_sequence *q AGON_AUTO(agon_sequence_freep) = NULL;
+    if (agon_sequence_new(&q, e, &err) || !evaluate(q, s, ids, n, n, chunk) ||
+        !agon_sequence_experts(q, 0, n, experts))
+        return printf("# %s\n", err.text), false;
+    return true;
 }
 
 /* Prints where and how the first difference lies. */
@@ -98,6 +125,62 @@ double row_error(const struct seen *a, const struct seen *b, int p)
         norm += (double)y[i] * y[i];
     }
     return isfinite(difference) ? sqrt(difference / norm) : INFINITY;
+}
+
+static int best_of(const float *x, int n)
+{
+    int best = 0;
+    for (int i = 1; i < n; i++)
+        best = x[i] > x[best] ? i : best;
+    return best;
+}
+
+/* How often a row keeps its best id when noise of this deviation is added to it. */
+static double kept_by_chance(const float *row, int n, double deviation, struct agon_rng *rng)
+{
+    enum { DRAWS = 10 };
+    float *noisy = malloc((size_t)n * sizeof(*noisy));
+    int n_kept = 0, best = best_of(row, n);
+    for (int k = 0; k < DRAWS; k++) {
+        for (int i = 0; i < n; i++) { /* Box and Muller 1958 */
+            double u = 1 - agon_rng_real(rng), v = agon_rng_real(rng);
+            noisy[i] = row[i] + (float)(deviation * sqrt(-2 * log(u)) * cos(2 * M_PI * v));
+        }
+        n_kept += best_of(noisy, n) == best;
+    }
+    free(noisy);
+    return (double)n_kept / DRAWS;
+}
+
+void tell_agreement(const char *what, const struct seen *got, const struct seen *wanted, int n)
+{
+    int n_vocab = got->n_vocab, n_best = 0, n_below = 0;
+    double mean = 0, largest = 0, by_chance = 0, margin = 0;
+    struct agon_rng rng;
+    agon_rng_init(&rng, 1);
+    for (int p = 0; p < n; p++) {
+        const float *x = got->logits + (size_t)p * (size_t)n_vocab;
+        const float *y = wanted->logits + (size_t)p * (size_t)n_vocab;
+        double error = row_error(got, wanted, p), off = 0, square = 0;
+        int best = best_of(y, n_vocab), other = best_of(x, n_vocab);
+        for (int i = 0; i < n_vocab; i++) {
+            off = fmax(off, fabs((double)x[i] - y[i]));
+            square += (double)y[i] * y[i];
+        }
+        mean += error / n;
+        largest = fmax(largest, error);
+        by_chance += kept_by_chance(y, n_vocab, error * sqrt(square / n_vocab), &rng);
+        n_best += best == other;
+        if (best != other) {
+            n_below += (double)y[best] - y[other] <= off;
+            margin = fmax(margin, ((double)y[best] - y[other]) / off);
+        }
+    }
+    printf("# %s: rows' errors %.4f in the mean, %.4f at most; %d of %d best ids the same, %.0f by "
+           "chance; of the %d others %d margins are below the row's largest error, at most %.2f of "
+           "it\n",
+           what, mean, largest, n_best, n, by_chance, n - n_best, n_below, margin);
+    (void)fflush(stdout);
 }
 
 static int selections_differ(const struct seen *a, const struct seen *b, int p, int *ret_layer)

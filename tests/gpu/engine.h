@@ -34,7 +34,17 @@ void seen_free(struct seen *s);
 void see(void *user, const struct agon_evaluated *row);
 /* The first n_first ids in chunks, the rest one by one. */
 bool look(struct seen *s, struct agon_engine *e, const int *ids, int n, int n_first, int chunk);
+/* The same with these experts [n][...] for the first n ids; and what an engine that records
+ * routing chooses, to experts. */
+bool look_forced(struct seen *s, struct agon_engine *e, const int *ids, int n, int n_first,
+                 int chunk, const uint16_t *experts);
+bool look_recorded(struct seen *s, struct agon_engine *e, const int *ids, int n, int chunk,
+                   uint16_t *experts);
 /* ||a - b|| / ||b|| of the logits at position p. */
 double row_error(const struct seen *a, const struct seen *b, int p);
+/* Prints how far the logits of n positions are from the wanted ones: rows' errors; in how many the
+ * best id is the same, and in how many it would be if the error were chance, each row's as large;
+ * where it is another, how many of the wanted ids' margins are below the row's largest error. */
+void tell_agreement(const char *what, const struct seen *got, const struct seen *wanted, int n);
 /* The GPU's reference mode against the CPU, over n random ids. */
 void check_model(const struct agon_checkpoint *checkpoint, const char *name, int n);

@@ -1,6 +1,7 @@
 """How far logits in FP8 mode are from exact ones, by the arithmetic alone: a row's relative error, mean and largest.
 
 usage: AGON_FP8_DIR=OUT test_gpu_engine fp8_logits; fp8_error.py OUT/0 0 128; fp8_error.py OUT/1 1 96
+       bench_gpu_load OUT 16 check; fp8_error.py OUT/checkpoint 1 96
 
 FOLDER SEED N_IDS: a checkpoint in e4m3, the seed of the ids (engine.c's ids_of()), how many; no more than index_topk, so that
 attention sees all. DeepSeek-V3.2's layers (engine.md 4, 6, 7) in double, once as they are, once with the roundings of
@@ -15,6 +16,9 @@ import sys
 import torch
 from safetensors import safe_open
 from torch.nn.functional import silu
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"  # where the arithmetic is done; in double on both
+torch.set_default_device(DEVICE)
 
 
 def quantised(x, on):
@@ -49,7 +53,9 @@ class Model:
         for path in glob.glob(folder + "/*.safetensors"):
             with safe_open(path, "pt") as f:
                 self.tensors.update({k: f.get_tensor(k) for k in f.keys()})
-        rope, dim = c["rope_parameters"], c["qk_rope_head_dim"]
+        rope, dim = c.get("rope_parameters"), c["qk_rope_head_dim"]
+        if not rope:  # as the published config.json has it
+            rope = {"rope_theta": c["rope_theta"], "rope_type": c["rope_scaling"]["type"], **c["rope_scaling"]}
         inv = [rope["rope_theta"] ** (-2 * i / dim) for i in range(dim // 2)]
         self.scale = (c["qk_nope_head_dim"] + dim) ** -0.5
         if rope["rope_type"] == "yarn":
@@ -63,10 +69,10 @@ class Model:
         self.inv = torch.tensor(inv).double()
 
     def w(self, name):
-        t = self.tensors[name]
+        t = self.tensors[name].to(DEVICE)
         if t.dtype != torch.float8_e4m3fn:
             return t.double()
-        s = self.tensors[name + "_scale_inv"].double().repeat_interleave(128, 0)[: t.shape[0]]
+        s = self.tensors[name + "_scale_inv"].to(DEVICE).double().repeat_interleave(128, 0)[: t.shape[0]]
         return t.double() * s.repeat_interleave(128, 1)[:, : t.shape[1]]
 
     def attention(self, p, h, on):

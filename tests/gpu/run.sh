@@ -1,7 +1,9 @@
 #!/bin/bash
 # Everything that needs a GPU, in under 8 minutes, from a folder that was built elsewhere.
 #   tests/gpu/run.sh pack BUILD FOLDER        where it was built: programs, libraries, the embedded model (below 64 MiB)
-#   FOLDER/run.sh [--install] [checks|speed]  where the GPU is: checks, then measures; prints a section for BENCH.md
+#   FOLDER/run.sh [--install] [--seconds N] [checks|speed]
+#                                             where the GPU is: checks, then measures; prints a section for BENCH.md
+# --seconds: when the whole ends itself at the latest (480); what did not come to its turn is named.
 # --install (root, on a machine to be thrown away): libraries and bubblewrap that are missing go to /usr, where a
 # box finds them; without, `agon synth` runs only where nothing is missing. Exit status 0: all that ran is good.
 set -u
@@ -12,8 +14,9 @@ here=$(cd "$(dirname "$0")" && pwd)
 pack() {
     local build=$1 to=$2 stage root program
     root=$(cd "$here/../.." && pwd)
-    stage=$(mktemp -d) && mkdir -p "$stage/bin" "$stage/lib" "$to/embedded" "$to/sources" || exit 1
+    stage=$(mktemp -d) && mkdir -p "$stage/bin" "$stage/lib" "$to/embedded" "$to/sources" "$to/tests/model" || exit 1
     cp "$here/run.sh" "$here/oracle.py" "$to/"
+    cp "$root/tests/tap.py" "$to/tests/" && cp "$root"/tests/model/{server,test_sample,test_serve}.py "$to/tests/model/" || exit 1
     cp "$root"/model/embedded/{config.json,tokenizer.json,EXAMPLES.md,skeletons.bin,model*} "$to/embedded/"
     cp /usr/share/zoneinfo/zone1970.tab /usr/share/iso-codes/json/iso_{4217,3166-3}.json "$to/sources/"
     git -C "$root" describe --always --dirty >"$to/commit"
@@ -62,7 +65,6 @@ gpus() {
 own() { LD_LIBRARY_PATH="$work/lib:${LD_LIBRARY_PATH:-}" "$@"; }
 
 # Seconds until this many after the beginning, at most $2: so the whole ends in time, whatever hangs.
-checks_end=270 speed_end=465
 left() {
     local seconds=$(($1 + begin - SECONDS))
     echo $((seconds < 1 ? 1 : seconds < $2 ? seconds : $2))
@@ -77,8 +79,9 @@ row() {
     skip=$(grep -c '^ok.*# SKIP' "$out")
     bad=$(grep -c '^not ok' "$out")
     case $name in memcheck* | racecheck*) more=$(grep -o 'SUMMARY: .*' "$out" | tail -n 1) ;; esac
-    if [ "$code" = 124 ] && [ -z "${name##*check-*}" ]; then
+    if [ "$code" = 124 ] || [ "$code" = 137 ]; then
         more="not done in time"
+        [ -z "${name##*check-*}" ] || bad=$((bad + 1))
     elif [ "$code" != 0 ] && [ "$bad" = 0 ]; then
         bad=1
     fi
@@ -90,9 +93,12 @@ row() {
 start() {
     local name=$1 seconds=$2
     shift 2
-    while [ "$(jobs -rp | wc -l)" -ge 6 ]; do wait -n; done
+    while [ "$(jobs -rp | wc -l)" -ge $beside ]; do wait -n; done
     {
         from=$SECONDS
+        if [ $((from - begin)) -ge $checks_end ]; then
+            echo "| $name | | | | | its turn did not come |" && echo 0 >"$work/out/$name.bad" && exit
+        fi
         own timeout -k 5 "$(left $checks_end "$seconds")" "$@" >"$work/out/$name" 2>&1
         row "$name" $? $((SECONDS - from))
     } &
@@ -143,60 +149,78 @@ synth() {
         "$work/bin/agon" verify "$work/corpus" | tail -n 2 && echo "ok 1 - synth"
 }
 
+# What trainers and clients use, over the GPU: tests/model's own.
+served() { AGON_TEST_DEVICE=cuda python3 "$here/tests/model/test_$1.py" "$work/bin/agon" "$AGON_EMBEDDED"; }
+
 # sanitize TOOL NAME PROGRAM CASE
 sanitize() {
-    start "$1-$2" 60 compute-sanitizer --tool "$1" --error-exitcode 99 "$work/bin/$3" "$4"
+    start "$1-$2" 60 compute-sanitizer --tool "$1" --error-exitcode 99 "$work/bin/test_gpu_$3" "$4"
 }
 
+# The long ones first. Racecheck takes a thousand times as long as a kernel alone: it sees few rows.
 checks() {
     local program
     echo "| check | passed | failed | skipped | s | |"
     echo "|---|---|---|---|---|---|"
+    start engine 150 "$work/bin/test_gpu_engine"
     start transformers 120 bash -c transformers
+    [ -n "$boxless" ] || start synth 90 bash -c synth
+    start serve 90 bash -c "served serve"
+    start sample 90 bash -c "served sample"
     start plugin 60 bash -c plugin
-    if [ -z "$boxless" ]; then
-        start synth 90 bash -c synth
+    if command -v compute-sanitizer >/dev/null; then
+        sanitize memcheck engine engine logits_and_selections_of_odd
+        sanitize memcheck fast engine nor_in_fast_mode
+        sanitize memcheck forced engine forced_experts
+        sanitize memcheck ranks ranks one_rank
+        sanitize memcheck products gemm the_fast_product_is_near
+        sanitize memcheck experts moe experts_in_fast_mode
+        sanitize memcheck latents mla fast_attention_is_its_twin
+        sanitize memcheck indexer indexer fast_scores
+        for program in attend gemm mla sample small topk; do
+            sanitize racecheck $program $program few_rows
+        done
+        sanitize racecheck indexer indexer rows_with_nothing_in_common
     fi
     for program in "$work"/bin/test_gpu_*; do
-        case $program in
-        *_engine | *_ranks) ;; # below
-        *) start "${program##*test_gpu_}" 90 "$program" ;;
-        esac
+        [ "${program##*_}" = engine ] || start "${program##*test_gpu_}" 90 "$program"
     done
-    start ranks 90 "$work/bin/test_gpu_ranks"
-    if command -v compute-sanitizer >/dev/null; then
-        sanitize memcheck engine test_gpu_engine logits_and_selections_of_odd
-        sanitize memcheck forced test_gpu_engine forced_experts
-        sanitize memcheck fast test_gpu_engine nor_in_fast_mode
-        sanitize memcheck ranks test_gpu_ranks one_rank
-        sanitize memcheck products test_gpu_gemm the_fast_product_is_near
-        sanitize memcheck experts test_gpu_moe experts_in_fast_mode
-        sanitize memcheck attention test_gpu_mla fast_attention_is_its_twin
-        sanitize memcheck indexer test_gpu_indexer fast_scores
-        sanitize racecheck products test_gpu_gemm gate_and_up
-        sanitize racecheck topk test_gpu_topk ""
-        sanitize racecheck indexer test_gpu_indexer rows_with_nothing_in_common
-    fi
-    start engine 240 "$work/bin/test_gpu_engine"
     wait
     failures
     [ -z "$boxless" ] || echo "agon synth: left out, this machine lacks$boxless (run.sh --install)"
-    grep -hE '^# (agon model|[a-z:]+, [0-9]+ ranks|.* on cuda:reference|embedded:)|environments? (and|,)|environments kept' \
+    grep -hE '^# (agon model|[a-z:]+, [0-9]+ ranks|.* on cuda:reference|embedded:|model [0-9])|environments? (and|,)|environments kept' \
         "$work"/out/{plugin,synth,transformers,ranks,engine} 2>/dev/null | sed 's/^# */    /' | cut -c1-160
 }
 
 # ---- speed: one after the other
 
+# measure SECONDS COMMAND...: its output, and how long it took.
+measure() {
+    local seconds=$1 from=$SECONDS code
+    shift
+    if [ $((SECONDS - begin)) -ge $speed_end ]; then
+        echo "${1##*/}: its turn did not come"
+        return
+    fi
+    own timeout -k 5 "$(left $speed_end "$seconds")" "$@" 2>&1
+    code=$?
+    [ $code = 0 ] || { failed=$((failed + 1)) && echo "${1##*/} ended with $code (124, 137: not done in time)"; }
+    echo "(${*##*/}: $((SECONDS - from)) s)"
+}
+
+# The engine first, the layer's many contexts last.
 speed() {
-    local program
+    local name ranks
     echo '```'
-    for program in "$work"/bin/bench_gpu_*; do
-        own timeout -k 5 "$(left $speed_end 60)" "$program" 2>&1 || { failed=$((failed + 1)) && echo "${program##*/} ended with an error"; }
-    done
+    measure 60 "$work/bin/bench_gpu_engine"
     for ranks in $(seq 0 "$(gpus | wc -l)"); do
         echo "agon model bench --device cuda --ranks $ranks -b 1000 -n 512"
-        own timeout -k 5 "$(left $speed_end 60)" "$work/bin/agon" model bench "$AGON_EMBEDDED" --device cuda --ranks "$ranks" -b 1000 -n 512 2>&1 | tail -n 4
+        measure 30 "$work/bin/agon" model bench "$AGON_EMBEDDED" --device cuda --ranks "$ranks" -b 1000 -n 512
     done
+    for name in "$work"/bin/bench_gpu_*; do
+        case $name in *_engine | *_layer) ;; *) measure 40 "$name" ;; esac
+    done
+    measure 60 "$work/bin/bench_gpu_layer"
     echo '```'
 }
 
@@ -205,9 +229,25 @@ if [ "${1:-}" = pack ]; then
     pack "$2" "$3"
     exit
 fi
-failed=0 install=no
-[ "${1:-}" != --install ] || { install=yes; shift; }
-case ${1:-all} in all | checks | speed) ;; *) echo "usage: run.sh [--install] [checks|speed]" >&2; exit 2 ;; esac
+failed=0 install=no seconds=480
+while [ $# -gt 0 ]; do
+    case $1 in
+    --install) install=yes ;;
+    --seconds) seconds=${2:-}; shift ;;
+    *) break ;;
+    esac
+    shift
+done
+what=${1:-all}
+if ! [[ $seconds =~ ^[0-9]+$ && $# -le 1 && $what =~ ^(all|checks|speed)$ ]]; then
+    echo "usage: run.sh [--install] [--seconds N] [checks|speed]" >&2
+    exit 2
+fi
+speed_end=$((seconds - 10))
+checks_end=$speed_end
+[ "$what" != all ] || checks_end=$((seconds * 11 / 20))
+beside=$(nproc)
+beside=$((beside > 12 ? 12 : beside))
 begin=$SECONDS names=
 work=$(mktemp -d) && chmod 755 "$work" && mkdir "$work/out" || exit 1
 trap 'rm -rf "$work"' EXIT
@@ -217,9 +257,9 @@ export AGON_EMBEDDED=$work/embedded here work
 # NCCL may be PyTorch's.
 AGON_NCCL=${AGON_NCCL:-$(python3 -c 'import nvidia.nccl, os; print(os.path.join(list(nvidia.nccl.__path__)[0], "lib", "libnccl.so.2"))' 2>/dev/null)}
 export AGON_NCCL
-export -f transformers plugin synth
+export -f transformers plugin synth served
 echo "## run of $(date -u +%F), $(gpus | sort | uniq -c | sed 's/^ *//'), commit $(cat "$here/commit")"
-[ "${1:-all}" = speed ] || checks
-[ "${1:-all}" = checks ] || speed
+[ "$what" = speed ] || checks
+[ "$what" = checks ] || speed
 echo "$failed failed; $((SECONDS - begin)) s in all"
 [ $failed = 0 ]

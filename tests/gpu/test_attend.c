@@ -169,6 +169,14 @@ TEST(rows_together_attend_as_the_twin_and_as_each_alone)
     check(37, 3, 9, 130, 16);
 }
 
+/* For racecheck, which takes a thousand times as long. */
+TEST(few_rows_attend_as_the_twin)
+{
+    REQUIRE_GPU();
+    check(5, 6, 4, 130, 40);
+    check(3, 3, 3, 70, 0);
+}
+
 /* ---- selection ---------------------------------------------------------------------- */
 
 enum { DIM = 32 };
@@ -279,4 +287,10 @@ TEST(the_k_best_are_selected_and_the_lowest_of_equals)
     check_select(300, 4, 100, 1000, 512);
     check_select(290, 8, 9, 2100, 100);
     check_select(20, 1, 20, 700, 16);
+}
+
+TEST(few_rows_select_the_k_best)
+{
+    REQUIRE_GPU();
+    check_select(5, 4, 4, 130, 40);
 }

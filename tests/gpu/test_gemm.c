@@ -378,6 +378,18 @@ TEST(the_fast_product_is_near_on_any_shape)
             }
 }
 
+/* For racecheck: one product of each pair of formats, alone, in groups and gated. */
+TEST(few_rows_are_near)
+{
+    REQUIRE_GPU();
+    const struct shape t = {17, 72, 200};
+    heads_case(AGON_GEMM_FAST, AGON_BF16, 2e-6);
+    for (size_t a = 0; a < 3; a++) {
+        grouped_case(AGON_GEMM_FAST, t, dtypes[a], dtypes[a ? a : 1], 6e-3);
+        gated_case(AGON_GEMM_FAST, t, dtypes[a], dtypes[a ? a : 1], AGON_F32, 1e-2);
+    }
+}
+
 TEST(a_row_is_the_same_in_any_batch)
 {
     REQUIRE_GPU();

@@ -294,6 +294,34 @@ TEST(fast_attention_is_its_twin)
         }
 }
 
+/* For racecheck: selected and all, in one part and in several, in both families. */
+TEST(few_rows_attend_as_the_twin)
+{
+    REQUIRE_GPU();
+    for (size_t f = 1; f < 3; f++) {
+        struct mla_world w = mla_world_new(formats[f], 512, 64, 3, 130, 3);
+        struct attention a = {.n_heads = 64, .n_rows = 3, .query_size = 1, .bf16_query = true};
+        a.ld_selected = 70;
+        expect_near(&w, a, 1e-2);
+        a.ld_selected = 0;
+        a.split = 64;
+        expect_near(&w, a, 1e-2);
+        mla_world_free(&w);
+    }
+    struct mla_world w = mla_world_new(AGON_LATENT_BF16, 128, 16, 3, 200, 3);
+    mla_world_share(&w, 128);
+    struct attention a = {.n_heads = 6,
+                          .n_rows = 9,
+                          .ld_selected = 50,
+                          .query_size = 2,
+                          .bf16_query = true,
+                          .by_position = true};
+    expect_near(&w, a, 1e-2);
+    a.n_shared = 128;
+    expect_near(&w, a, 1e-2);
+    mla_world_free(&w);
+}
+
 TEST(small_fast_attention_is_its_twin_alone_and_in_groups)
 {
     REQUIRE_GPU();

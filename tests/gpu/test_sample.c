@@ -146,6 +146,14 @@ TEST(equal_logits_give_the_twin_s_draw)
     draw_case(129280, 12);
 }
 
+/* For racecheck: a row in one block of threads, and in several. */
+TEST(few_rows_give_the_twin_s_draw)
+{
+    REQUIRE_GPU();
+    draw_case(33, 5);
+    draw_case(4097, 2);
+}
+
 TEST(a_slot_stops_at_its_stop_id_its_limit_and_at_nan)
 {
     REQUIRE_GPU();

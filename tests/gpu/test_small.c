@@ -182,3 +182,17 @@ TEST(small_products_equal_the_plain_one)
     check((struct product){.n_rows = 1, .k = 16, .n = 1, .n_parts = 1});
     check((struct product){.n_rows = 300, .k = 384, .n = 2048, .n_parts = 1});
 }
+
+/* For racecheck. */
+TEST(few_rows_equal_the_plain_product)
+{
+    REQUIRE_GPU();
+    check((struct product){.n_rows = 21, .k = 48, .n = 40, .n_parts = 2, .f32_rows = true});
+    check((struct product){.n_rows = 9,
+                           .k = 64,
+                           .n = 24,
+                           .n_parts = 3,
+                           .grouped = true,
+                           .gated = true,
+                           .bf16_out = true});
+}

@@ -88,6 +88,14 @@ TEST(is_exact_on_short_rows_of_every_length_with_ties)
         }
 }
 
+/* For racecheck: each of the ways that a row is done, once. */
+TEST(is_exact_on_few_rows)
+{
+    REQUIRE_GPU();
+    check_topk((int[]){300, 40, 0}, 3, 20, 1, true, 1);
+    check_topk((int[]){40000, 700}, 2, 512, 3, false, 0);
+}
+
 TEST(is_exact_where_several_blocks_share_a_row)
 {
     REQUIRE_GPU();

@@ -7,6 +7,8 @@ import signal
 import socket
 import subprocess
 
+import tap
+
 
 class Server:
     def __init__(self, agon, folder, *options, key=None):
@@ -14,7 +16,7 @@ class Server:
         env.pop("AGON_SERVE_KEY", None)
         if key:
             env["AGON_SERVE_KEY"] = key
-        self.p = subprocess.Popen([agon, "model", "serve", folder, "-p", "0", "-j", "2", "--name", "tiny", *options],
+        self.p = subprocess.Popen([agon, "model", "serve", folder, "-p", "0", "-j", "2", "--name", "tiny", *tap.device, *options],
                                   stderr=subprocess.PIPE, text=True, env=env)
         line = self.p.stderr.readline()
         found = re.search(r"http://127\.0\.0\.1:(\d+)/v1", line)

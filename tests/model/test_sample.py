@@ -16,7 +16,7 @@ class Process:
     """The long-lived process; ask() sends lines and gives the replies by id."""
 
     def __init__(self, folder, *options):
-        self.p = subprocess.Popen([agon, "model", "sample", folder, "-j", "2", *options], stdin=subprocess.PIPE,
+        self.p = subprocess.Popen([agon, "model", "sample", folder, "-j", "2", *tap.device, *options], stdin=subprocess.PIPE,
                                   stdout=subprocess.PIPE, text=True)
 
     def ask(self, *requests):
@@ -108,7 +108,7 @@ def run(work):
     tap.check([r[i]["weight_version"] for i in (1, 2, 3)] == [2, 3, 3], "what was asked before a load has the old weights")
     tap.check(s.close() == (0, ""), "ends with its input")
     lines = "".join(json.dumps({"id": i, **c, "sampling": sampling}) + "\n" for i, c in enumerate(records)) + "no json\n"
-    p = subprocess.run([agon, "model", "score", embedded], input=lines, capture_output=True, text=True)
+    p = subprocess.run([agon, "model", "score", embedded, *tap.device], input=lines, capture_output=True, text=True)
     replies = [json.loads(line) for line in p.stdout.splitlines()]
     tap.check(p.returncode == 0 and len(replies) == 5 and "error" in replies[4] and
            all(near(replies[i]["logprobs"], c["logprobs"]) for i, c in enumerate(records)), "agon model score reads records as they are")

@@ -203,15 +203,15 @@ def graceful():
     c.close()
 
 
-def chat(model, seed):
+def chat(model, seed, *options):
     args = ["--seed", str(seed), "--temperature", "0.8", "--tokens", "200", "--thinking"]
-    return subprocess.run([agon, "model", "chat", model, *args], input="Which country has the code NO?\n", capture_output=True, text=True, timeout=120)
+    return subprocess.run([agon, "model", "chat", model, *args, *options], input="Which country has the code NO?\n", capture_output=True, text=True, timeout=120)
 
 
 def own_backend(s):
     """agon's HTTP backend against agon's server: the same turns as from the folder."""
     for seed in range(5, 45): # the first whose turn is whole: a cut one is shown as it came, there as text, here as a message
-        folder = chat(embedded, seed)
+        folder = chat(embedded, seed, *tap.device)
         if "(cut:" not in folder.stdout and "(malformed)" not in folder.stdout:
             break
     server = chat(s.url, seed)
