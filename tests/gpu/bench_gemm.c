@@ -102,12 +102,7 @@ static void bench_heads(const char *device, int m, int n, int k)
 
 int main(void)
 {
-    struct agon_err err = {0};
-    struct agon_cuda_info gpu;
-    if (agon_cuda_open(&gpu, 0, &err)) {
-        printf("skipped: %s\n", err.text);
-        return 0;
-    }
+    struct agon_cuda_info gpu = gpu_or_leave();
     static const int embedded[][2] = {{368, 384}, {512, 192}, {384, 384}, {2048, 384}};
     for (int m = 100; m <= 1000; m += 900)
         for (size_t s = 0; s < 4; s++) {

@@ -103,12 +103,7 @@ static struct paged prefill(int n_rows, int n)
 
 int main(void)
 {
-    struct agon_err err = {0};
-    struct agon_cuda_info gpu;
-    if (agon_cuda_open(&gpu, 0, &err)) {
-        printf("skipped: %s\n", err.text);
-        return 0;
-    }
+    struct agon_cuda_info gpu = gpu_or_leave();
     bench(&gpu, "2,048 rows of a chunk at 4K", prefill(2048, 4096), 64, 4);
     bench(&gpu, "2,048 rows of a chunk at 64K", prefill(2048, 65536), 64, 1);
     bench(&gpu, "2,048 rows of a chunk at 64K", prefill(2048, 65536), 32, 1);

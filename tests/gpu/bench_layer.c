@@ -452,13 +452,9 @@ static void check(struct layer_bench *b, bool is_sparse, const char *what)
 int main(int argc, char **argv)
 {
     struct agon_err err = {0};
-    struct agon_cuda_info gpu;
+    struct agon_cuda_info gpu = gpu_or_leave();
     static struct layer_bench b;
     static const int batches[] = {16, 64, 128, 256, 512}, contexts[] = {4096, 32768, 131072};
-    if (agon_cuda_open(&gpu, 0, &err)) {
-        printf("skipped: %s\n", err.text);
-        return 0;
-    }
     size_t page = AGON_CUDA_PAGE * agon_latent_bytes(AGON_LATENT_FP8, 512, 64) +
                   agon_keys_page_bytes(AGON_KEYS_FP8, 128);
     size_t n_pages = gpu.memory_free > (size_t)100 << 30 ? (size_t)512 * 2048 : (size_t)256 * 2048;

@@ -3,7 +3,7 @@
  * of the floor. Small models have two kernels, cuda_mla.h's and cuda_attend.h's: both, over the
  * same rows. Operations: 2 * heads * (576 + 512) for each entry seen. Floor: the larger of
  * operations at the matrix units' dense BF16 rate (989 TFLOP/s) and bytes (each slot a launch reads
- * once, queries, outputs) at 4.8 TB/s (H200; 3.35 for H100).
+ * once, queries, outputs) at the rate of a copy.
  */
 #include "kernels/cuda_attend.h"
 #include "tests/gpu/median.h"
@@ -224,7 +224,7 @@ static void bench(const struct shape *s, const struct agon_cuda_info *gpu)
         read = (double)n_slots;
     double bytes = read * (double)agon_latent_bytes(s->format, kv_lora, rope_dim) +
                    (double)(n_q + n_out) * sizeof(uint16_t);
-    double bandwidth = strstr(gpu->name, "H200") ? 4.8e12 : 3.35e12;
+    double bandwidth = gpu_copy_rate(gpu);
     double floor = fmax(operations / 989e12, bytes / bandwidth);
     printf("mla %-30s %-4s %5d rows x %3d heads: %9.1f us %6.1f TFLOP/s %7.1f GB/s %3.0f%% of the "
            "floor\n",
@@ -241,12 +241,7 @@ static void bench(const struct shape *s, const struct agon_cuda_info *gpu)
 
 int main(int argc, char **argv)
 {
-    struct agon_err err = {0};
-    struct agon_cuda_info gpu;
-    if (agon_cuda_open(&gpu, 0, &err)) {
-        printf("%s\n", err.text);
-        return 77;
-    }
+    struct agon_cuda_info gpu = gpu_or_leave();
     printf("mla on %s\n", gpu.name);
     for (size_t i = 0; i < sizeof(shapes) / sizeof(*shapes); i++)
         if (argc < 2 || strstr(shapes[i].name, argv[1]))

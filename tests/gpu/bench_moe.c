@@ -126,13 +126,8 @@ static struct layer layer_new(int n_experts, int hidden, int inner, enum agon_dt
 
 int main(void)
 {
-    struct agon_err err = {0};
-    struct agon_cuda_info gpu;
-    if (agon_cuda_open(&gpu, 0, &err)) {
-        printf("skipped: %s\n", err.text);
-        return 0;
-    }
-    double rate = strstr(gpu.name, "H200") ? 4.3e12 : 3.0e12; /* measured copies */
+    struct agon_cuda_info gpu = gpu_or_leave();
+    double rate = gpu_copy_rate(&gpu);
     struct layer full = layer_new(256, 7168, 2048, AGON_E4M3);
     static const int batches[] = {128, 16, 512, 4096};
     for (size_t i = 0; i < sizeof(batches) / sizeof(batches[0]); i++)

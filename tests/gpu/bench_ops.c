@@ -175,12 +175,7 @@ static void bench_sample(int n_rows, int n, double top_p, int top_k)
 
 int main(void)
 {
-    struct agon_err err = {0};
-    struct agon_cuda_info gpu;
-    if (agon_cuda_open(&gpu, 0, &err)) {
-        printf("skipped: %s\n", err.text);
-        return 0;
-    }
+    struct agon_cuda_info gpu = gpu_or_leave();
     device = gpu.name;
     const struct agon_router small = {8, 1, 1, 2, true, 1}, full = {256, 8, 4, 8, true, 2.5F};
     bench_rows(100, 384);

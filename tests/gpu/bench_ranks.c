@@ -5,6 +5,7 @@
  */
 #include "kernels/cuda.h"
 #include "model/cuda_nccl.h"
+#include "tests/gpu/open.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -121,14 +122,9 @@ static void bench_rank(void *user, int rank)
 
 int main(void)
 {
-    struct agon_cuda_info info;
+    struct agon_cuda_info info = gpu_or_leave();
     struct agon_err err;
     struct bench b = {0};
-    (void)setvbuf(stdout, NULL, _IOLBF, 0);
-    if (agon_cuda_open(&info, 0, &err)) {
-        printf("%s\n", err.text);
-        return 0;
-    }
     b.n_ranks = info.n_devices;
     int r = agon_group_new(&b.group, b.n_ranks, &err);
     if (r == 0)

@@ -45,13 +45,8 @@ static void bench(const char *device, double bytes_a_second, int n_rows, int n, 
 
 int main(void)
 {
-    struct agon_err err = {0};
-    struct agon_cuda_info gpu;
-    if (agon_cuda_open(&gpu, 0, &err)) {
-        printf("skipped: %s\n", err.text);
-        return 0;
-    }
-    double rate = strstr(gpu.name, "H200") ? 4.3e12 : 3.0e12; /* measured copies */
+    struct agon_cuda_info gpu = gpu_or_leave();
+    double rate = gpu_copy_rate(&gpu);
     static const int shapes[][3] = {{1, 4096, 2048},    {1, 32768, 2048},   {1, 131072, 2048},
                                     {1, 1000000, 2048}, {8, 131072, 2048},  {64, 131072, 2048},
                                     {64, 16384, 2048},  {512, 65536, 2048}, {100, 1000, 512},

@@ -1,18 +1,17 @@
 #pragma once
 /* Shared by the tests of the engine on a GPU: models, windows into them, how far two of them are
  * apart. */
-#include "kernels/cuda.h"
 #include "model/engine.h"
+#include "tests/gpu/open.h"
 #include "tests/test.h"
 
 #include <stdlib.h>
 
 /* Skip the case where there is no GPU. */
 extern struct agon_err err;
-#define REQUIRE_GPU()                    \
-    struct agon_cuda_info info_;         \
-    if (agon_cuda_open(&info_, 0, &err)) \
-    SKIP(err.text)
+#define REQUIRE_GPU()            \
+    struct agon_cuda_info info_; \
+    SKIP_WITHOUT_GPU(&info_, err)
 
 /* The folder of the embedded model: AGON_EMBEDDED, or model/embedded; and it, loaded once. */
 const char *embedded_dir(void);

@@ -2,8 +2,8 @@
 /* Shared by the tests on a GPU: a device or a skip, buffers there, and how far apart two arrays
  * are. */
 #include "base/mem.h"
-#include "kernels/cuda.h"
 #include "kernels/kernels.h"
+#include "tests/gpu/open.h"
 #include "tests/kernels/random.h"
 #include "tests/test.h"
 
@@ -12,11 +12,10 @@
 #include <string.h>
 
 /* Skip the case where there is no GPU that the kernels run on. */
-#define REQUIRE_GPU()                  \
-    static struct agon_err err;        \
-    struct agon_cuda_info gpu;         \
-    if (agon_cuda_open(&gpu, 0, &err)) \
-    SKIP(err.text)
+#define REQUIRE_GPU()           \
+    static struct agon_err err; \
+    struct agon_cuda_info gpu;  \
+    SKIP_WITHOUT_GPU(&gpu, err)
 
 /* A device buffer; freed at the end of the scope: GPU_AUTO x = gpu_upload(...). */
 struct gpu_buffer {

@@ -165,8 +165,8 @@ checks() {
     start engine 150 "$work/bin/test_gpu_engine"
     start transformers 120 bash -c transformers
     [ -n "$boxless" ] || start synth 90 bash -c synth
-    start serve 90 bash -c "served serve"
-    start sample 90 bash -c "served sample"
+    start agon-serve 90 bash -c "served serve"
+    start agon-sample 90 bash -c "served sample"
     start plugin 60 bash -c plugin
     if command -v compute-sanitizer >/dev/null; then
         sanitize memcheck engine engine logits_and_selections_of_odd

@@ -15,10 +15,9 @@ static int n_devices(void)
     return agon_cuda_open(&info, 0, &err) ? 0 : info.n_devices;
 }
 
-/* 7 experts, of which 2 ranks have 3 and 4; groups; several layers. */
-static struct agon_checkpoint *odd_model(void)
-{
-    static const struct random_checkpoint config = {.seed = 11,
+/* 7 experts, of which 2 ranks have 3 and 4; several layers. One with dimensions that no fast kernel
+ * of attention does, one in e4m3 with such as FP8 mode's do. */
+static const struct random_checkpoint configs[] = {{.seed = 11,
                                                     .n_vocab = 301,
                                                     .hidden = 72,
                                                     .n_layers = 4,
@@ -41,18 +40,48 @@ static struct agon_checkpoint *odd_model(void)
                                                     .n_group = 1,
                                                     .topk_group = 1,
                                                     .dtype = AGON_F32,
-                                                    .n_shards = 1};
-    static struct agon_checkpoint *made;
+                                                    .n_shards = 1},
+                                                   {.seed = 12,
+                                                    .n_vocab = 512,
+                                                    .hidden = 384,
+                                                    .n_layers = 3,
+                                                    .n_heads = 8,
+                                                    .q_lora = 256,
+                                                    .kv_lora = 512,
+                                                    .nope = 128,
+                                                    .rope = 64,
+                                                    .v = 128,
+                                                    .index_heads = 32,
+                                                    .index_dim = 128,
+                                                    .index_topk = 64,
+                                                    .window = 400,
+                                                    .dense = 512,
+                                                    .n_dense = 1,
+                                                    .expert = 256,
+                                                    .n_experts = 7,
+                                                    .top_k = 3,
+                                                    .n_shared = 1,
+                                                    .n_group = 1,
+                                                    .topk_group = 1,
+                                                    .dtype = AGON_E4M3,
+                                                    .n_shards = 1}};
+enum model { ODD, FP8, EMBEDDED };
+
+static const struct agon_checkpoint *model_of(enum model model)
+{
+    static struct agon_checkpoint *made[2];
     char dir[] = "/tmp/agon-test-XXXXXX";
-    if (made)
-        return made;
-    if (!mkdtemp(dir) || random_checkpoint_write(dir, &config, &err) ||
-        agon_checkpoint_load(&made, dir, &err)) {
+    if (model == EMBEDDED)
+        return embedded();
+    if (made[model])
+        return made[model];
+    if (!mkdtemp(dir) || random_checkpoint_write(dir, &configs[model], &err) ||
+        agon_checkpoint_load(&made[model], dir, &err)) {
         printf("# %s\n", err.text);
         test_failures++;
     }
     EXPECT(agon_dir_remove(dir, &err) == 0);
-    return made;
+    return made[model];
 }
 
 /* Draws of n_ranks against those of `wanted`. */
@@ -71,37 +100,37 @@ static void check_ranks(const struct rank_draws *wanted, const struct agon_check
     EXPECT(n_differ == 0);
 }
 
-static const struct agon_checkpoint *model_of(bool odd)
-{
-    return odd ? odd_model() : embedded();
-}
-
 TEST(one_rank_draws_what_an_engine_without_a_group_does)
 {
     static struct rank_draws alone;
     if (n_devices() == 0)
         SKIP(err.text);
-    for (int odd = 0; odd < 2; odd++) {
-        REQUIRE(model_of(odd));
-        REQUIRE(rank_draws_make(&alone, model_of(odd), "cuda:reference", 0, &err) == 0);
-        check_ranks(&alone, model_of(odd), "cuda:reference", 1);
+    for (enum model m = ODD; m <= EMBEDDED; m++) {
+        REQUIRE(model_of(m));
+        REQUIRE(rank_draws_make(&alone, model_of(m), "cuda:reference", 0, &err) == 0);
+        check_ranks(&alone, model_of(m), "cuda:reference", 1);
     }
 }
 
-TEST(any_number_of_ranks_draws_the_same_in_both_modes)
+TEST(any_number_of_ranks_draws_the_same_in_every_mode)
 {
     static struct rank_draws one;
-    static const char *const devices[] = {"cuda:reference", "cuda"};
+    static const struct {
+        enum model model;
+        const char *device;
+    } cases[] = {{ODD, "cuda:reference"}, {ODD, "cuda"},     {EMBEDDED, "cuda:reference"},
+                 {EMBEDDED, "cuda"},      {FP8, "cuda:fp8"}, {ODD, "cuda:fp8"}};
     int n = n_devices();
     if (n < 2)
         SKIP(n == 0 ? err.text : "this machine has one GPU");
-    for (int odd = 0; odd < 2; odd++)
-        for (int d = 0; d < 2; d++) {
-            REQUIRE(model_of(odd));
-            REQUIRE(rank_draws_make(&one, model_of(odd), devices[d], 1, &err) == 0);
-            for (int n_ranks = 2; n_ranks <= n; n_ranks++)
-                check_ranks(&one, model_of(odd), devices[d], n_ranks);
-        }
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        const struct agon_checkpoint *c = model_of(cases[i].model);
+        REQUIRE(c);
+        if (!EXPECT(rank_draws_make(&one, c, cases[i].device, 1, &err) == 0))
+            printf("# %s: %s\n", cases[i].device, err.text);
+        for (int n_ranks = 2; n_ranks <= n; n_ranks++)
+            check_ranks(&one, c, cases[i].device, n_ranks);
+    }
 }
 
 /* The others wait in an exchange that one never comes to. */
@@ -111,7 +140,7 @@ TEST(a_device_that_fails_in_a_pass_ends_all_with_its_line)
     int n = n_devices();
     if (n < 2)
         SKIP(n == 0 ? err.text : "this machine has one GPU");
-    EXPECT(rank_draws_break(&draws, odd_model(), "cuda:reference", 2, &err) == AGON_EDEVICE);
+    EXPECT(rank_draws_break(&draws, model_of(ODD), "cuda:reference", 2, &err) == AGON_EDEVICE);
     EXPECT_TEXT(err.text, "rank 1: it broke");
 }
 
@@ -121,6 +150,6 @@ TEST(a_rank_without_a_device_ends_all_with_its_line)
     int n = n_devices();
     if (n == 0)
         SKIP(err.text);
-    EXPECT(rank_draws_make(&draws, odd_model(), "cuda:reference", n + 1, &err) == AGON_EDEVICE);
+    EXPECT(rank_draws_make(&draws, model_of(ODD), "cuda:reference", n + 1, &err) == AGON_EDEVICE);
     EXPECT(strstr(err.text, "CUDA device") != NULL);
 }
