@@ -62,6 +62,7 @@ static int solver_open(struct agon_job *job, int i, struct agon_err *err)
         .task = task,
         .sampling = run->solver_sampling,
         .context = run->context,
+        .n_trajectories = (int)run->o.trajectories,
         .rng = agon_rng_split(&job->rng, agon_str(key)),
         .key = key,
         .n_first = (int)run->o.rollouts,
@@ -117,7 +118,7 @@ static int task_take(struct agon_job *job, int i, const struct agon_rollout *rol
     t->n_first += first;
     t->c_first += first && rollout->pass;
     t->disputed |= strcmp(rollout->end, AGON_ROLLOUT_DISPUTED) == 0;
-    run->tokens += agon_episode_report(rollout->episode)->tokens;
+    run->tokens += rollout->tokens;
     return 0;
 }
 

@@ -54,7 +54,7 @@ int agon_rollout_row(struct agon_corpus *c, const struct agon_rollout_key *key,
     agon_query_int(q, 12, report->calls);
     agon_query_int(q, 13, report->refused);
     agon_query_int(q, 14, report->resets);
-    agon_query_int(q, 15, report->tokens);
+    agon_query_int(q, 15, rollout->tokens);
     agon_query_text(q, 16, rollout->answer);
     if ((r = bind_json(q, 17, rollout->writes, err)) ||
         (r = bind_json(q, 18, rollout->checks, err)) ||

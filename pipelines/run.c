@@ -138,11 +138,29 @@ static int run_open_models(struct agon_run *run, struct agon_err *err)
     return 0;
 }
 
+/* Digest of the texts that this run's models see. */
+static const char *run_prompts(const struct agon_run *run)
+{
+    return agon_prompts_digest(run->prompts, run->context == AGON_CONTEXT_SUMMARY);
+}
+
+/* With how many trajectories a rollout was made, where that is asked for; takes and gives config.
+ */
+static json_t *run_trajectories(const struct agon_run *run, json_t *config)
+{
+    if (run->context == AGON_CONTEXT_PARALLEL &&
+        json_object_set_new(config, "trajectories", json_integer(run->o.trajectories))) {
+        json_decref(config);
+        return NULL;
+    }
+    return config;
+}
+
 /* What a resumed run must share with the one that began. */
 static json_t *run_config(const struct agon_run *run, const char *categories, const char *library)
 {
     const struct agon_run_options *o = &run->o;
-    return json_pack(
+    json_t *config = json_pack(
         "{s:s, s:I, s:s, s:I, s:I, s:I, s:I, s:I, s:b, s:f, s:f, s:f, s:f, s:f, s:I, s:I, s:s,"
         " s:s, s:s, s:s, s:s, s:I, s:I}",
         "family", run->family->name, "seed", (json_int_t)o->seed, "categories", categories,
@@ -152,8 +170,9 @@ static json_t *run_config(const struct agon_run *run, const char *categories, co
         "band-high", run->rule.band_high, "temperature", o->temperature, "solver-temperature",
         o->solver_temperature, "top-p", o->top_p, "top-k", (json_int_t)o->top_k, "turn-tokens",
         (json_int_t)o->turn_tokens, "context", o->context, "author", agon_model_name(run->author),
-        "solver", agon_model_name(run->solver), "prompts", agon_prompts_digest(run->prompts),
-        "library", library, "rank", (json_int_t)o->rank, "ranks", (json_int_t)o->ranks);
+        "solver", agon_model_name(run->solver), "prompts", run_prompts(run), "library", library,
+        "rank", (json_int_t)o->rank, "ranks", (json_int_t)o->ranks);
+    return run_trajectories(run, config);
 }
 
 static int run_settle(struct agon_run *run, struct agon_err *err)
@@ -195,10 +214,10 @@ static int run_rows(struct agon_run *run, struct agon_err *err)
 {
     struct agon_txn txn AGON_AUTO(agon_txn_end) = {0};
     const struct agon_sampling *s = &run->solver_sampling;
-    json_auto_t *sampling =
-        json_pack("{s:f, s:f, s:i, s:i, s:s, s:s}", "temperature", s->temperature, "top_p",
-                  s->top_p, "top_k", s->top_k, "tokens_max", s->tokens_max, "context",
-                  agon_context_name(run->context), "prompts", agon_prompts_digest(run->prompts));
+    json_auto_t *sampling = run_trajectories(
+        run, json_pack("{s:f, s:f, s:i, s:i, s:s, s:s}", "temperature", s->temperature, "top_p",
+                       s->top_p, "top_k", s->top_k, "tokens_max", s->tokens_max, "context",
+                       agon_context_name(run->context), "prompts", run_prompts(run)));
     if (!sampling)
         return agon_fail(err, AGON_ENOMEM, "configuration: out of memory");
     int r = agon_txn_begin(&txn, agon_corpus_db(run->corpus), err);

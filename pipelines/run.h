@@ -25,8 +25,8 @@ struct agon_run_options {
     const char *corpus, *categories_file, *model, *author, *solver, *model_name, *device;
     const char *record, *prompts, *library, *searxng, *context, *band;
     struct agon_opt_list category, source, allow_host;
-    int64_t seed, levels, lines, tries, rollouts, rollouts_max, jobs, parallel, threads, rank,
-        ranks;
+    int64_t seed, levels, lines, tries, rollouts, rollouts_max, trajectories, jobs, parallel,
+        threads, rank, ranks;
     int64_t top_k, turn_tokens, crawl_pages, delay_ms;
     double temperature, top_p, solver_temperature;
     bool estimate, verbose;

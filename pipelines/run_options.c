@@ -2,6 +2,7 @@
 #include "pipelines/run.h"
 
 #include "pipelines/verb.h"
+#include "synth/solver.h"
 
 #define OPT(n, l, t, f, lo, hi, a, h)                                                      \
     {                                                                                      \
@@ -50,9 +51,10 @@ const struct agon_opt agon_run_option_table[] = {
     REAL("top-p", top_p, 0.01, 1, "of both"),
     INT("top-k", top_k, 0, 1000000, "N", "of both; 0: off"),
     INT("turn-tokens", turn_tokens, 0, 10000000, "N", "most tokens of a turn; 0: by the window"),
-    TEXT("context", context, "HOW", "when the window fills: none, discard-75, discard-all"),
+    TEXT("context", context, "HOW", AGON_VERB_CONTEXT),
+    INT("trajectories", trajectories, 1, AGON_TRAJECTORIES_MAX, "N", AGON_VERB_TRAJECTORIES),
     INT("jobs", jobs, 1, 1000, "N", "categories worked on at once"),
-    INT("parallel", parallel, 1, 10000, "N", "rollouts in flight at once"),
+    INT("parallel", parallel, 1, 10000, "N", "episodes of rollouts in flight at once"),
     OPT("threads", 'j', AGON_OPT_INT, threads, 0, 1024, "N",
         "threads of a local model; 0: one a core"),
     INT("rank", rank, 0, 999999, "R", "of --ranks: work on this part of the categories"),
@@ -74,6 +76,7 @@ struct agon_run_options agon_run_defaults(void)
         .solver_temperature = 1,
         .top_p = 1,
         .context = "discard-75",
+        .trajectories = AGON_TRAJECTORIES_DEFAULT,
         .crawl_pages = 500,
         .delay_ms = -1,
         .jobs = 8,

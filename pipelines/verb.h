@@ -47,6 +47,10 @@ int agon_verb_model_dequantize(int argc, char **argv);
 /* The help of --device, wherever a local model runs. */
 #define AGON_VERB_DEVICE \
     "where a local model runs: cpu, cuda, cuda:fp8 (e4m3 weights stay), or cuda:reference (F32)"
+/* Help of --context and --trajectories. */
+#define AGON_VERB_CONTEXT "when the window fills: " AGON_CONTEXT_NAMES
+#define AGON_VERB_TRAJECTORIES \
+    "of a rollout under parallel-fewest-step: the one that answers in the fewest turns counts"
 
 /* A verb and, in a list that ends with {0}, its group. */
 struct agon_verb {

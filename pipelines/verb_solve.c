@@ -18,7 +18,7 @@
 
 struct options {
     const char *model, *model_name, *device, *record, *prompts, *context, *task, *out;
-    int64_t rollouts, seed, parallel, threads, top_k, turn_tokens;
+    int64_t rollouts, trajectories, seed, parallel, threads, top_k, turn_tokens;
     double temperature, top_p;
 };
 #define FIELD(f) .offset = offsetof(struct options, f)
@@ -52,7 +52,14 @@ static const struct agon_opt table[] = {
      .type = AGON_OPT_TEXT,
      FIELD(context),
      .arg = "HOW",
-     .help = "when the window fills: none, discard-75, discard-all"},
+     .help = AGON_VERB_CONTEXT},
+    {.name = "trajectories",
+     .type = AGON_OPT_INT,
+     FIELD(trajectories),
+     .min = 1,
+     .max = AGON_TRAJECTORIES_MAX,
+     .arg = "N",
+     .help = AGON_VERB_TRAJECTORIES},
     {.name = "task", .type = AGON_OPT_TEXT, FIELD(task), .arg = "ID", .help = "only this task"},
     {.name = "out",
      .type = AGON_OPT_TEXT,
@@ -81,7 +88,7 @@ static const struct agon_opt table[] = {
      .min = 1,
      .max = 10000,
      .arg = "N",
-     .help = "rollouts in flight at once"},
+     .help = "episodes of rollouts in flight at once"},
     {.name = "threads",
      .letter = 'j',
      .type = AGON_OPT_INT,
@@ -171,6 +178,7 @@ static int solve_task(struct solving *s, const struct agon_env *env, struct agon
                      .top_k = (int)s->o.top_k,
                      .tokens_max = (int)s->o.turn_tokens},
         .context = s->context,
+        .n_trajectories = (int)s->o.trajectories,
         .rng = agon_rng_split(&rng, agon_str(key)),
         .key = key,
         .n_first = n,
@@ -274,7 +282,8 @@ int agon_verb_solve(int argc, char **argv)
                               .parallel = 64,
                               .temperature = 1,
                               .top_p = 1,
-                              .context = "discard-75"}};
+                              .context = "discard-75",
+                              .trajectories = AGON_TRAJECTORIES_DEFAULT}};
     int n, status;
     if (agon_verb_options(table, &s.o, "usage: agon solve CORPUS|ENVIRONMENT_DIR... [OPTION]...",
                           "Run a solver on every task and print its rates. Nothing in a corpus"

@@ -9,16 +9,19 @@
 #include "base/json.h"
 #include "synth/cleantext.h"
 #include "synth/page.h"
+#include "synth/prompts.h"
 
 #include <stdlib.h>
 
-enum { SHOWN_BYTES_MAX = 2 << 20, TURN_TOKENS_MAX = 16384 };
+enum { SHOWN_BYTES_MAX = 2 << 20, PROMPT_BYTES_MAX = 4 << 20, TURN_TOKENS_MAX = 16384 };
+static const char ask_file[] = "summary.md", restart_file[] = "restart.md";
 
 struct agon_episode {
     struct agon_episode_options o;
     char *key;
     struct agon_session *session;
     bool in_flight;
+    bool sums_up;      /* what is sampled is no turn but a summary of the segment */
     int turn, attempt; /* from 0 */
     json_t *segment;   /* the last of report.segments (borrowed from it) */
     struct agon_calls calls;
@@ -80,6 +83,11 @@ int agon_episode_new(struct agon_episode **ret, const struct agon_episode_option
     if (!e || !(e->key = strdup(o->key)) || !(e->report.segments = json_array()))
         return agon_fail(err, AGON_ENOMEM, "episode: out of memory");
     e->o = *o;
+    if (o->context == AGON_CONTEXT_SUMMARY &&
+        (!agon_prompts_has(o->prompts, ask_file) || !agon_prompts_has(o->prompts, restart_file)))
+        return agon_fail(err, AGON_EINPUT,
+                         "prompts: context summary needs %s and %s, one is not there", ask_file,
+                         restart_file);
     int r = agon_calls_init(&e->calls, o->tools, o->n_tools, err);
     if (r)
         return agon_err_in(err, r, "%s", o->key);
@@ -103,11 +111,16 @@ int agon_episode_new(struct agon_episode **ret, const struct agon_episode_option
 static int episode_sample(struct agon_episode *e, struct agon_err *err)
 {
     char key[512];
-    struct agon_rng rng = agon_rng_split_int(&e->o.rng, (uint64_t)e->turn);
+    struct agon_rng rng = e->o.rng;
+    if (e->sums_up)
+        rng = agon_rng_split(&rng, agon_str("summary"));
+    int number = e->sums_up ? e->report.resets : e->turn;
+    rng = agon_rng_split_int(&rng, (uint64_t)number);
     rng = agon_rng_split_int(&rng, (uint64_t)e->attempt);
     struct agon_sampling sampling = e->o.sampling;
     sampling.seed = agon_rng_u64(&rng) >> 1; /* fits JSON's signed integers */
-    snprintf(key, sizeof(key), "%s/%d.%d", e->key, e->turn, e->attempt);
+    snprintf(key, sizeof(key), "%s/%s%d.%d", e->key, e->sums_up ? "summary" : "", number,
+             e->attempt);
     sampling.key = key;
     int r = agon_session_sample(e->session, &sampling, err);
     if (r)
@@ -162,26 +175,87 @@ static int calls_run(struct agon_episode *e, const json_t *calls, json_t *messag
 
 /* ---- turns ------------------------------------------------------------------- */
 
-/* The window is full, or nearly: go on in a fresh session with less of the past. 0, or
- * AGON_EPISODE_ENDED where even that is over the window. */
-static int episode_reset(struct agon_episode *e, struct agon_err *err)
+/* Go on in a fresh session that begins with `messages`. 0, or AGON_EPISODE_ENDED where even they
+ * are over the window. */
+static int episode_restart(struct agon_episode *e, const json_t *messages, struct agon_err *err)
 {
     struct agon_err why = {0};
-    size_t n_head = json_array_size(e->o.head);
-    json_auto_t *kept = agon_context_shrink(e->o.context, e->segment, n_head);
-    if (!kept)
-        return agon_fail(err, AGON_ENOMEM, "%s: out of memory", e->key);
     agon_session_free(AGON_STEAL(e->session));
-    int r = agon_session_new(&e->session, e->o.model, AGON_THINKING_ON, kept, &why);
+    int r = agon_session_new(&e->session, e->o.model, AGON_THINKING_ON, messages, &why);
     if (r == AGON_EINPUT)
         return episode_overflow(e, &why);
     if (r)
         return agon_fail(err, r, "%s: context reset: %s", e->key, why.text);
     e->report.resets++;
-    return segment_begin(e, kept, err);
+    return segment_begin(e, messages, err);
 }
 
-/* Is there more than one turn in this segment, so that something can go? */
+/* A session in which the segment, whose last message asks for it, can be summed up: a tenth of the
+ * window is left for that. What is too long is halved. */
+static int summary_session(struct agon_episode *e, struct agon_err *err)
+{
+    struct agon_err why = {0};
+    int window = agon_model_window(e->o.model);
+    json_auto_t *messages = json_incref(e->segment);
+    for (;;) {
+        agon_session_free(AGON_STEAL(e->session));
+        int r = agon_session_new(&e->session, e->o.model, AGON_THINKING_ON, messages, &why);
+        if (r && r != AGON_EINPUT)
+            return agon_fail(err, r, "%s: summary: %s", e->key, why.text);
+        if (!r && agon_session_tokens(e->session) <= window - window / 10)
+            return 0;
+        json_t *less = agon_context_halve(messages, json_array_size(e->o.head));
+        if (!less)
+            return r ? episode_overflow(e, &why) : 0;
+        json_decref(messages);
+        messages = less;
+    }
+}
+
+/* Have the model sum the segment up; its next completion is the summary. */
+static int summary_ask(struct agon_episode *e, struct agon_err *err)
+{
+    struct agon_buf text AGON_AUTO(agon_buf_deinit) = AGON_BUF(PROMPT_BYTES_MAX);
+    int r = agon_prompts_fill(e->o.prompts, ask_file, NULL, &text, err);
+    if (r)
+        return r;
+    json_t *ask = json_pack("{s:s, s:s}", "role", "user", "content", agon_buf_text(&text));
+    if (!ask || json_array_append_new(e->segment, ask))
+        return agon_fail(err, AGON_ENOMEM, "%s: out of memory", e->key);
+    e->sums_up = true;
+    return summary_session(e, err);
+}
+
+/* The summary is there: go on with the task and it. */
+static int summary_restart(struct agon_episode *e, struct agon_str summary, struct agon_err *err)
+{
+    struct agon_buf text AGON_AUTO(agon_buf_deinit) = AGON_BUF(PROMPT_BYTES_MAX);
+    const json_t *user = json_array_get(e->o.head, json_array_size(e->o.head) - 1);
+    struct agon_slot slots[] = {
+        {"task", agon_str(agon_json_text(user, "content", ""))}, {"summary", summary}, {0}};
+    int r = agon_prompts_fill(e->o.prompts, restart_file, slots, &text, err);
+    if (r)
+        return r;
+    json_auto_t *messages = agon_context_retext(e->o.head, agon_buf_str(&text));
+    if (!messages)
+        return agon_fail(err, AGON_ENOMEM, "%s: out of memory", e->key);
+    e->sums_up = false;
+    e->attempt = 0;
+    return episode_restart(e, messages, err);
+}
+
+/* The window is full, or nearly: go on with less of the past. 0, or AGON_EPISODE_ENDED. */
+static int episode_reset(struct agon_episode *e, struct agon_err *err)
+{
+    if (e->o.context == AGON_CONTEXT_SUMMARY)
+        return summary_ask(e, err);
+    json_auto_t *kept = agon_context_shrink(e->o.context, e->segment, json_array_size(e->o.head));
+    if (!kept)
+        return agon_fail(err, AGON_ENOMEM, "%s: out of memory", e->key);
+    return episode_restart(e, kept, err);
+}
+
+/* Is there more than one turn in this segment, or need none stay, so that something can go? */
 static bool has_past(const struct agon_episode *e)
 {
     size_t i;
@@ -189,7 +263,7 @@ static bool has_past(const struct agon_episode *e)
     int n = 0;
     json_array_foreach(e->segment, i, message) n +=
         strcmp(agon_json_text(message, "role", ""), "assistant") == 0;
-    return n > 1 || e->o.context == AGON_CONTEXT_DISCARD_ALL;
+    return n > 1 || e->o.context != AGON_CONTEXT_DISCARD_75;
 }
 
 /* Hand the results to the session, and make room where it runs short. */
@@ -201,7 +275,7 @@ static int episode_append(struct agon_episode *e, const json_t *results, struct 
         return agon_fail(err, r, "%s: %s", e->key, why.text);
     bool full =
         r || agon_context_full(agon_session_tokens(e->session), agon_model_window(e->o.model));
-    bool can_reset = e->o.context != AGON_CONTEXT_NONE && has_past(e);
+    bool can_reset = agon_context_resets(e->o.context) && has_past(e);
     if (full && can_reset)
         return episode_reset(e, err);
     return r ? episode_overflow(e, &why) : 0;
@@ -251,11 +325,30 @@ static int turn_bad(struct agon_episode *e, const struct agon_turn *turn, struct
     return episode_end(e, full ? AGON_EPISODE_WINDOW : AGON_EPISODE_LENGTH);
 }
 
+/* A summary is text alone. Calls in it are not made, and do not stand in the record. */
+static int summary_over(struct agon_episode *e, struct agon_turn *turn, struct agon_err *err)
+{
+    const json_t *content = json_object_get(turn->message, "content");
+    struct agon_str text = {json_string_value(content), json_string_length(content)};
+    bool calls = json_array_size(json_object_get(turn->message, "tool_calls")) > 0;
+    if (calls || text.size == 0) {
+        turn->end = AGON_TURN_MALFORMED;
+        snprintf(turn->reason, sizeof(turn->reason), "a summary %s",
+                 calls ? "makes no calls" : "has a text");
+        int r = turn_bad(e, turn, err);
+        return r ? r : summary_session(e, err); /* the session holds it; begin anew */
+    }
+    if (json_array_append(e->segment, turn->message))
+        return agon_fail(err, AGON_ENOMEM, "%s: out of memory", e->key);
+    return summary_restart(e, text, err);
+}
+
 static int turn_over(struct agon_episode *e, struct agon_turn *turn, struct agon_err *err)
 {
     e->report.tokens += turn->n_tokens;
     switch (turn->end) {
-    case AGON_TURN_OK: return turn_ok(e, turn->message, err);
+    case AGON_TURN_OK:
+        return e->sums_up ? summary_over(e, turn, err) : turn_ok(e, turn->message, err);
     case AGON_TURN_MALFORMED:
     case AGON_TURN_LENGTH: return turn_bad(e, turn, err);
     case AGON_TURN_FAILED: break;

@@ -9,6 +9,10 @@
  * history: it is sampled again (the next try of the same turn) while tries last,
  * else it ends the episode.
  *
+ * Where the window fills up and the model is to sum up its past (context.h), it is asked in a
+ * session that holds that past and one more user message, and the summary is what it then says,
+ * without calls. It is no turn: it counts for no budget, and a bad one is what a bad turn is.
+ *
  * Episodes are stepped: agon_episode_step() never waits for the model, so that many
  * run at once over one agon_model_poll(). All randomness is a function of the
  * episode's rng, the turn and the try: never of what else runs.
@@ -22,6 +26,7 @@
 #include "synth/context.h"
 
 struct agon_episode;
+struct agon_prompts;
 
 struct agon_episode_options {
     struct agon_model *model;
@@ -37,6 +42,7 @@ struct agon_episode_options {
     struct agon_rng rng; /* this episode's own stream */
     const char *key;     /* "category/stage/sample": names its turns in recordings; copied */
     enum agon_context context;
+    const struct agon_prompts *prompts; /* of AGON_CONTEXT_SUMMARY alone */
 };
 
 enum agon_episode_end {
@@ -44,7 +50,7 @@ enum agon_episode_end {
     AGON_EPISODE_DONE,      /* a call ended it (AGON_CALL_LAST) */
     AGON_EPISODE_SILENT,    /* a turn without calls */
     AGON_EPISODE_TURNS,     /* turns_max */
-    AGON_EPISODE_MALFORMED, /* no try of a turn parsed */
+    AGON_EPISODE_MALFORMED, /* no try of a turn parsed, or was a summary */
     AGON_EPISODE_LENGTH,    /* a turn ran out of tokens */
     AGON_EPISODE_WINDOW,    /* the window is full */
 };
@@ -58,7 +64,7 @@ struct agon_episode_report {
     int refused;      /* calls that gave an error */
     int malformed;    /* completions that did not parse or ran out of tokens */
     int resets;       /* of the context */
-    int64_t tokens;   /* generated, all tries */
+    int64_t tokens;   /* generated, all tries, summaries included */
     json_t *segments; /* array of arrays of messages */
 };
 

@@ -5,18 +5,25 @@
 #include "base/json.h"
 #include "base/sha256.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 static const char *const file_names[] = {
-    "author.md", "retrieve.md", "tools.md", "level.md", "solver.md", "task.md", "tools.json",
+    "author.md", "retrieve.md", "tools.md",   "level.md",   "solver.md",
+    "task.md",   "tools.json",  "summary.md", "restart.md",
 };
-enum { N_FILES = sizeof(file_names) / sizeof(file_names[0]), FILE_BYTES_MAX = 256 << 10 };
+enum {
+    N_FILES = sizeof(file_names) / sizeof(file_names[0]),
+    TOOLS_FILE = 6,
+    N_NEEDED = 7, /* the others are of context summary, and may be absent */
+    FILE_BYTES_MAX = 256 << 10
+};
 
 struct agon_prompts {
-    char *texts[N_FILES];
-    json_t *tools; /* tools.json */
-    char digest[AGON_SHA256_HEX];
+    char *texts[N_FILES];            /* NULL: absent */
+    json_t *tools;                   /* tools.json */
+    char digest[2][AGON_SHA256_HEX]; /* of what is needed; of all */
 };
 
 void agon_prompts_free(struct agon_prompts *p)
@@ -44,6 +51,8 @@ static int prompts_read(struct agon_prompts *p, const char *dir, int i, struct a
     char path[4096];
     if ((size_t)snprintf(path, sizeof(path), "%s/%s", dir, file_names[i]) >= sizeof(path))
         return agon_fail(err, AGON_EINPUT, "prompts: path too long: %.80s...", dir);
+    if (i >= N_NEEDED && access(path, F_OK) && errno == ENOENT)
+        return 0;
     struct agon_buf b AGON_AUTO(agon_buf_deinit) = AGON_BUF(FILE_BYTES_MAX);
     int r = agon_file_read(&b, path, FILE_BYTES_MAX, err);
     if (r)
@@ -86,11 +95,15 @@ int agon_prompts_load(struct agon_prompts **ret, const char *dir, struct agon_er
     for (int i = 0, r; i < N_FILES; i++) {
         if ((r = prompts_read(p, dir, i, err)))
             return r;
-        agon_sha256_add(&hash, file_names[i], strlen(file_names[i]) + 1);
-        agon_sha256_add(&hash, p->texts[i], strlen(p->texts[i]) + 1);
+        if (p->texts[i]) {
+            agon_sha256_add(&hash, file_names[i], strlen(file_names[i]) + 1);
+            agon_sha256_add(&hash, p->texts[i], strlen(p->texts[i]) + 1);
+        }
+        struct agon_sha256 so_far = hash;
+        if (i >= N_NEEDED - 1)
+            agon_sha256_hex(&so_far, p->digest[i >= N_NEEDED]);
     }
-    agon_sha256_hex(&hash, p->digest);
-    int r = agon_json_parse(&p->tools, agon_str(p->texts[N_FILES - 1]), err);
+    int r = agon_json_parse(&p->tools, agon_str(p->texts[TOOLS_FILE]), err);
     if (r)
         return agon_err_in(err, r, "prompts: %s/tools.json", dir);
     if ((r = prompts_check_tools(p, dir, err)))
@@ -107,13 +120,24 @@ static const struct agon_slot *slot_find(const struct agon_slot *slots, struct a
     return NULL;
 }
 
+/* NULL: there is no such file. */
+static const char *prompts_text(const struct agon_prompts *p, const char *name)
+{
+    for (int i = 0; i < N_FILES; i++)
+        if (strcmp(file_names[i], name) == 0)
+            return p->texts[i];
+    return NULL;
+}
+
+bool agon_prompts_has(const struct agon_prompts *p, const char *name)
+{
+    return p && prompts_text(p, name);
+}
+
 int agon_prompts_fill(const struct agon_prompts *p, const char *name, const struct agon_slot *slots,
                       struct agon_buf *b, struct agon_err *err)
 {
-    const char *at = NULL;
-    for (int i = 0; i < N_FILES; i++)
-        if (strcmp(file_names[i], name) == 0)
-            at = p->texts[i];
+    const char *at = prompts_text(p, name);
     if (!at)
         return agon_fail(err, AGON_EINPUT, "prompts: no file %s", name);
     for (const char *open; (open = strstr(at, "{{"));) {
@@ -144,7 +168,7 @@ const json_t *agon_prompts_tool(const struct agon_prompts *p, const char *name)
     return NULL;
 }
 
-const char *agon_prompts_digest(const struct agon_prompts *p)
+const char *agon_prompts_digest(const struct agon_prompts *p, bool summary)
 {
-    return p->digest;
+    return p->digest[summary];
 }

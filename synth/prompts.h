@@ -31,7 +31,11 @@ AGON_DEFINE_FREEP(struct agon_prompts, agon_prompts_free)
  * is not given is an error of the file, AGON_EINPUT. */
 int agon_prompts_fill(const struct agon_prompts *p, const char *name, const struct agon_slot *slots,
                       struct agon_buf *b, struct agon_err *err) AGON_MUST_USE;
+/* Is there such a file? Those of context summary (summary.md, restart.md) may be absent. p may be
+ * NULL. */
+bool agon_prompts_has(const struct agon_prompts *p, const char *name);
 /* {"type":"function","function":{...}} of an author's or solver's tool (borrowed); NULL: none. */
 const json_t *agon_prompts_tool(const struct agon_prompts *p, const char *name);
-/* Digest of all files, for a run's configuration. */
-const char *agon_prompts_digest(const struct agon_prompts *p);
+/* Digest of the files that a run's models see, for its configuration; those of context summary
+ * are seen where a run has it. */
+const char *agon_prompts_digest(const struct agon_prompts *p, bool summary);

@@ -8,24 +8,22 @@
 #include "synth/episode.h"
 #include "synth/prompts.h"
 #include "synth/submit.h"
+#include "synth/trajectory.h"
 #include "verifiers/verdict.h"
 
 #include <stdlib.h>
 
-enum { PROMPT_BYTES_MAX = 4 << 20, ROLLOUT_TOOLS_MAX = 64 };
+enum { PROMPT_BYTES_MAX = 4 << 20 };
 
 /* A rollout at work. */
 struct attempt {
     struct agon_solver *solver; /* borrowed */
     int index;
-    struct agon_instance *in;
-    struct agon_episode_tool tools[ROLLOUT_TOOLS_MAX];
-    int calls; /* of the environment's tools */
-    char *answer;
-    struct agon_episode *episode;
-    bool over;
-    struct agon_rollout rollout; /* when over; until it is taken */
-    struct attempt *next;        /* by index */
+    struct agon_trajectory *tries[AGON_TRAJECTORIES_MAX]; /* owned */
+    int n_tries;
+    struct agon_trajectory *chosen; /* when over: one of them */
+    struct agon_rollout rollout;    /* when over; until it is taken */
+    struct attempt *next;           /* by index */
 };
 
 struct agon_solver {
@@ -52,10 +50,9 @@ static void attempt_free(struct attempt *a)
 {
     if (!a)
         return;
-    agon_episode_free(a->episode);
-    agon_instance_free(a->in);
+    for (int i = 0; i < a->n_tries; i++)
+        agon_trajectory_free(a->tries[i]);
     agon_rollout_deinit(&a->rollout);
-    free(a->answer);
     free(a);
 }
 AGON_DEFINE_FREEP(struct attempt, attempt_free)
@@ -86,8 +83,8 @@ static int solver_tools(struct agon_solver *s, struct agon_err *err)
         return agon_fail(err, AGON_EINPUT, "prompts: tools.json has no tool 'submit_result'");
     if (!s->tools || json_array_append(s->tools, submit))
         return agon_fail(err, AGON_ENOMEM, "solver: out of memory");
-    if (json_array_size(s->tools) > ROLLOUT_TOOLS_MAX)
-        return agon_fail(err, AGON_EINPUT, "%s: over %d tools", s->key, ROLLOUT_TOOLS_MAX);
+    if (json_array_size(s->tools) > AGON_TRAJECTORY_TOOLS_MAX)
+        return agon_fail(err, AGON_EINPUT, "%s: over %d tools", s->key, AGON_TRAJECTORY_TOOLS_MAX);
     return 0;
 }
 
@@ -129,87 +126,94 @@ int agon_solver_new(struct agon_solver **ret, const struct agon_solver_options *
     return 0;
 }
 
-/* ---- tools of a rollout ------------------------------------------------------ */
+/* ---- a rollout --------------------------------------------------------------- */
 
-static int call_tool(void *user, const char *name, const json_t *arguments, struct agon_buf *result,
-                     struct agon_err *err)
+static int solver_n_tries(const struct agon_solver *s)
 {
-    struct attempt *a = user;
-    struct agon_buf text AGON_AUTO(agon_buf_deinit) = AGON_BUF(1 << 20);
-    agon_json_dump(&text, arguments);
-    int r = agon_buf_check(&text, "arguments", err);
-    if (r)
-        return r;
-    a->calls++;
-    r = agon_instance_call(a->in, name, agon_buf_str(&text), result, err);
-    return r == AGON_TOOL_ERROR ? AGON_CALL_REFUSED : r;
+    return s->o.context == AGON_CONTEXT_PARALLEL && s->o.n_trajectories > 1 ? s->o.n_trajectories
+                                                                            : 1;
 }
 
-/* The first answer that is JSON and fits the schema ends the rollout. */
-static int call_submit(void *user, const char *name, const json_t *arguments,
-                       struct agon_buf *result, struct agon_err *err)
+/* The k-th trajectory of a rollout. A rollout of one has the key and the randomness of its own. */
+static int attempt_try(struct attempt *a, int k, struct agon_err *err)
 {
-    struct attempt *a = user;
-    (void)name;
-    return agon_submit(a->solver->o.task->answer_schema, arguments, &a->answer, result, err);
-}
-
-static void attempt_tools(struct attempt *a)
-{
-    const json_t *tools = a->solver->tools;
-    size_t n = json_array_size(tools);
-    for (size_t i = 0; i < n; i++) {
-        const json_t *function = json_array_get(tools, i);
-        const char *name = agon_json_text(json_object_get(function, "function"), "name", "");
-        bool last = i == n - 1;
-        a->tools[i] = (struct agon_episode_tool){.name = name,
-                                                 .function = function,
-                                                 .checks_arguments = !last,
-                                                 .call = last ? call_submit : call_tool,
-                                                 .user = a};
-    }
+    char key[512];
+    const struct agon_solver *s = a->solver;
+    bool several = solver_n_tries(s) > 1;
+    struct agon_rng rng = agon_rng_split_int(&s->o.rng, (uint64_t)a->index);
+    if (several)
+        rng = agon_rng_split_int(&rng, (uint64_t)k);
+    int n = snprintf(key, sizeof(key), "%s/%d", s->key, a->index);
+    if (several)
+        snprintf(key + n, sizeof(key) - (size_t)n, "/%d", k);
+    struct agon_episode_options o = {
+        .model = s->o.model,
+        .prefix = s->prefix,
+        .head = s->head,
+        .turns_max = s->o.family->solver_turns_max,
+        .tries_max = 1, /* sampling again would falsify pass rates */
+        .sampling = s->o.sampling,
+        .rng = rng,
+        .key = key,
+        .context = s->o.context,
+        .prompts = s->o.prompts,
+    };
+    return agon_trajectory_new(&a->tries[k], s->o.task, s->o.rt, s->tools, &o, err);
 }
 
 static int attempt_new(struct attempt **ret, struct agon_solver *s, int index, struct agon_err *err)
 {
-    char key[512];
     struct attempt *a AGON_AUTO(attempt_freep) = calloc(1, sizeof(*a));
     if (!a)
         return agon_fail(err, AGON_ENOMEM, "rollout: out of memory");
     a->solver = s;
     a->index = index;
-    attempt_tools(a);
-    snprintf(key, sizeof(key), "%s/%d", s->key, index);
-    struct agon_episode_options o = {
-        .model = s->o.model,
-        .prefix = s->prefix,
-        .head = s->head,
-        .tools = a->tools,
-        .n_tools = (int)json_array_size(s->tools),
-        .turns_max = s->o.family->solver_turns_max,
-        .tries_max = 1, /* sampling again would falsify pass rates */
-        .sampling = s->o.sampling,
-        .rng = agon_rng_split_int(&s->o.rng, (uint64_t)index),
-        .key = key,
-        .context = s->o.context,
-    };
-    int r = agon_instance_new(&a->in, s->o.rt, err);
-    if (r || (r = agon_episode_new(&a->episode, &o, err)))
-        return r;
+    for (; a->n_tries < solver_n_tries(s); a->n_tries++) {
+        int r = attempt_try(a, a->n_tries, err);
+        if (r)
+            return r;
+    }
     *ret = AGON_STEAL(a);
     return 0;
 }
 
+static int attempt_in_flight(const struct attempt *a)
+{
+    int n = 0;
+    for (int i = 0; i < a->n_tries; i++)
+        n += !a->tries[i]->over;
+    return n;
+}
+
+/* Does t count more than the one that counts most of those before it? */
+static bool is_better(const struct agon_trajectory *t, const struct agon_trajectory *best)
+{
+    bool answered = t->answer && t->calls > 0, other = best->answer && best->calls > 0;
+    if (answered != other)
+        return answered;
+    return agon_episode_report(t->episode)->turns < agon_episode_report(best->episode)->turns;
+}
+
+static struct agon_trajectory *attempt_choose(const struct attempt *a)
+{
+    struct agon_trajectory *best = a->tries[0];
+    for (int i = 1; i < a->n_tries; i++)
+        if (is_better(a->tries[i], best))
+            best = a->tries[i];
+    return best;
+}
+
 /* ---- verdicts ---------------------------------------------------------------- */
 
-/* Judge an answer. A verifier that no longer loads is a broken environment. */
-static int judge(const struct agon_solver *s, const struct attempt *a, json_t **ret_checks,
-                 bool *ret_pass, struct agon_err *err)
+/* Judge an answer to the chosen trajectory's world. A verifier that no longer loads is a broken
+ * environment. */
+static int judge(const struct agon_solver *s, const struct attempt *a, const char *answer,
+                 json_t **ret_checks, bool *ret_pass, struct agon_err *err)
 {
     struct agon_verdict v AGON_AUTO(agon_verdict_deinit) = {0};
     struct agon_buf reason AGON_AUTO(agon_buf_deinit) = AGON_BUF(4096);
-    int r = agon_verdict(s->o.rt, s->o.task, agon_str(a->answer), agon_instance_writes(a->in), &v,
-                         &reason, err);
+    int r = agon_verdict(s->o.rt, s->o.task, agon_str(answer), agon_instance_writes(a->chosen->in),
+                         &v, &reason, err);
     if (r > 0)
         return agon_fail(err, AGON_ESCRIPT, "%s: its verifier does not load: %s", s->key,
                          agon_buf_text(&reason));
@@ -221,31 +225,42 @@ static int judge(const struct agon_solver *s, const struct attempt *a, json_t **
     return *ret_checks ? 0 : agon_fail(err, AGON_ENOMEM, "verdict: out of memory");
 }
 
-/* The episode is over: what came of it? */
+/* All trajectories are over: what came of the one that counts? */
 static int attempt_finish(struct agon_solver *s, struct attempt *a, struct agon_err *err)
 {
     struct agon_rollout *out = &a->rollout;
+    struct agon_trajectory *t = a->chosen = attempt_choose(a);
     bool pass = false;
     out->index = a->index;
     out->verdict = "none";
-    out->end = agon_episode_end_name(agon_episode_report(a->episode)->end);
-    out->writes = json_deep_copy(agon_instance_writes(a->in));
+    out->end = agon_episode_end_name(agon_episode_report(t->episode)->end);
+    out->writes = json_deep_copy(agon_instance_writes(t->in));
     out->checks = json_array();
     if (!out->writes || !out->checks)
         return agon_fail(err, AGON_ENOMEM, "rollout: out of memory");
-    if (a->answer) {
-        int r = judge(s, a, &out->checks, &pass, err);
+    for (int i = 0; i < a->n_tries; i++)
+        out->tokens += agon_episode_report(a->tries[i]->episode)->tokens;
+    if (t->answer) {
+        int r = judge(s, a, t->answer, &out->checks, &pass, err);
         if (r)
             return r;
-        if (pass && a->calls == 0)
+        if (pass && t->calls == 0)
             out->end = "no_calls";
-        out->pass = pass && a->calls > 0;
+        out->pass = pass && t->calls > 0;
         out->verdict = out->pass ? "pass" : "fail";
-        out->answer = AGON_STEAL(a->answer);
+        out->answer = AGON_STEAL(t->answer);
     }
-    out->episode = AGON_STEAL(a->episode);
-    a->over = true;
+    out->episode = AGON_STEAL(t->episode);
     return 0;
+}
+
+/* Move its trajectories on; when the last of them has ended, so has the rollout. */
+static int attempt_step(struct agon_solver *s, struct attempt *a, struct agon_err *err)
+{
+    int r = 0;
+    for (int i = 0; i < a->n_tries && !r; i++)
+        r = agon_trajectory_step(a->tries[i], err);
+    return r || attempt_in_flight(a) > 0 ? r : attempt_finish(s, a, err);
 }
 
 /* Say of each check of a trace which cell gave it. */
@@ -265,9 +280,7 @@ static int confirm(struct agon_solver *s, struct attempt *a, struct agon_err *er
     bool pass = false;
     json_auto_t *first = json_incref(a->rollout.checks);
     agon_runtime_renew(s->o.rt);
-    a->answer = a->rollout.answer;
-    int r = judge(s, a, &a->rollout.checks, &pass, err);
-    a->answer = NULL;
+    int r = judge(s, a, a->rollout.answer, &a->rollout.checks, &pass, err);
     if (!r && !pass) { /* both traces are kept: the first, then the second */
         if (mark_cell(first, 1) || mark_cell(a->rollout.checks, 2) ||
             json_array_extend(first, a->rollout.checks))
@@ -297,7 +310,7 @@ int agon_solver_in_flight(const struct agon_solver *s)
 {
     int n = 0;
     for (const struct attempt *a = s->first; a; a = a->next)
-        n += !a->over;
+        n += attempt_in_flight(a);
     return n;
 }
 
@@ -308,7 +321,9 @@ static int solver_begin(struct agon_solver *s, int at_most, struct agon_err *err
         end = &(*end)->next;
     if (at_most > s->o.n_parallel)
         at_most = s->o.n_parallel;
-    for (int n = agon_solver_in_flight(s); n < at_most && s->next_index < solver_goal(s); n++) {
+    int n = agon_solver_in_flight(s), more = solver_n_tries(s);
+    for (; n < at_most && (n == 0 || n + more <= at_most) && s->next_index < solver_goal(s);
+         n += more) {
         int r = attempt_new(end, s, s->next_index, err);
         if (r)
             return r;
@@ -323,20 +338,15 @@ int agon_solver_step(struct agon_solver *s, int at_most, struct agon_err *err)
     if (s->n_taken >= solver_goal(s))
         return AGON_SOLVER_OVER;
     int r = solver_begin(s, at_most, err);
-    for (struct attempt *a = s->first; a && !r; a = a->next) {
-        if (a->over)
-            continue;
-        r = agon_episode_step(a->episode, err);
-        if (r == AGON_EPISODE_ENDED)
-            r = attempt_finish(s, a, err);
-    }
+    for (struct attempt *a = s->first; a && !r; a = a->next)
+        r = a->chosen ? 0 : attempt_step(s, a, err);
     return r < 0 ? agon_err_in(err, r, "%s", s->key) : 0;
 }
 
 int agon_solver_take(struct agon_solver *s, struct agon_rollout *ret, struct agon_err *err)
 {
     struct attempt *a = s->first;
-    if (!a || !a->over || s->n_taken >= solver_goal(s))
+    if (!a || !a->chosen || s->n_taken >= solver_goal(s))
         return 0;
     if (a->rollout.pass && s->n_passed == 0) {
         int r = confirm(s, a, err);

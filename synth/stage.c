@@ -202,6 +202,7 @@ static int stage_episode(struct agon_stage_run *run, int n_tools, struct agon_er
         .rng = agon_rng_split(&run->rng, agon_str("turns")),
         .key = key,
         .context = run->shop.context,
+        .prompts = run->shop.prompts,
     };
     return agon_episode_new(&run->episode, &o, err);
 }

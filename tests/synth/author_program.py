@@ -7,7 +7,10 @@ and mends what is refused. A turn is a function of the request alone, so a run c
 stopped, repeated and recorded. Mistakes are drawn from the request's seed: broken
 Lua, turns that do not parse, wrong answers, silence.
 
-  author_program.py [--mistakes RATE] [--solver-mistakes RATE] [--sleep SECONDS]
+  author_program.py [--mistakes RATE] [--solver-mistakes RATE] [--sleep SECONDS] [--flood]
+
+With --flood the solver makes its calls again and again until its window is full, notes what they
+gave when it is asked to, and answers from its notes.
 """
 import argparse
 import json
@@ -256,7 +259,7 @@ def wrong(value, rng):
     return value[::-1] if isinstance(value, str) and len(value) > 1 else "nothing"
 
 
-def solve(text, tools, done, rng, coin, mistakes):
+def solve(text, tools, done, rng, coin, mistakes, flood):
     prompt = text.split("\n\nAnswer schema: ")[0]
     table = re.search(r"the table (\w+)", prompt)[1]
     asks = re.findall(r"(\w+): (the .*?)(?:;|\. Of)", prompt)
@@ -279,8 +282,11 @@ def solve(text, tools, done, rng, coin, mistakes):
             a = {arg: value if kind == "string" else int(value) if kind == "integer" else float(value)}
         calls.append((name, a))
         plan.append((key, m, r))
-    if not done:
-        return turn("I need %d calls." % len(calls), calls)
+    noted = text.partition("The notes of it:\n")[2]
+    if noted:
+        done = json.loads(noted)
+    elif not done or flood:
+        return turn("I need %d calls." % len(calls), calls * max(1, flood))
     if coin < mistakes / 4 and not any(n == "submit_result" for n, _, _ in done):
         return turn("Done.", [("submit_result", {"answer_text": "{not json"})])
     answer = {}
@@ -313,8 +319,13 @@ def answer(request, options):
     if any(t["function"]["name"] == "submit_result" for t in tools):
         if rng.random() < options.solver_mistakes / 8:
             return {"completion": "I think.</think>\n\n<%sfunction_calls>\n<oops" % DSML}
+        if done and messages[-1]["role"] == "user": # the window is full
+            n = len(next(m for m in messages if m["role"] == "assistant")["tool_calls"])
+            return turn("I note what I know.", content=json.dumps(done[:n]))
         coin = stream(request, "coin").random()
-        return solve(text, tools, done, rng, coin, options.solver_mistakes)
+        calls = {json.dumps(d[:2]): 100 + len(d[2]) for d in done}
+        flood = options.flood and (1 + 30000 // sum(calls.values()) if calls else 1)
+        return solve(text, tools, done, rng, coin, options.solver_mistakes, flood)
     if rng.random() < options.mistakes / 4:
         return {"completion": "Hm.</think>\n\n<%sfunction_calls>\n<broken" % DSML}
     stage = re.search(r"^Stage: (\w+)", text, re.M)[1]
@@ -330,6 +341,7 @@ def main():
     p.add_argument("--mistakes", type=float, default=0.2)
     p.add_argument("--solver-mistakes", type=float, default=0.3)
     p.add_argument("--sleep", type=float, default=0)
+    p.add_argument("--flood", action="store_true")
     options = p.parse_args()
     for line in sys.stdin:
         time.sleep(options.sleep)

@@ -2,6 +2,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "synth/episode.h"
+#include "synth/prompts.h"
 #include "tests/test.h"
 
 #include <stdlib.h>
@@ -9,11 +10,13 @@
 
 static struct agon_err err;
 static enum agon_context context; /* of the episodes that begin */
+static const char *prompts_dir;   /* and their prompts; NULL: our own */
 
 /* An episode with two tools: echo gives its argument back, stop ends the episode. */
 struct stage {
     char dir[64], spec[512];
     struct agon_model *model;
+    struct agon_prompts *prompts;
     json_t *echo, *stop, *head;
     struct agon_episode_tool tools[2];
     struct agon_episode *episode;
@@ -70,6 +73,7 @@ static bool stage_begin(struct stage *s, const char *turns, int turns_max, int t
     s->tools[1] = (struct agon_episode_tool){"stop", s->stop, false, stop, s};
     struct agon_model_options mo = {0};
     if (agon_file_write(path, agon_str(turns), false, &err) ||
+        agon_prompts_load(&s->prompts, prompts_dir, &err) ||
         agon_model_open(&s->model, s->spec, &mo, &err))
         return false;
     struct agon_episode_options o = {.model = s->model,
@@ -79,7 +83,8 @@ static bool stage_begin(struct stage *s, const char *turns, int turns_max, int t
                                      .turns_max = turns_max,
                                      .tries_max = tries_max,
                                      .key = "test/stage/0",
-                                     .context = context};
+                                     .context = context,
+                                     .prompts = s->prompts};
     agon_rng_init(&o.rng, 1);
     return agon_episode_new(&s->episode, &o, &err) == 0;
 }
@@ -99,6 +104,7 @@ static void stage_end(struct stage *s)
 {
     agon_episode_free(s->episode);
     agon_model_free(s->model);
+    agon_prompts_free(s->prompts);
     json_decref(s->echo);
     json_decref(s->stop);
     json_decref(s->head);
@@ -237,6 +243,120 @@ TEST(a_full_window_goes_on_in_a_new_segment)
     EXPECT(json_equal(json_array_get(first, 1), json_array_get(second, 1)));
     EXPECT_HAS(agon_json_text(json_array_get(second, 3), "content", ""), "a");
     stage_end(&s);
+}
+
+/* ---- summaries: turns.py says them, and their requests' sizes */
+
+static bool summary_begin(struct stage *s, const char *turns, int tries_max)
+{
+    context = AGON_CONTEXT_SUMMARY;
+    bool begun = stage_begin(s, turns, 9, tries_max);
+    context = AGON_CONTEXT_NONE;
+    return begun;
+}
+
+static const char *content(const struct agon_episode_report *report, size_t segment, size_t message)
+{
+    return agon_json_text(json_array_get(json_array_get(report->segments, segment), message),
+                          "content", "(none)");
+}
+
+#define AFTER "\"after\": [" TURN(ECHO("b")) "," TURN(CALL("stop", "{}")) "]"
+TEST(a_full_window_is_summed_up_and_the_task_begun_anew_with_that)
+{
+    struct stage s;
+    REQUIRE(summary_begin(&s, "{\"turns\": [" TURN(FLOOD "," FLOOD) "], " AFTER "}", 1));
+    const struct agon_episode_report *report = stage_run(&s);
+    REQUIRE(report);
+    EXPECT(report->end == AGON_EPISODE_DONE && report->resets == 1 && report->turns == 3);
+    const json_t *first = json_array_get(report->segments, 0),
+                 *second = json_array_get(report->segments, 1);
+    /* head, turn, 16 results, the question, the summary; then head and two turns */
+    REQUIRE(json_array_size(first) == 2 + 17 + 2 && json_array_size(second) == 2 + 4);
+    EXPECT_HAS(content(report, 0, 19), "The window is nearly full");
+    EXPECT_HAS(content(report, 0, 20), "notes of ");
+    EXPECT(json_equal(json_array_get(first, 0), json_array_get(second, 0)));
+    char wanted[300];
+    snprintf(wanted, sizeof(wanted),
+             "u\n\nThis work was begun in an earlier conversation. The notes of it:\n%s",
+             content(report, 0, 20));
+    EXPECT_TEXT(content(report, 1, 1), wanted);
+    EXPECT_TEXT(content(report, 1, 3), "b");
+    stage_end(&s);
+}
+
+/* 48 pages are three windows: one turn loses halves of its results, of two the older one goes. */
+TEST(what_is_too_long_to_be_summed_up_is_halved)
+{
+    static const char *const turns[] = {
+        "{\"turns\": [" TURN(FLOOD "," FLOOD "," FLOOD "," FLOOD "," FLOOD "," FLOOD) "], " AFTER
+                                                                                      "}",
+        "{\"turns\": [" TURN(LONG("")) "," TURN(FLOOD "," FLOOD) "], " AFTER "}"};
+    for (int i = 0; i < 2; i++) {
+        struct stage s;
+        REQUIRE(summary_begin(&s, turns[i], 1));
+        const struct agon_episode_report *report = stage_run(&s);
+        REQUIRE(report);
+        EXPECT(report->end == AGON_EPISODE_DONE && report->resets == 1);
+        const json_t *first = json_array_get(report->segments, 0);
+        long bytes = 0;
+        const char *said = content(report, 0, json_array_size(first) - 1);
+        REQUIRE(sscanf(said, "notes of %ld bytes", &bytes) == 1);
+        /* four bytes a token, a tenth of the window free */
+        EXPECT(bytes < 4L * agon_model_window(s.model) / 10 * 9 + 8192);
+        EXPECT(bytes > agon_model_window(s.model));
+        EXPECT(strlen(result(report, 0)) > 20000); /* the record is whole */
+        stage_end(&s);
+    }
+}
+
+TEST(a_bad_summary_is_sampled_again_or_is_the_end)
+{
+    static const char turns[] = "{\"turns\": [" TURN(
+        FLOOD "," FLOOD) "], \"summary\": [{\"content\": \"notes\", "
+                         "\"tool_calls\": [" ECHO(
+                             "a") "]}, \"no end of thinking\", {\"content\": \"notes\"}], " AFTER
+                                  "}";
+    struct stage s;
+    REQUIRE(summary_begin(&s, turns, 3));
+    const struct agon_episode_report *report = stage_run(&s);
+    REQUIRE(report);
+    EXPECT(report->end == AGON_EPISODE_DONE && report->malformed == 2 && s.n_echo == 17);
+    EXPECT(json_array_size(json_array_get(report->segments, 0)) == 2 + 17 + 2);
+    stage_end(&s);
+    REQUIRE(summary_begin(&s, turns, 1));
+    report = stage_run(&s);
+    REQUIRE(report);
+    EXPECT(report->end == AGON_EPISODE_MALFORMED && s.n_echo == 16);
+    EXPECT_TEXT(report->reason, "a summary makes no calls");
+    EXPECT(json_array_size(report->segments) == 1);
+    stage_end(&s);
+    REQUIRE(summary_begin(&s, "{\"turns\": [" TURN(FLOOD "," FLOOD) "], \"summary\": {}}", 1));
+    report = stage_run(&s);
+    REQUIRE(report);
+    EXPECT_TEXT(report->reason, "a summary has a text");
+    stage_end(&s);
+}
+
+TEST(a_summary_without_its_prompts_is_refused_at_the_start)
+{
+    struct stage s;
+    static const char *const files[] = {"author.md", "retrieve.md", "tools.md",  "level.md",
+                                        "solver.md", "task.md",     "tools.json"};
+    char dir[] = "/tmp/agon-prompts-XXXXXX", path[64];
+    REQUIRE(mkdtemp(dir));
+    for (int i = 0; i < 7; i++) {
+        snprintf(path, sizeof(path), "%s/%s", dir, files[i]);
+        REQUIRE(agon_file_write(path, agon_str(i < 6 ? "text" : "[]"), false, &err) == 0);
+    }
+    prompts_dir = dir;
+    EXPECT(!summary_begin(&s, "[]", 1));
+    EXPECT_HAS(err.text, "context summary needs summary.md and restart.md");
+    stage_end(&s);
+    EXPECT(stage_begin(&s, "[]", 1, 1)); /* nobody else needs them */
+    stage_end(&s);
+    prompts_dir = NULL;
+    EXPECT(agon_dir_remove(dir, &err) == 0);
 }
 
 TEST(turns_run_out)

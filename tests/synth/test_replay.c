@@ -99,15 +99,14 @@ static void stage_end(struct stage *s)
         EXPECT(agon_dir_remove(s->dir, &err) == 0);
 }
 
-/* Run one rollout of these turns. */
-static bool stage_begin(struct stage *s, const char *more_turns, const char *hotel,
-                        enum agon_context context)
+/* Run one rollout of what turns.py is told. */
+static bool stage_run(struct stage *s, const char *told, enum agon_context context,
+                      int n_trajectories)
 {
-    char tools[8192], spec[600], path[128], *text = NULL;
+    char tools[8192], spec[600], path[128];
     *s = (struct stage){.dir = "/tmp/agon-replay-XXXXXX"};
     snprintf(tools, sizeof(tools), "%s%s", sample_tools, more_tools);
-    if (!env_start(&s->o, tools) || !mkdtemp(s->dir) ||
-        asprintf(&text, turns, more_turns, hotel) < 0)
+    if (!env_start(&s->o, tools) || !mkdtemp(s->dir))
         return false;
     snprintf(path, sizeof(path), "%s/turns.json", s->dir);
     snprintf(spec, sizeof(spec), "exec+lines:python3 %s/synth/turns.py %s", TEST_SOURCE, path);
@@ -119,8 +118,7 @@ static bool stage_begin(struct stage *s, const char *more_turns, const char *hot
                                  .answer_schema = s->schema,
                                  .verifier = (char *)(uintptr_t)verifier};
     struct agon_model_options mo = {0};
-    int r = agon_file_write(path, agon_str(text), false, &s->o.err);
-    free(text);
+    int r = agon_file_write(path, agon_str(told), false, &s->o.err);
     if (r || (r = agon_prompts_load(&s->prompts, NULL, &s->o.err)) ||
         (r = agon_model_open(&s->model, spec, &mo, &s->o.err)))
         return false;
@@ -131,6 +129,7 @@ static bool stage_begin(struct stage *s, const char *more_turns, const char *hot
                                      .task = &s->task,
                                      .sampling = {.temperature = 1, .top_p = 1},
                                      .context = context,
+                                     .n_trajectories = n_trajectories,
                                      .key = "test",
                                      .n_first = 1,
                                      .n_max = 1,
@@ -143,6 +142,18 @@ static bool stage_begin(struct stage *s, const char *more_turns, const char *hot
     if (!EXPECT(r == 1))
         printf("# %d %s\n", r, s->o.err.text);
     return r == 1;
+}
+
+/* Run one rollout of these turns. */
+static bool stage_begin(struct stage *s, const char *more_turns, const char *hotel,
+                        enum agon_context context)
+{
+    char *text = NULL;
+    if (asprintf(&text, turns, more_turns, hotel) < 0)
+        return false;
+    bool begun = stage_run(s, text, context, 1);
+    free(text);
+    return begun;
 }
 
 /* "same", or where, expected and got. segments NULL: the rollout's own. */
@@ -248,6 +259,57 @@ TEST(context_resets_are_followed)
 TEST(a_context_that_keeps_nothing_is_followed)
 {
     resets(AGON_CONTEXT_DISCARD_ALL);
+}
+
+TEST(a_context_that_is_summed_up_is_followed)
+{
+    resets(AGON_CONTEXT_SUMMARY);
+}
+
+/* ---- rollouts of several trajectories */
+
+/* clang-format off */
+#define BOOK(hotel) CALL("book", "{\\\"hotel\\\": \\\"" hotel "\\\", \\\"guest\\\": \\\"Li\\\"}")
+#define SUBMIT(hotel) \
+    CALL("submit_result", "{\\\"answer_text\\\": \\\"{\\\\\\\"name\\\\\\\": \\\\\\\"" hotel "\\\\\\\"}\\\"}")
+#define HOTELS TURN(CALL("hotels", "{\\\"city\\\": \\\"Wien\\\"}"))
+#define RIGHT  TURN(BOOK("Astoria")) ", " TURN(SUBMIT("Astoria"))
+#define WRONG  TURN(BOOK("Corso")) ", " TURN(SUBMIT("Corso"))
+#define GUESS  TURN(SUBMIT("Astoria"))
+/* clang-format on */
+#define TRIES(tries) "{\"tries\": [" tries "]}"
+
+TEST(of_several_trajectories_the_one_that_answers_in_the_fewest_turns_counts)
+{
+    static const char told[] =
+        TRIES("[" HOTELS ", " RIGHT "], [" GUESS "], [" WRONG "], [" RIGHT "], []");
+    struct stage s AGON_AUTO(stage_end);
+    REQUIRE(stage_run(&s, told, AGON_CONTEXT_PARALLEL, 5));
+    /* A guess without a call is no answer; of two equals the first counts, right or wrong. */
+    EXPECT_TEXT(s.rollout.verdict, "fail");
+    EXPECT_TEXT(s.rollout.answer, "{\"name\": \"Corso\"}");
+    EXPECT(agon_episode_report(s.rollout.episode)->turns == 2);
+    EXPECT(s.rollout.tokens > agon_episode_report(s.rollout.episode)->tokens);
+    EXPECT_TEXT(replayed(&s, AGON_CONTEXT_PARALLEL, NULL, NULL), "same, 1 calls");
+}
+
+/* The verifier asks for one booking by Li: what other trajectories booked is in other worlds. */
+TEST(a_trajectory_has_a_world_of_its_own)
+{
+    struct stage s AGON_AUTO(stage_end);
+    REQUIRE(stage_run(&s, TRIES("[" HOTELS ", " WRONG "], [" RIGHT "]"), AGON_CONTEXT_PARALLEL, 2));
+    EXPECT_TEXT(s.rollout.verdict, "pass");
+    EXPECT(json_array_size(s.rollout.writes) == 1);
+    EXPECT_TEXT(replayed(&s, AGON_CONTEXT_PARALLEL, NULL, NULL), "same, 1 calls");
+}
+
+TEST(where_no_trajectory_answers_the_one_of_the_fewest_turns_counts)
+{
+    struct stage s AGON_AUTO(stage_end);
+    REQUIRE(stage_run(&s, TRIES("[" HOTELS "], [" GUESS "], []"), AGON_CONTEXT_PARALLEL, 3));
+    EXPECT_TEXT(s.rollout.verdict, "fail");
+    EXPECT_TEXT(s.rollout.end, "done"); /* a guess */
+    EXPECT_TEXT(replayed(&s, AGON_CONTEXT_PARALLEL, NULL, NULL), "same, 0 calls");
 }
 
 TEST(a_byte_that_differs_is_named_with_its_call)

@@ -63,7 +63,56 @@ TEST(a_shrunken_context_keeps_head_and_whole_turns)
     json_auto_t *none = agon_context_shrink(AGON_CONTEXT_DISCARD_ALL, m, 2);
     EXPECT(json_array_size(quarter) == 2 + 2 * 3 && json_array_size(none) == 2);
     EXPECT(json_integer_value(json_object_get(json_array_get(quarter, 2), "turn")) == 6);
+    json_auto_t *summed = agon_context_shrink(AGON_CONTEXT_SUMMARY, m, 2);
+    EXPECT(json_array_size(summed) == 2);
     EXPECT(agon_context_full(81, 100) && !agon_context_full(80, 100) && !agon_context_full(9, 0));
+}
+
+TEST(contexts_have_names)
+{
+    static const char *const names[] = {"none", "discard-75", "discard-all", "summary",
+                                        "parallel-fewest-step"};
+    for (int i = 0; i < 5; i++) {
+        enum agon_context context;
+        EXPECT(agon_context_parse(&context, names[i], &err) == 0 &&
+               context == (enum agon_context)i);
+        EXPECT_TEXT(agon_context_name(context), names[i]);
+        EXPECT_HAS(AGON_CONTEXT_NAMES, names[i]);
+        EXPECT(agon_context_resets(context) == (i > 0 && i < 4));
+    }
+    enum agon_context context;
+    EXPECT(agon_context_parse(&context, "discard", &err) == AGON_EINPUT);
+    EXPECT_HAS(err.text, "'discard' is none of none, discard-75,");
+}
+
+TEST(a_conversation_loses_older_turns_then_halves_of_results)
+{
+    json_auto_t *m = conversation(5);
+    for (size_t i = 0; i < json_array_size(m); i++)
+        json_object_set_new(json_array_get(m, i), "content",
+                            json_string("0123456789012345678901234567890123456789012345678901234567"
+                                        "89\xc3\xa4\xc3\xa4\xc3\xa4"));
+    json_auto_t *three = agon_context_halve(m, 2), *two = agon_context_halve(three, 2),
+                *one = agon_context_halve(two, 2), *cut = agon_context_halve(one, 2);
+    EXPECT(json_array_size(three) == 2 + 9 && json_array_size(two) == 2 + 6);
+    REQUIRE(json_array_size(one) == 2 + 3 && json_array_size(cut) == 2 + 3);
+    EXPECT(json_integer_value(json_object_get(json_array_get(one, 2), "turn")) == 4);
+    EXPECT_TEXT(json_string_value(json_object_get(json_array_get(cut, 3), "content")),
+                "012345678901234567890123456789012");
+    EXPECT(json_equal(json_array_get(one, 2), json_array_get(cut, 2)));
+    EXPECT(!agon_context_halve(cut, 2)); /* short as they are */
+    json_auto_t *said = agon_context_retext(m, agon_str("other"));
+    EXPECT_TEXT(json_string_value(json_object_get(json_array_get(said, 16), "content")), "other");
+    EXPECT(!agon_context_retext(m, agon_str("\xff")));
+}
+
+TEST(the_texts_of_summaries_are_part_of_a_digest_of_their_own)
+{
+    struct agon_prompts *p AGON_AUTO(agon_prompts_freep) = NULL;
+    REQUIRE(agon_prompts_load(&p, NULL, &err) == 0);
+    EXPECT(strcmp(agon_prompts_digest(p, false), agon_prompts_digest(p, true)) != 0);
+    EXPECT(agon_prompts_has(p, "summary.md") && agon_prompts_has(p, "task.md"));
+    EXPECT(!agon_prompts_has(p, "nope.md") && !agon_prompts_has(NULL, "task.md"));
 }
 
 TEST(slots_are_filled_once_and_never_inside_filled_text)
