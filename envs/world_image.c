@@ -371,7 +371,7 @@ static bool entry_is_sound(struct image *m, const struct agon_world *w, sqlite3_
         return root_is_sound(m, true, NULL, (uint32_t)root);
     int t = agon_world_find_table(w, agon_str(name));
     if (strcmp(type, "table") != 0 || !sql || world_sql_has_word(sql, "check") ||
-        (t < 0 ? strncmp(name, "sqlite_", 7) != 0 : !w->tables[t].rowid))
+        (t < 0 && strncmp(name, "sqlite_", 7) != 0))
         return false;
     return root_is_sound(m, false, t < 0 ? NULL : &w->tables[t], (uint32_t)root);
 }

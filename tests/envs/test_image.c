@@ -127,6 +127,45 @@ static void damage(struct agon_rng *rng, char *image, uint32_t size, uint32_t pa
     }
 }
 
+/* Does SQLite's check find this, and ours not call it sound? */
+static void expect_seen(const char *what, struct agon_str image)
+{
+    struct agon_world *w AGON_AUTO(agon_world_freep) = NULL;
+    bool opened = agon_world_open(&w, image, &err) == 0;
+    if (!EXPECT(!opened && !quick_check(image)))
+        printf("# %s\n", what);
+}
+
+TEST(damage_that_chance_seldom_makes_is_seen)
+{
+    struct agon_buf image AGON_AUTO(agon_buf_deinit) = AGON_BUF(64 << 20);
+    make(&image, "PRAGMA page_size=512", rich);
+    struct agon_str bytes = agon_buf_str(&image);
+    image.data[39]++;
+    expect_seen("one free page more", bytes);
+    image.data[39]--;
+    static const char page[512] = {0};
+    agon_buf_add(&image, page, sizeof(page));
+    image.data[31] = (char)(image.size / sizeof(page)); /* below 256 of them */
+    REQUIRE(image.size < 256 * sizeof(page));
+    expect_seen("a page that nothing refers to", agon_buf_str(&image));
+}
+
+/* It is read as NULL, which later versions than 3.40 mind where the column is NOT NULL. */
+TEST(what_is_not_a_number_is_left_to_SQLite)
+{
+    struct agon_buf image AGON_AUTO(agon_buf_deinit) = AGON_BUF(64 << 20);
+    static const uint8_t pi[] = {0x40, 0x09, 0x21, 0xfb, 0x54, 0x44, 0x2d, 0x18};
+    make(&image, "",
+         "CREATE TABLE t (a INTEGER PRIMARY KEY, b REAL) STRICT;"
+         "INSERT INTO t VALUES (1, 3.141592653589793)");
+    char *at = memmem(image.data, image.size, pi, sizeof(pi));
+    REQUIRE(at);
+    at[0] = 0x7f;
+    at[1] = (char)0xff;
+    EXPECT(!seen_sound(agon_buf_str(&image)));
+}
+
 /* AGON_IMAGE_ROUNDS: for longer runs, with AGON_IMAGE_SEED. */
 static uint32_t number(const char *name, uint32_t usual)
 {
