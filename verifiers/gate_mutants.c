@@ -93,7 +93,7 @@ int gate_mutants(struct gate_run *g, struct agon_err *err)
     struct pool pool AGON_AUTO(pool_deinit) = {.survivors = json_array()};
     struct gate_batch *batch AGON_AUTO(gate_batch_freep) = NULL;
     struct agon_rng rng = agon_rng_split(&g->in->rng, agon_str("mutants"));
-    struct agon_mutant_options options = {ONE_LEAF_MAX, TWO_LEAF_DRAWS};
+    struct agon_mutant_options options = {ONE_LEAF_MAX, TWO_LEAF_DRAWS, true};
     int r = gate_prepare(g, err);
     if (!r)
         r = gate_wrong(g, false, err); /* first, so that they are the negatives that are kept */

@@ -9,7 +9,7 @@
 
 #include <string.h>
 
-enum { FOREIGN_CALLS_MAX = 400, CALL_BYTES_MAX = 2000 };
+enum { FOREIGN_CALLS_MAX = 400, FOREIGN_GROUPS = 40, CALL_BYTES_MAX = 2000 };
 
 void gate_writes_found_deinit(struct gate_writes_found *f)
 {
@@ -96,14 +96,21 @@ static int refuse_replaced(struct gate_run *g, const json_t *other)
 
 struct foreign_found {
     struct gate_run *g;
+    json_t *besides; /* those that are writes beside the golden ones: owned */
     int n_calls, n_writes, n_accepted;
     bool refused; /* with the first that was accepted; the others are counted */
 };
 
+static void foreign_found_deinit(struct foreign_found *f)
+{
+    json_decref(f->besides);
+}
+
 static int foreign_done(void *user, const struct agon_gate_judged *judged, struct agon_err *err)
 {
     struct foreign_found *f = user;
-    bool besides = json_array_size(judged->writes) > json_array_size(f->g->golden.run.writes);
+    size_t n_golden = json_array_size(f->g->golden.run.writes);
+    bool besides = json_array_size(judged->writes) > n_golden;
     (void)err;
     f->n_calls++;
     /* A call that fails, or that leaves all as the golden writes do, is no write. */
@@ -111,11 +118,14 @@ static int foreign_done(void *user, const struct agon_gate_judged *judged, struc
         return 0;
     f->n_writes++;
     f->n_accepted += judged->brief->pass && besides;
+    if (besides && json_array_size(judged->writes) == n_golden + 1)
+        json_array_append(f->besides, json_array_get(judged->writes, n_golden));
     if (!judged->brief->pass || f->refused)
         return 0;
     f->refused = besides || f->g->in->task->answers == AGON_ANSWERS_ONE;
     if (besides)
-        (void)refuse_besides(f->g, judged->writes, json_array_size(judged->writes) - 1);
+        (void)refuse_besides(f->g, judged->writes,
+                             first_parting(judged->writes, f->g->golden.run.writes));
     else if (f->refused)
         (void)refuse_replaced(f->g, judged->writes);
     return 0;
@@ -133,9 +143,31 @@ static int foreign_add(struct gate_run *g, struct gate_batch *batch, json_t *cal
                           agon_buf_str(&g->golden_text), writes, err);
 }
 
+/* Several of them at once, behind the golden writes and before them: a check may count up to some
+ * number, or look at one change alone. */
+static int foreign_several(struct gate_run *g, struct gate_batch *batch, json_t *besides,
+                           struct agon_rng *rng, struct agon_err *err)
+{
+    static const int sizes[] = {1, 2, 3, 5, 16};
+    uint32_t n = (uint32_t)json_array_size(besides);
+    int r = 0;
+    for (int k = 0; n && k < FOREIGN_GROUPS && !r; k++) {
+        json_auto_t *writes = json_copy(g->golden.run.writes);
+        for (int i = 0; writes && i < sizes[k % (int)(sizeof(sizes) / sizeof(*sizes))]; i++) {
+            json_t *call = json_array_get(besides, agon_rng_below(rng, n));
+            if (k % 2 ? json_array_insert(writes, 0, call) : json_array_append(writes, call))
+                return agon_fail(err, AGON_ENOMEM, "gates: out of memory");
+        }
+        r = writes ? gate_batch_add(batch, "foreign writes", agon_buf_str(&g->golden_text), writes,
+                                    err)
+                   : agon_fail(err, AGON_ENOMEM, "gates: out of memory");
+    }
+    return r;
+}
+
 static int writes_foreign(struct gate_run *g, struct agon_err *err)
 {
-    struct foreign_found found = {.g = g};
+    struct foreign_found found AGON_AUTO(foreign_found_deinit) = {.g = g, .besides = json_array()};
     struct gate_batch *batch AGON_AUTO(gate_batch_freep) = NULL;
     struct agon_rng rng = agon_rng_split(&g->in->rng, agon_str("foreign"));
     json_auto_t *calls = NULL;
@@ -153,6 +185,11 @@ static int writes_foreign(struct gate_run *g, struct agon_err *err)
         if (!r && of)
             r = foreign_add(g, batch, call, (int)json_integer_value(of), err);
     }
+    if (!r)
+        r = gate_batch_flush(batch, err);
+    json_auto_t *besides = json_copy(found.besides);
+    if (!r)
+        r = foreign_several(g, batch, besides, &rng, err);
     if (!r)
         r = gate_batch_flush(batch, err);
     json_object_set_new(g->report->evidence, "foreign_calls", json_integer(found.n_calls));

@@ -1,4 +1,5 @@
-#include "verifiers/mutants.h"
+/* Answers and writes near the golden ones: see mutants.h. */
+#include "verifiers/mutants_internal.h"
 
 #include "base/json.h"
 
@@ -46,16 +47,7 @@ bool agon_answers_same(const json_t *a, const json_t *b, const json_t *schema)
 
 /* ---- mutants of an answer ---- */
 
-struct making {
-    const struct agon_template *t;
-    const json_t *writes;
-    struct agon_buf golden, text;
-    agon_mutant_fn fn;
-    void *user;
-};
-
-/* Hand over the text, unless it is the golden answer after all. */
-static int making_emit(struct making *m, const char *what, struct agon_err *err)
+int mutants_emit(struct making *m, const char *what, struct agon_err *err)
 {
     int r = agon_buf_check(&m->text, "mutant", err);
     if (!r && !agon_str_equal(agon_buf_str(&m->text), agon_buf_str(&m->golden)))
@@ -64,8 +56,7 @@ static int making_emit(struct making *m, const char *what, struct agon_err *err)
     return r;
 }
 
-/* Leaf i replaced by this value, whose reference is taken. */
-static int mutant_leaf(struct making *m, int i, json_t *value_taken, struct agon_err *err)
+int mutants_leaf(struct making *m, int i, json_t *value_taken, struct agon_err *err)
 {
     json_auto_t *value = value_taken;
     for (int j = 0; j < m->t->n_leaves; j++) {
@@ -76,7 +67,7 @@ static int mutant_leaf(struct making *m, int i, json_t *value_taken, struct agon
     char what[WHAT_BYTES_MAX];
     snprintf(what, sizeof(what), "%s replaced",
              m->t->leaves[i].path[0] ? m->t->leaves[i].path : "the answer");
-    return making_emit(m, what, err);
+    return mutants_emit(m, what, err);
 }
 
 /* A computed number: one more, one less, doubled, negated. */
@@ -97,7 +88,7 @@ static int mutants_number(struct making *m, int i, struct agon_err *err)
         if (r)
             json_decref(made[k]);
         else
-            r = mutant_leaf(m, i, made[k], err);
+            r = mutants_leaf(m, i, made[k], err);
     }
     return r;
 }
@@ -106,10 +97,10 @@ static int mutants_number(struct making *m, int i, struct agon_err *err)
 static int mutants_text(struct making *m, int i, struct agon_err *err)
 {
     const struct agon_leaf *leaf = &m->t->leaves[i];
-    int r = mutant_leaf(m, i, json_sprintf("%s?", json_string_value(leaf->value)), err);
+    int r = mutants_leaf(m, i, json_sprintf("%s?", json_string_value(leaf->value)), err);
     for (int j = 0; j < m->t->n_leaves && !r; j++)
         if (json_is_string(m->t->leaves[j].value))
-            r = mutant_leaf(m, i, json_incref(m->t->leaves[j].value), err);
+            r = mutants_leaf(m, i, json_incref(m->t->leaves[j].value), err);
     return r;
 }
 
@@ -127,7 +118,7 @@ static int mutants_one_leaf(struct making *m, const struct agon_mutant_options *
             r = mutants_text(m, i, err);
         else
             for (uint32_t k = 0; k < n && k < share && !r; k++) /* evenly over the domain */
-                r = mutant_leaf(
+                r = mutants_leaf(
                     m, i,
                     agon_leaf_value(leaf, n <= share ? k : (uint32_t)((uint64_t)k * n / share)),
                     err);
@@ -135,12 +126,10 @@ static int mutants_one_leaf(struct making *m, const struct agon_mutant_options *
     return r;
 }
 
-/* Emit the answer as `list`, a part of it shared with `answer`, now stands. */
-static int mutant_whole(struct making *m, const json_t *answer, const char *what,
-                        struct agon_err *err)
+int mutants_whole(struct making *m, const json_t *answer, const char *what, struct agon_err *err)
 {
     agon_json_dump(&m->text, answer);
-    return making_emit(m, what, err);
+    return mutants_emit(m, what, err);
 }
 
 /* Elements of `list` (inside answer, both private copies) dropped, doubled, swapped; the list is
@@ -151,19 +140,19 @@ static int mutants_list(struct making *m, json_t *answer, json_t *list, struct a
     for (size_t i = 0; i < json_array_size(list) && !r; i++) {
         json_auto_t *one = json_incref(json_array_get(list, i));
         json_array_remove(list, i);
-        r = mutant_whole(m, answer, "an element dropped", err);
+        r = mutants_whole(m, answer, "an element dropped", err);
         json_array_insert(list, i, one);
         if (r)
             break;
         json_array_insert(list, i, one);
-        r = mutant_whole(m, answer, "an element doubled", err);
+        r = mutants_whole(m, answer, "an element doubled", err);
         json_array_remove(list, i);
         if (r || i + 1 == json_array_size(list))
             continue;
         json_auto_t *next = json_incref(json_array_get(list, i + 1));
         json_array_set(list, i, next);
         json_array_set(list, i + 1, one);
-        r = mutant_whole(m, answer, "two elements swapped", err);
+        r = mutants_whole(m, answer, "two elements swapped", err);
         json_array_set(list, i, one);
         json_array_set(list, i + 1, next);
     }
@@ -196,65 +185,7 @@ static int mutants_two_leaves(struct making *m, int n, struct agon_rng *rng, str
             indices[leaf] = agon_rng_below(rng, agon_leaf_count(&m->t->leaves[leaf]));
         }
         agon_template_fill(m->t, indices, &m->text);
-        r = making_emit(m, "two leaves replaced", err);
-    }
-    return r;
-}
-
-/* ---- near misses ---- */
-
-/* The text with the case of each ASCII letter turned over, or NULL where it has none. */
-static json_t *text_other_case(const char *text)
-{
-    json_t *value = NULL;
-    char *copy = strdup(text);
-    bool any = false;
-    for (char *p = copy; p && *p; p++)
-        if (isalpha((unsigned char)*p)) {
-            *p ^= 0x20;
-            any = true;
-        }
-    if (any)
-        value = json_string(copy);
-    free(copy);
-    return value;
-}
-
-static int near_text(struct making *m, int i, struct agon_err *err)
-{
-    const char *text = json_string_value(m->t->leaves[i].value);
-    json_t *other = text_other_case(text);
-    int r = other ? mutant_leaf(m, i, other, err) : 0;
-    if (!r)
-        r = mutant_leaf(m, i, json_sprintf("%s ", text), err);
-    return r ? r : mutant_leaf(m, i, json_string(""), err);
-}
-
-/* One more and one less, unless mutants_number() made them, and one in the last place written. */
-static int near_number(struct making *m, int i, struct agon_err *err)
-{
-    const struct agon_leaf *leaf = &m->t->leaves[i];
-    json_int_t n = json_integer_value(leaf->value);
-    double x = json_real_value(leaf->value), last = pow(10, -agon_real_decimals(x));
-    bool whole = json_is_integer(leaf->value);
-    int r = 0;
-    for (int sign = 1; sign >= -1 && !r; sign -= 2) {
-        if (!leaf->computed)
-            r = mutant_leaf(m, i, whole ? json_integer(n + sign) : json_real(x + sign), err);
-        if (!r && !whole)
-            r = mutant_leaf(m, i, agon_real_rounded(x + sign * last, agon_real_decimals(x)), err);
-    }
-    return r;
-}
-
-static int mutants_near(struct making *m, struct agon_err *err)
-{
-    int r = 0;
-    for (int i = 0; i < m->t->n_leaves && !r; i++) {
-        if (json_is_string(m->t->leaves[i].value))
-            r = near_text(m, i, err);
-        else if (json_is_number(m->t->leaves[i].value))
-            r = near_number(m, i, err);
+        r = mutants_emit(m, "two leaves replaced", err);
     }
     return r;
 }
@@ -281,6 +212,8 @@ int agon_mutants_answer(const json_t *answer, const struct agon_template *t, con
         r = mutants_two_leaves(&m, options->two_leaf, rng, err);
     if (!r)
         r = mutants_near(&m, err);
+    if (!r && options->far)
+        r = mutants_far(&m, copy, err);
     agon_buf_deinit(&m.golden);
     agon_buf_deinit(&m.text);
     return r;
@@ -321,20 +254,43 @@ static int mutants_calls(struct write_making *m, struct agon_err *err)
     return r;
 }
 
-/* Argument leaf `leaf` of the writes' template replaced by value k of its domain. */
+/* Argument leaf `leaf` of the writes' template replaced by this value, whose reference is taken. */
 static int mutant_argument(struct write_making *m, const struct agon_template *t, int leaf,
-                           uint32_t k, struct agon_err *err)
+                           json_t *value_taken, struct agon_err *err)
 {
-    uint32_t indices[AGON_LEAVES_MAX];
-    for (int i = 0; i < t->n_leaves; i++)
-        indices[i] = i == leaf ? k : UINT32_MAX;
+    json_auto_t *value = value_taken, *writes = NULL;
     struct agon_buf text AGON_AUTO(agon_buf_deinit) = AGON_BUF(ANSWER_BYTES_MAX);
-    agon_template_fill(t, indices, &text);
-    json_auto_t *writes = NULL;
-    int r = agon_json_parse(&writes, agon_buf_str(&text), err);
+    for (int i = 0; i < t->n_leaves; i++) {
+        agon_buf_adds(&text, t->segments[i]);
+        agon_json_dump(&text, i == leaf ? value : t->leaves[i].value);
+    }
+    agon_buf_adds(&text, t->segments[t->n_leaves]);
+    int r = agon_buf_check(&text, "mutant", err);
+    if (!r)
+        r = agon_json_parse(&writes, agon_buf_str(&text), err);
     if (r || json_equal(writes, m->writes))
         return r;
     return write_emit(m, "an argument of a write replaced", AGON_STEAL(writes), err);
+}
+
+/* Values that no column holds and a lenient check takes for the right one. */
+static int near_argument(struct write_making *m, const struct agon_template *t, int leaf,
+                         struct agon_err *err)
+{
+    const json_t *value = t->leaves[leaf].value;
+    if (json_is_string(value)) {
+        json_t *other = mutants_other_case(json_string_value(value));
+        int r = other ? mutant_argument(m, t, leaf, other, err) : 0;
+        return r ? r
+                 : mutant_argument(m, t, leaf, json_sprintf("%s ", json_string_value(value)), err);
+    }
+    if (!json_is_integer(value))
+        return 0;
+    json_int_t n = json_integer_value(value), made[] = {n + 1, n - 1, -n, n + 10000};
+    int r = 0;
+    for (size_t k = 0; k < sizeof(made) / sizeof(*made) && !r; k++)
+        r = mutant_argument(m, t, leaf, json_integer(made[k]), err);
+    return r;
 }
 
 int agon_mutants_writes(const json_t *answer, const json_t *writes,
@@ -362,8 +318,12 @@ int agon_mutants_writes(const json_t *answer, const json_t *writes,
             continue; /* which tool is called is no argument */
         uint32_t n = agon_leaf_count(&t.leaves[i]);
         for (uint32_t k = 0; k < n && k < share && !r; k++)
-            r = mutant_argument(&m, &t, i, n <= share ? k : (uint32_t)((uint64_t)k * n / share),
-                                err);
+            r = mutant_argument(
+                &m, &t, i,
+                agon_leaf_value(&t.leaves[i], n <= share ? k : (uint32_t)((uint64_t)k * n / share)),
+                err);
+        if (!r)
+            r = near_argument(&m, &t, i, err);
     }
     return r;
 }

@@ -16,20 +16,26 @@ bool agon_answers_same(const json_t *a, const json_t *b, const json_t *schema);
 struct agon_mutant_options {
     int one_leaf_max; /* mutants of a single leaf; values are thinned out evenly beyond */
     int two_leaf;     /* draws with two leaves changed */
+    bool far;         /* also what lies far off */
 };
 /*
  * Gate 4's mutants of an answer: each leaf replaced by other values of its domain (computed
  * numbers: one more, one less, doubled, negated), elements of lists dropped, doubled and
  * swapped with the next, then pairs of leaves drawn anew, then near misses of each leaf (texts
  * in other case, with a blank behind, empty; numbers one more, one less, one in the last place
- * that is written). Each is written otherwise than the golden answer; all come with the golden
- * writes.
+ * that is written). Where asked for, at last what lies far off and is taken for the answer by a
+ * check that reads a part of it, or reads it as something else (mutants_near.c): patterns, pieces
+ * of SQL, beginnings and ends, numbers that hold its digits or bits, other types, two leaves
+ * exchanged, members left out. Each is written otherwise than the golden answer; all come with the
+ * golden writes.
  */
 int agon_mutants_answer(const json_t *answer, const struct agon_template *t, const json_t *writes,
                         const struct agon_mutant_options *options, struct agon_rng *rng,
                         agon_mutant_fn fn, void *user, struct agon_err *err) AGON_MUST_USE;
 /* The golden writes with each one dropped, each one doubled, all dropped, and each argument leaf
- * replaced by other values of its domain (at most args_max in all); the answer stays. */
+ * replaced by other values of its domain (at most args_max in all) and by near misses (texts in
+ * other case or with a blank behind, numbers one more, one less, negated, far off); the answer
+ * stays. */
 int agon_mutants_writes(const json_t *answer, const json_t *writes,
                         const struct agon_columns *columns, int args_max, agon_mutant_fn fn,
                         void *user, struct agon_err *err) AGON_MUST_USE;

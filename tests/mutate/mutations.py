@@ -3,6 +3,7 @@
 CPU, ESCAPE, SQL, INTAKE = "attacks cpu unboxed", "attacks escape unboxed", "attacks sql unboxed", "attacks intake unboxed"
 BOXES, MORE, END, CELLS = "attacks boxes", "attacks boxes_more", "attacks boxes_end", "attacks cells"
 VERDICT, GATES, PLANTED = "verifiers verdict unboxed", "verifiers gates unboxed", "verifiers planted"
+PLANTED_MORE = "verifiers planted_more"
 TEXT, WORLDS = "verifiers gates_text unboxed", "verifiers gates_worlds unboxed"
 
 MUTATIONS = [
@@ -379,13 +380,25 @@ MUTATIONS = [
     ("verifiers/mutants.c", ["verifiers mutants", GATES, PLANTED], [
         ("        whole ? json_integer(2 * n) : json_real(2 * x),\n", ""),
         ("        whole ? json_integer(-n) : json_real(-x),\n", ""),
-        ("        r = mutant_whole(m, answer, \"an element doubled\", err);\n", ""),
-        ("        r = mutant_whole(m, answer, \"two elements swapped\", err);\n", ""),
+        ("        r = mutants_whole(m, answer, \"an element doubled\", err);\n", ""),
+        ("        r = mutants_whole(m, answer, \"two elements swapped\", err);\n", ""),
         ("int r = n > 1 ? write_emit(m, \"no write made\", json_array(), err) : 0;", "int r = 0;"),
         ("        r = write_emit(m, \"a write made twice\", doubled, err);", "        json_decref(doubled);"),
         ("fabs(x - y) <= fmax(tolerance, ", "fabs(x - y) <= fmax(2 * tolerance, "),
         ("    return same && json_object_size(a) == json_object_size(b);", "    return same;"),
-        ("    int r = other ? mutant_leaf(m, i, other, err) : 0;", "    int r = 0;\n    json_decref(other);"),
+        ("        r = mutants_far(&m, copy, err);", "        r = 0;"),
+        ("            r = near_argument(&m, &t, i, err);", "            r = near_argument && t.n_leaves < 0;"),
+    ]),
+    ("verifiers/mutants_near.c", [PLANTED_MORE, "verifiers mutants", PLANTED], [
+        ("    int r = other ? mutants_leaf(m, i, other, err) : 0;", "    int r = 0;\n    json_decref(other);"),
+        ("{\"*\", \"%\", \".*\"}", "{\"%\", \".*\"}"),
+        ("{\"*\", \"%\", \".*\"}", "{\"*\", \"%\"}"),
+        ("{0, -n, 10 * n, ", "{0, 10 * n, "),
+        ("    int r = mutants_leaf(m, i, json_real(x + 0.5), err);", "    int r = 0;"),
+        ("    int r = mutants_leaf(m, i, json_null(), err);", "    int r = 0;"),
+        ("            r = far_pair(m, i, json_incref(b), j, json_incref(a), \"exchanged\", err);\n", ""),
+        ("            if (!r && json_is_integer(a))", "            if (0)"),
+        ("        r = mutants_whole(m, answer, what, err);", "        r = 0;"),
     ]),
     ("verifiers/gate_bites.c", [GATES, PLANTED], [
         ("    if (!judged->brief->pass)\n        return 0;\n    struct agon_buf example", "    if (judged)\n        return 0;\n    struct agon_buf example"),
@@ -397,7 +410,8 @@ MUTATIONS = [
         ("judged->brief->changes != g->golden.own.changes ||", ""),
         (".failed_max = g->bitten == gate_all_checks(g) ? 1 : 2,", ".failed_max = 1,"),
     ]),
-    ("verifiers/gate_writes.c", [PLANTED, GATES], [
+    ("verifiers/gate_writes.c", [PLANTED_MORE, PLANTED, GATES], [
+        ("        r = foreign_several(g, batch, besides, &rng, err);", "        r = foreign_several ? 0 : 1;"),
         ("    if (f->dropped)\n        return refuse_dropped(g);\n", "    (void)refuse_dropped;\n"),
         ("    if (f->doubled)\n        return refuse_besides(g, f->doubled, first_parting(f->doubled, g->golden.run.writes));\n", ""),
         ("    if (f->replaced && g->in->task->answers == AGON_ANSWERS_ONE)\n        return refuse_replaced(g, f->replaced);\n", ""),

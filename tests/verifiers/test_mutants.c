@@ -132,18 +132,35 @@ static int see(void *user, const char *what, struct agon_str answer, const json_
     return 0;
 }
 
-static bool mutants_of(const char *answer, const char *columns, int one_leaf_max, int two_leaf,
-                       struct seen *ret)
+static bool mutants_with(const char *answer, const char *columns,
+                         const struct agon_mutant_options *options, struct seen *ret)
 {
     struct agon_template t AGON_AUTO(agon_template_deinit) = {0};
-    struct agon_mutant_options options = {one_leaf_max, two_leaf};
     struct agon_rng rng;
     struct agon_err err;
     json_auto_t *value = parse(answer);
     *ret = (struct seen){.n = 0};
     agon_rng_init(&rng, 3);
     return template_of(&t, answer, NULL, columns) &&
-           agon_mutants_answer(value, &t, NULL, &options, &rng, see, ret, &err) == 0;
+           agon_mutants_answer(value, &t, NULL, options, &rng, see, ret, &err) == 0;
+}
+
+static bool mutants_of(const char *answer, const char *columns, int one_leaf_max, int two_leaf,
+                       struct seen *ret)
+{
+    return mutants_with(answer, columns,
+                        &(struct agon_mutant_options){one_leaf_max, two_leaf, false}, ret);
+}
+
+/* What comes behind the others. */
+static bool far_mutants_of(const char *answer, struct seen *ret)
+{
+    static struct seen without;
+    return mutants_of(answer, "{}", 100, 0, &without) &&
+           mutants_with(answer, "{}", &(struct agon_mutant_options){100, 0, true}, ret) &&
+           EXPECT(!strncmp(ret->text, without.text, strlen(without.text))) &&
+           memmove(ret->text, ret->text + strlen(without.text),
+                   strlen(ret->text + strlen(without.text)) + 1);
 }
 
 TEST(a_leaf_is_replaced_by_the_other_values_of_its_column)
@@ -210,6 +227,25 @@ TEST(elements_are_dropped_doubled_and_swapped)
     EXPECT_HAS(s.text, "|[\"Ox\", true]|");
 }
 
+TEST(what_lies_far_off_comes_last)
+{
+    struct seen s;
+    REQUIRE(far_mutants_of("120", &s));
+    EXPECT(gives(s.text, "120.5|0|-120|1200|12|1120|10120|4294967416|null|\"x\"|"));
+    REQUIRE(far_mutants_of("2.5", &s));
+    EXPECT(gives(s.text, "0.0|-2.5|25.0|10002.5|null|\"x\"|"));
+    REQUIRE(far_mutants_of("true", &s));
+    EXPECT(gives(s.text, "null|\"x\"|7|"));
+    REQUIRE(far_mutants_of("\"1 \303\266\"", &s));
+    EXPECT_HAS(s.text, "\"\303\266 1\"|\"1\"|\"1 \"|\" \303\266\"|\"01 \303\266\"|\"xxx");
+    EXPECT_HAS(s.text, "xxx\"|\"*\"|\"%\"|\".*\"|\"1 \303\266' OR '1'='2\"|");
+    REQUIRE(far_mutants_of("{\"a\": 1, \"b\": [2, 3]}", &s));
+    EXPECT_HAS(s.text, "|{\"a\": 2, \"b\": [1, 3]}|{\"a\": 2, \"b\": [1, 3]}|");
+    EXPECT_HAS(s.text, "|{\"a\": 1, \"b\": [3, 2]}|{\"a\": 1, \"b\": [3, 2]}|");
+    EXPECT_HAS(s.text, "|{\"b\": [2, 3]}|{\"b\": []");
+    EXPECT_HAS(s.text, "}|{\"a\": 1}|");
+}
+
 TEST(no_mutant_is_the_golden_answer)
 {
     struct seen s;
@@ -239,8 +275,10 @@ TEST(writes_are_dropped_doubled_and_given_other_arguments)
     struct seen s = {.writes = writes};
     struct agon_err err;
     REQUIRE(agon_mutants_writes(answer, writes, &c, 100, see, &s, &err) == 0);
-    /* none; each dropped and doubled; `to` replaced. All with the golden answer. */
-    EXPECT(s.n == 6 && s.n_with_golden_writes == 0);
-    EXPECT(gives(s.text, "{\"k\": 1}|{\"k\": 1}|{\"k\": 1}|{\"k\": 1}|{\"k\": 1}|{\"k\": 1}|"));
+    /* none; each dropped and doubled; `to` replaced, in other case, with a blank. All with the
+     * golden answer. */
+    EXPECT(s.n == 8 && s.n_with_golden_writes == 0);
+    EXPECT(gives(s.text, "{\"k\": 1}|{\"k\": 1}|{\"k\": 1}|{\"k\": 1}|{\"k\": 1}|{\"k\": 1}|"
+                         "{\"k\": 1}|{\"k\": 1}|"));
     agon_columns_deinit(&c);
 }

@@ -1,0 +1,151 @@
+/*
+ * More verifiers that are wrong as models are wrong, or as one would be that means it: answers and
+ * writes that no column suggests. See test_planted.c.
+ */
+#include "tests/verifiers/planted.h"
+
+#define ITEM_CHECK(body)  CHECK("dearest", "find the one with the highest price", body)
+#define PRICE_CHECK(body) CHECK("price", "its price as `price`", body)
+
+/* ---- the answer is taken for more than a text ---- */
+
+CAUGHT(an_answer_that_is_a_glob, 4, "the answer with item replaced",
+       .verifier = ITEM_CHECK(
+           "return world:value(\"SELECT count(*) FROM items WHERE kind = 'tea' AND price = "
+           "(SELECT max(price) FROM items WHERE kind = 'tea') AND item GLOB ?\", answer.item) == 1")
+           CHECK_PRICE)
+CAUGHT(an_answer_that_is_a_pattern, 4, "the answer with item replaced",
+       .verifier = ITEM_CHECK("return (" DEAREST "):match('^' .. answer.item .. '$') ~= nil")
+           CHECK_PRICE)
+CAUGHT(an_answer_that_is_a_part_of_sql, 4, "the answer with item replaced",
+       .verifier = ITEM_CHECK("return world:value(\"SELECT price FROM items WHERE kind = 'tea' AND "
+                              "item = '\" .. answer.item .. \"' ORDER BY price DESC\") == " PRICE)
+           CHECK_PRICE)
+
+/* ---- texts that are nearly right ---- */
+
+CAUGHT(a_text_that_only_has_to_begin_like_it, 4, "the answer with item replaced",
+       .verifier = ITEM_CHECK("return #answer.item > 0 and (" DEAREST
+                              "):sub(1, #answer.item) == answer.item") CHECK_PRICE)
+CAUGHT(a_text_that_is_a_part_of_it, 4, "the answer with item replaced",
+       .verifier = ITEM_CHECK("return answer.item ~= '' and (" DEAREST
+                              "):find(answer.item, 1, true) ~= nil") CHECK_PRICE)
+CAUGHT(punctuation_that_does_not_matter, 4, "the answer with item replaced",
+       .verifier = ITEM_CHECK("return answer.item:gsub('%p', '') == " DEAREST) CHECK_PRICE)
+CAUGHT(words_whose_order_does_not_matter, 4, "the answer with item replaced",
+       .verifier = ITEM_CHECK(
+           "local function words(text)\n"
+           "        local list = {}\n"
+           "        for word in text:gmatch('%S+') do list[#list + 1] = word end\n"
+           "        table.sort(list)\n"
+           "        return table.concat(list, ' ')\n"
+           "    end\n"
+           "    return #answer.item == #(" DEAREST ") and words(answer.item) == words(" DEAREST ")")
+           CHECK_PRICE)
+CAUGHT(a_text_that_is_long_enough, 4, "the answer with item replaced",
+       .verifier = ITEM_CHECK("return answer.item == " DEAREST " or #answer.item > #(" DEAREST
+                              ") * #(" DEAREST ")") CHECK_PRICE)
+
+/* ---- numbers that are nearly right ---- */
+
+CAUGHT(a_number_that_contains_its_digits, 4, "the answer with price replaced",
+       .verifier = CHECK_ITEM PRICE_CHECK("return tostring(answer.price):find(tostring(" PRICE
+                                          "), 1, true) ~= nil"))
+CAUGHT(a_number_that_begins_with_its_digits, 4, "the answer with price replaced",
+       .verifier = CHECK_ITEM PRICE_CHECK("return tostring(" PRICE
+                                          "):find(tostring(answer.price), 1, true) == 1"))
+CAUGHT(a_number_of_which_the_last_digits_are_read, 4, "the answer with price replaced",
+       .verifier = CHECK_ITEM PRICE_CHECK("return answer.price % 1000 == " PRICE))
+CAUGHT(a_number_of_which_the_low_bits_are_read, 4, "the answer with price replaced",
+       .verifier = CHECK_ITEM PRICE_CHECK("return answer.price & 255 == " PRICE))
+CAUGHT(a_negative_number, 4, "the answer with price replaced",
+       .verifier = CHECK_ITEM PRICE_CHECK("return math.abs(answer.price) == " PRICE))
+CAUGHT(a_fraction_that_is_not_read, 4, "the answer with price replaced",
+       .schema = "{\"type\": \"object\", \"properties\": {\"item\": {\"type\": \"string\"}, "
+                 "\"price\": {\"type\": \"number\"}}, "
+                 "\"required\": [\"item\", \"price\"]}",
+       .verifier = CHECK_ITEM PRICE_CHECK("return math.floor(answer.price) == " PRICE))
+CAUGHT(a_zero_that_ends_in_an_error_which_is_caught, 4, "the answer with price replaced",
+       .verifier = CHECK_ITEM PRICE_CHECK("local fine, same = pcall(function() return " PRICE
+                                          " // answer.price == 1 and answer.price == " PRICE
+                                          " end)\n"
+                                          "    return not fine or same"))
+
+/* ---- leaves that are judged together ---- */
+
+#define WORTH_PROMPT                                                                            \
+    "Submit what all pieces of the items are worth, price times stock: as `tea` those of kind " \
+    "'tea', as `cocoa` those of kind 'cocoa'.\n"
+#define WORTH_SCHEMA                                                                        \
+    "{\"type\": \"object\", \"properties\": {\"tea\": {\"type\": \"integer\"}, \"cocoa\": " \
+    "{\"type\": \"integer\"}}, \"required\": [\"tea\", \"cocoa\"]}"
+#define WORTH_SOLUTION                                                                          \
+    "return function(tools)\n"                                                                  \
+    "    local sums = {}\n"                                                                     \
+    "    for _, kind in ipairs{'tea', 'cocoa'} do\n"                                            \
+    "        sums[kind] = 0\n"                                                                  \
+    "        for _, one in ipairs(tools.list_items{kind = kind}) do sums[kind] = sums[kind] + " \
+    "one.price * one.stock end\n"                                                               \
+    "    end\n"                                                                                 \
+    "    return sums.tea > 0 and sums.cocoa > 0 and sums or nil\n"                              \
+    "end\n"
+#define WORTH(kind)       "world:value(\"SELECT sum(price * stock) FROM items WHERE kind = '" kind "'\")"
+#define WORTH_CHECK(body) CHECK("worth", "what all pieces of the items are worth", body)
+
+CAUGHT(a_sum_of_which_the_parts_are_not_read, 4, "one more and one less", .prompt = WORTH_PROMPT,
+       .schema = WORTH_SCHEMA, .solution = WORTH_SOLUTION,
+       .verifier =
+           WORTH_CHECK("return answer.tea < answer.cocoa and answer.tea + answer.cocoa == " WORTH(
+               "tea") " + " WORTH("cocoa")))
+CAUGHT(two_numbers_that_may_be_exchanged, 4, "exchanged", .prompt = WORTH_PROMPT,
+       .schema = WORTH_SCHEMA, .solution = WORTH_SOLUTION,
+       .verifier = WORTH_CHECK("local a, b = " WORTH("tea") ", " WORTH(
+           "cocoa") "\n"
+                    "    return math.min(answer.tea, answer.cocoa) == math.min(a, b) and "
+                    "math.max(answer.tea, answer.cocoa) == math.max(a, b)"))
+CAUGHT(a_list_of_members_of_which_one_may_stand_twice, 4, "the answer with items",
+       .prompt = LIST_PROMPT, .schema = LIST_SCHEMA, .solution = LIST_SOLUTION,
+       .verifier = LIST_CHECK(
+           "local known = {}\n"
+           "    for _, one in ipairs(want) do known[one] = true end\n"
+           "    for _, one in ipairs(answer.items) do if not known[one] then return false end end\n"
+           "    return #answer.items == #want and answer.items[1] == want[1]"))
+CAUGHT(a_part_that_may_be_left_out, 4, "price left out",
+       .schema = "{\"type\": \"object\", \"properties\": {\"item\": {\"type\": \"string\"}, "
+                 "\"price\": {\"type\": \"integer\"}}, \"required\": [\"item\"]}",
+       .verifier = CHECK_ITEM PRICE_CHECK("return answer.price == nil or answer.price == " PRICE))
+CAUGHT(a_part_that_may_be_null, 4, "the answer with price replaced",
+       .schema = "{\"type\": \"object\", \"properties\": {\"item\": {\"type\": \"string\"}, "
+                 "\"price\": {\"anyOf\": [{\"type\": \"integer\"}, {\"type\": \"null\"}]}}, "
+                 "\"required\": [\"item\", \"price\"]}",
+       .verifier = CHECK_ITEM PRICE_CHECK("return answer.price == null or answer.price == " PRICE))
+CAUGHT(a_number_that_may_be_a_text, 4, "the answer with price replaced",
+       .schema = "{\"type\": \"object\", \"properties\": {\"item\": {\"type\": \"string\"}, "
+                 "\"price\": {\"anyOf\": [{\"type\": \"integer\"}, {\"type\": \"string\"}]}}, "
+                 "\"required\": [\"item\", \"price\"]}",
+       .verifier = CHECK_ITEM PRICE_CHECK(
+           "return math.type(answer.price) ~= 'integer' or answer.price == " PRICE))
+
+/* ---- writes ---- */
+
+CAUGHT_ORDER(changes_of_which_the_last_is_read, 6, "besides the solution's writes",
+             "local all = changes:all()\n"
+             "    local last = all[#all]\n"
+             "    return #all > 0 and last.op == 'insert' and last.new.item == "
+             "cheapest(world).item and last.new.guest == 'Mei Okafor' and last.new.pieces == 3")
+CAUGHT_ORDER(many_changes_that_are_not_counted, 6, "besides the solution's writes",
+             "local all = changes:all()\n"
+             "    local mine = changes:inserted('orders', {item = cheapest(world).item, guest = "
+             "'Mei Okafor', pieces = 3})\n"
+             "    return #mine == 1 and (#all == 1 or #all > 3)")
+CAUGHT_ORDER(a_written_text_in_any_letter_case, 6, "in the place of place_order {",
+             "local made = changes:inserted('orders', {item = cheapest(world).item, pieces = 3})\n"
+             "    return #made == 1 and made[1].guest:lower() == ('Mei Okafor'):lower()")
+CAUGHT_ORDER(a_written_text_that_sql_finds_without_its_blanks, 6, "in the place of place_order {",
+             "local made = changes:inserted('orders', {item = cheapest(world).item, pieces = 3})\n"
+             "    return #made == 1 and world:value(\"SELECT count(*) FROM orders WHERE "
+             "trim(guest) = 'Mei Okafor' AND order_id = ?\", made[1].order_id) == 1")
+CAUGHT_ORDER(
+    a_written_number_without_its_sign, 6, "in the place of place_order {",
+    "local made = changes:inserted('orders', {item = cheapest(world).item, guest = 'Mei Okafor'})\n"
+    "    return #made == 1 and math.abs(made[1].pieces) == 3")
