@@ -21,7 +21,7 @@ MUTATIONS = [
         ("if (n >= LONG && a != b && ", "if (n >= SIZE_MAX / 2 && a != b && "),
         ("NUMBER_BYTES + (size_t)abs(exponent_of(x))", "0"),
     ]),
-    ("sandbox/script.c", ["script", "script_limits", ESCAPE, CPU, CELLS], [
+    ("sandbox/script.c", ["script_limits", "script", ESCAPE, CPU, CELLS], [
         ("    if (!s->overdue)\n        agon_worker_beat();", "    agon_worker_beat();"),
         ("CHUNK_MAX = 96 << 10", "CHUNK_MAX = 96 << 20"),
         ("size > STACK_BYTES_MAX && ", "size > SIZE_MAX / 2 && "),
@@ -33,17 +33,16 @@ MUTATIONS = [
         ("    lua_atpanic(s->L, script_panic);\n", "    (void)script_panic;\n"),
         ("        s->fuel = s->fuel_next >= 0 ? s->fuel_next : s->fuel_max;", "        s->fuel = s->fuel_max;"),
     ]),
-    ("sandbox/script_lib_base.c", ["script", ESCAPE, CPU], [
+    ("sandbox/script_lib_base.c", ["script_limits", "script", ESCAPE, CPU], [
         ("\"__gc\", \"__mode\", \"__close\", \"__name\"};", "\"__gc\", \"__mode\", \"__close\", \"__x\"};"),
         ("    if (s->end) {\n        lua_pushlightuserdata(L, s);\n        return lua_error(L);\n    }\n", ""),
-        ("if (!lua_istable(L, 1) || !lua_getmetatable(L, 1))", "if (!lua_getmetatable(L, 1))"),
         ("    if (luaL_getmetafield(L, 1, \"__metatable\") != LUA_TNIL)\n        return luaL_error(L, \"cannot change a protected metatable\");\n", ""),
         ("lua_rawlen(L, 1) * 8 : 0", "0 : 0"),
         ("    script_charge(L, 1 + lua_gettop(L) / 16);\n", ""),
         ("        } else {\n            lua_pop(L, 2);\n        }\n    }\n}\n\nstatic int base_setmetatable(lua_State *L)\n{\n    script_charge(L, 16);",
          "        } else {\n            lua_pop(L, 2);\n        }\n    }\n}\n\nstatic int base_setmetatable(lua_State *L)\n{\n"),
     ]),
-    ("sandbox/script_lib_match.c", ["script", "script_limits", CPU], [
+    ("sandbox/script_lib_match.c", ["script_limits", "script", CPU], [
         ("RECURSION_MAX = 200", "RECURSION_MAX = 2000000"),
         ("    if (--m->script->fuel < 0)\n        agon_script_out_of_fuel(m->L);\n", "    (void)m;\n"),
         ("    script_charge_bytes(m->L, n);\n", ""),
@@ -52,7 +51,7 @@ MUTATIONS = [
         ("m->captures[i].size == CAPTURE_OPEN)\n        luaL_error(m->L, \"invalid capture index", "false)\n        luaL_error(m->L, \"invalid capture index"),
         ("m->n_captures >= CAPTURES_MAX", "m->n_captures > CAPTURES_MAX"),
     ]),
-    ("sandbox/script_lib_string.c", ["script", CPU], [
+    ("sandbox/script_lib_string.c", ["script_limits", "script", CPU], [
         ("((size_t)1 << 40) / (n + n_sep)", "SIZE_MAX / (n + n_sep)"),
         ("    script_charge(L, times / 4);\n    script_charge_bytes(L, size);\n", ""),
         ("    script_charge_bytes(L, n);\n    if (strcmp(spec->text", "    if (strcmp(spec->text"),
@@ -61,18 +60,18 @@ MUTATIONS = [
         ("    script_charge_bytes(L, 8 * n);\n    struct script_buf b;", "    struct script_buf b;"),
         ("j - i >= RESULTS_MAX", "j - i >= 1 << 30"),
     ]),
-    ("sandbox/script_lib_table.c", ["script", CPU], [
+    ("sandbox/script_lib_table.c", ["script_limits", "script", CPU], [
         ("        script_charge(L, n - at + 1);\n", ""),
         ("        script_charge(L, 2 + (int64_t)((size + n_sep) / 32));\n", ""),
         ("n >= RESULTS_MAX", "n >= 1 << 30"),
         ("        luaL_argcheck(L, to <= LUA_MAXINTEGER - n + 1, 4, \"destination wrap around\");\n", ""),
         ("        script_charge(L, n);\n        bool up", "        bool up"),
     ]),
-    ("sandbox/script_lib_sort.c", ["script", ESCAPE, CPU], [
+    ("sandbox/script_lib_sort.c", ["script_limits", "script", ESCAPE, CPU], [
         ("    sort_check(L, n);\n", "    (void)sort_check;\n"),
         ("            script_charge_bytes(L, lua_rawlen(L, a));\n", "            (void)a;\n"),
     ]),
-    ("sandbox/script_lib_pairs.c", ["script", INTAKE, CPU], [
+    ("sandbox/script_lib_pairs.c", ["script_limits", "script", INTAKE, CPU], [
         ("    if (!sorted)\n        keys_sort(keys, n);\n", "    (void)keys_sort;\n"),
         ("        script_charge_bytes(L, k.kind == KEY_STRING ? k.size : 0);\n", ""),
         ("        script_charge(L, 1);\n    }\n    *ret_list = list;", "    }\n    *ret_list = list;"),
@@ -393,7 +392,7 @@ MUTATIONS = [
         ("    int r = other ? mutants_leaf(m, i, other, err) : 0;", "    int r = 0;\n    json_decref(other);"),
         ("{\"*\", \"%\", \".*\"}", "{\"%\", \".*\"}"),
         ("{\"*\", \"%\", \".*\"}", "{\"*\", \"%\"}"),
-        ("{0, -n, 10 * n, ", "{0, 10 * n, "),
+        (" n / 10,", ""),
         ("    int r = mutants_leaf(m, i, json_real(x + 0.5), err);", "    int r = 0;"),
         ("    int r = mutants_leaf(m, i, json_null(), err);", "    int r = 0;"),
         ("            r = far_pair(m, i, json_incref(b), j, json_incref(a), \"exchanged\", err);\n", ""),
@@ -564,6 +563,8 @@ KNOWN = [
      "a solution makes 2,000 calls at most"),
     ("sandbox/boxed.c", ("F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL", "F_SEAL_SEAL"),
      "the descriptor is closed before any code of others runs"),
+    ("sandbox/script_lib_base.c", ("if (!lua_istable(L, 1) || !lua_getmetatable(L, 1))", "if (!lua_getmetatable(L, 1))"),
+     "the metatable of strings has no script behind it that could be given back"),
     ("sandbox/script_hash.c", ("    (void)agon_script_bulk(n_nodes);\n", "    (void)n_nodes;\n"),
      "the allocator charges for the grown table, and looking through the old one is charged beside it"),
     ("sandbox/worker.c", ("    (void)prctl(PR_SET_DUMPABLE, 0); /* /proc/PID of this process is nobody else's */\n", ""),

@@ -123,3 +123,89 @@ TEST(patterns_match_as_the_stock_ones_do)
     }
     lua_close(stock);
 }
+
+static struct trial trial_with(const char *code, size_t mem_bytes_max)
+{
+    struct agon_script *s AGON_AUTO(agon_script_freep) = NULL;
+    struct agon_script_limits limits = {.mem_bytes_max = mem_bytes_max};
+    struct agon_err err;
+    if (!EXPECT(agon_script_new(&s, &limits, &err) == 0))
+        return (struct trial){.end = -1};
+    return trial_in(s, agon_str(code));
+}
+
+/* What a limit ended is not gone on with, whatever caught it. */
+TEST(nothing_runs_after_the_end_that_pcall_saw)
+{
+    struct trial t =
+        trial_with("pcall(string.rep, 'x', 4 << 20) for i = 1, 1 << 40 do end", 4 << 20);
+    if (!EXPECT(t.end == AGON_SCRIPT_MEMORY && t.fuel_used < 1900000))
+        printf("# %d after %lld\n", t.end, (long long)t.fuel_used);
+}
+
+/* Lua collects all it has before it gives up, so a refusal costs what there is to walk. */
+TEST(a_failed_allocation_has_its_price)
+{
+    static const char *const codes[] = {
+        "local s = ('x'):rep(1 << 20) return #s",
+        "local s = ('x'):rep(1 << 20) pcall(string.rep, 'y', 4 << 20)"};
+    int64_t used[2];
+    for (int i = 0; i < 2; i++) {
+        struct trial t = trial_with(codes[i], 4 << 20);
+        EXPECT(t.end == (i ? AGON_SCRIPT_MEMORY : AGON_SCRIPT_OK));
+        used[i] = t.fuel_used;
+    }
+    int64_t wanted = (4 << 20) / 32 + (4 << 20) / 64, walked = (1 << 20) / 16;
+    if (!EXPECT(used[1] - used[0] >= wanted + walked))
+        printf("# %lld, at least %lld\n", (long long)(used[1] - used[0]),
+               (long long)(wanted + walked));
+}
+
+TEST(captures_have_an_end)
+{
+    GIVES("return select('#', ('x'):rep(32):match(('(x)'):rep(32)))", "32");
+    ENDS("return ('x'):rep(33):match(('(x)'):rep(33))", AGON_SCRIPT_ERROR, "too many captures");
+}
+
+/*
+ * What a hundred of these cost at least: most of it the work that the library does, so that a price
+ * which goes missing shows here, and not only where it has become a matter of seconds.
+ */
+TEST(work_has_its_price)
+{
+    static const char text[] = "local s, t = ('a'):rep(3000), {} for i = 1, 300 do t[i] = i end ";
+    static const struct {
+        const char *code;
+        int64_t least;
+    } work[] = {
+        {"setmetatable(t, {})", 22},
+        {"(function(...) for k = 1, 10 do select('#', ...) end end)(table.unpack(t))", 800},
+        {"tonumber(s)", 1100},
+        {"s:match('^(.-)%1$', 2900)", 550},
+        {"s:match('^(aaaaaaaa*)%1$', 2000)", 15000},
+        {"s:find('b', 1, true)", 370},
+        {"('b'):gsub('b', s)", 900},
+        {"('a'):rep(3000)", 900},
+        {"(''):rep(3000, 'a')", 900},
+        {"string.format('%s', s)", 200},
+        {"string.format('%g', 1e300)", 130},
+        {"s:upper()", 800},
+        {"table.insert(t, 1, 0) t[#t] = nil", 300},
+        {"table.concat{s, s}", 450},
+        {"table.move(t, 1, 300, 2)", 300},
+        {"table.sort{s .. 1, s .. 2}", 450},
+        {"next{[s] = 1}", 150},
+        {"pairs{[s] = 1, [s .. 1] = 2}", 500},
+        {"pairs(t)", 300},
+    };
+    char code[1000];
+    snprintf(code, sizeof(code), "%sfor i = 1, 100 do end", text);
+    int64_t idle = trial(code).fuel_used;
+    for (size_t i = 0; i < sizeof(work) / sizeof(*work); i++) {
+        snprintf(code, sizeof(code), "%sfor i = 1, 100 do %s end", text, work[i].code);
+        struct trial t = trial(code);
+        int64_t cost = (t.fuel_used - idle) / 100;
+        if (!EXPECT(t.end == AGON_SCRIPT_OK && cost >= work[i].least))
+            printf("# %s: %lld\n", work[i].code, (long long)cost);
+    }
+}
