@@ -1,7 +1,7 @@
 """Fault sweeps over the command agon: run it under `trace`, decide at each of its system calls.
 
 Run.trace() runs the small job (one category, one level, two rollouts, recorded answers) and asks
-`decide(call)` at each call; what decide returns ("fail 28", "short 1", "kill", "alone", None for "go") is done.
+`decide(call)` at each call; what decide returns ("fail 28", "short 1", "kill", "alone", "skip 9", None for "go") is done.
 The invariants that every sweep holds a run to are check_end() and check_resumed().
 """
 import concurrent.futures
@@ -86,8 +86,10 @@ def trace(tracer, command, calls, decide, below=None, data=False, env=None, seco
         with os.fdopen(report_r, "rb") as report, os.fdopen(order_w, "wb", buffering=0) as order:
             for line in report:
                 n += 1
-                answer = decide(Call(line, report, n, said))
-                order.write((answer or "go").encode() + b"\n")
+                answer = decide(Call(line, report, n, said)) or "go"
+                order.write(answer.encode() + b"\n")
+                if answer.startswith("skip "):
+                    n += int(answer[5:])
                 if answer == "done":
                     decide(int(report.readline()))
         code = child.wait(timeout=seconds)
@@ -98,12 +100,20 @@ def trace(tracer, command, calls, decide, below=None, data=False, env=None, seco
         return Ended(code, texts[0], texts[1], n)
 
 
+def memory():
+    """Where corpora lie: in memory, if there is room. What was synced is told by the calls, and a sweep makes a million
+    of them; on a disk that others use, too, it waits for little else."""
+    place = "/dev/shm"
+    fits = os.access(place, os.W_OK) and shutil.disk_usage(place).free > 4 << 30
+    return place if fits and "TMPDIR" not in os.environ else None
+
+
 class Case:
     """A folder for corpora, and what every run in it is held to. A subclass says command(corpus) and reference."""
 
     def __init__(self, agon, tracer):
         self.agon, self.tracer = agon, tracer
-        self.tmp = tempfile.mkdtemp(prefix="agon-faults-")
+        self.tmp = tempfile.mkdtemp(prefix="agon-faults-", dir=memory())
         self.numbers = itertools.count(1)
         self.resumed = {} # state() of a corpus: what resumes() said of it
 
@@ -182,9 +192,9 @@ class Case:
 
 
 def spread(cases, look):
-    """look(*case) for each of `cases`, as many at once as there are cores; what they say in the order of the cases,
-    which are drawn as they are needed."""
-    n = os.cpu_count() or 1
+    """look(*case) for each of `cases`, three at once a core (most of its time a case waits for processes and disks);
+    what they say in the order of the cases, which are drawn as they are needed."""
+    n = 3 * (os.cpu_count() or 1)
     room = threading.Semaphore(2 * n)
 
     def one(case):

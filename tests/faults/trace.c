@@ -21,6 +21,7 @@
  *   kill          SIGKILL, before it is made
  *   done          as go, and its result is reported as one more line: the number
  *   alone         as go, and nothing more is reported: the program runs free
+ *   skip N        as go, and so are the next N that would be reported; they are not
  *
  * The exit status is the program's; 128 + N when signal N ended it. x86-64 only.
  */
@@ -81,6 +82,7 @@ struct thread {
 struct tracer {
     pid_t pid;
     bool data, alone;
+    long n_skipped; /* of the calls to come, so many are not reported */
     const char *below;
     const struct call *wanted[1024]; /* by number */
     FILE *report, *order;
@@ -260,6 +262,8 @@ static void obey(struct tracer *t, struct thread *th)
         th->reports = true;
     } else if (strncmp(line, "alone", 5) == 0) {
         t->alone = true;
+    } else if (strncmp(line, "skip", 4) == 0) {
+        t->n_skipped = n;
     }
 }
 
@@ -275,6 +279,10 @@ static void at_entry(struct tracer *t, struct thread *th, const struct __ptrace_
     about_call(t, c, args, &about);
     if (t->below && !is_below(about.path, t->below) && !is_below(about.path2, t->below))
         return;
+    if (t->n_skipped > 0) {
+        t->n_skipped--;
+        return;
+    }
     report(t, c, args, &about);
     obey(t, th);
 }
