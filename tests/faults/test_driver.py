@@ -86,9 +86,8 @@ check(not left, "I2 no process of its boxes is left", left)
 
 # ---- I9: two drivers
 
-slow = subprocess.Popen(job.command(job.corpus(), job.program + " --sleep 0.3"), stdout=subprocess.DEVNULL,
-                        stderr=subprocess.DEVNULL)
-corpus = os.path.join(job.tmp, "corpus%d" % job.n_corpora)
+corpus = job.corpus()
+slow = subprocess.Popen(job.command(corpus, job.program + " --sleep 0.3"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 lock = os.path.join(corpus, "lock")
 while not (os.path.exists(lock) and open(lock).read().strip()):
     time.sleep(0.02)
