@@ -157,13 +157,36 @@ static int out_rollout(struct solving *s, const struct agon_env *env, const stru
     return 0;
 }
 
+/* Run the solver to its end, each rollout handed to --out. */
+static int solve_rollouts(struct solving *s, const struct agon_env *env,
+                          const struct agon_task *task, struct agon_solver *solver, int *ret_passed,
+                          struct agon_err *err)
+{
+    int over = 0, passed = 0, r;
+    while ((r = agon_solver_step(solver, (int)s->o.parallel, err)) == 0) {
+        struct agon_rollout rollout = {0};
+        while (!r && (r = agon_solver_take(solver, &rollout, err)) == 1) {
+            over++;
+            passed += rollout.pass;
+            r = out_rollout(s, env, task, &rollout, err);
+            agon_rollout_deinit(&rollout);
+        }
+        if (r || (r = agon_model_poll(s->model, 50, err)))
+            return r;
+        agon_progress(false, "%s/%s: %d of %d, %d passed", env->id, task->id, over,
+                      (int)s->o.rollouts, passed);
+    }
+    *ret_passed = passed;
+    return r < 0 ? r : 0;
+}
+
 static int solve_task(struct solving *s, const struct agon_env *env, struct agon_runtime *rt,
                       const struct agon_task *task, struct agon_err *err)
 {
     char key[256];
     struct agon_solver *solver AGON_AUTO(agon_solver_freep) = NULL;
     struct agon_rng rng;
-    int n = (int)s->o.rollouts, passed = 0, over = 0, r;
+    int n = (int)s->o.rollouts, passed = 0, r;
     snprintf(key, sizeof(key), "%s/solve_%s", env->id, task->id);
     agon_rng_init(&rng, (uint64_t)s->o.seed);
     rng = agon_rng_split(&rng, agon_str(env->id));
@@ -186,21 +209,8 @@ static int solve_task(struct solving *s, const struct agon_env *env, struct agon
         .estimate = true,
         .n_parallel = (int)s->o.parallel,
     };
-    if ((r = agon_solver_new(&solver, &so, err)))
-        return r;
-    while ((r = agon_solver_step(solver, (int)s->o.parallel, err)) == 0) {
-        struct agon_rollout rollout = {0};
-        while (!r && (r = agon_solver_take(solver, &rollout, err)) == 1) {
-            over++;
-            passed += rollout.pass;
-            r = out_rollout(s, env, task, &rollout, err);
-            agon_rollout_deinit(&rollout);
-        }
-        if (r || (r = agon_model_poll(s->model, 50, err)))
-            return r;
-        agon_progress(false, "%s/%s: %d of %d, %d passed", env->id, task->id, over, n, passed);
-    }
-    if (r < 0)
+    if ((r = agon_solver_new(&solver, &so, err)) ||
+        (r = solve_rollouts(s, env, task, solver, &passed, err)))
         return r;
     double low, high;
     agon_pass_at_k_interval(n, passed, 1, 0.05, &low, &high);

@@ -209,13 +209,10 @@ static void table_row(struct page *p, struct agon_table *t, const xmlNode *tr)
         t->n_columns = n;
         return;
     }
-    if (t->n_rows == AGON_TABLE_ROWS_MAX) {
-        t->n_rows_left_out++;
-        return;
-    }
-    struct agon_cell_value *row = agon_table_add_row(t, p->err);
-    if (!row) {
-        p->r = AGON_ENOMEM;
+    struct agon_cell_value *row;
+    int r = agon_table_add_row(&row, t, p->err);
+    if (r) {
+        p->r = r < 0 ? r : 0;
         return;
     }
     for (int i = 0; i < n && i < t->n_columns; i++)

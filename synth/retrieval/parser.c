@@ -198,9 +198,10 @@ static bool cell_is_sound(const struct agon_cell_value *v)
 static int decode_cells(struct agon_table *t, struct agon_wire *w, int n_rows, struct agon_err *err)
 {
     for (int row = 0; row < n_rows && !w->bad; row++) {
-        struct agon_cell_value *cells = agon_table_add_row(t, err);
-        if (!cells)
-            return AGON_ENOMEM;
+        struct agon_cell_value *cells;
+        int r = agon_table_add_row(&cells, t, err);
+        if (r)
+            return r; /* no more rows than there may be were announced */
         for (int i = 0; i < t->n_columns; i++) {
             int64_t kind = agon_wire_int(w);
             if (kind == AGON_CELL_MISSING)

@@ -40,21 +40,23 @@ struct agon_cell_value *agon_table_cell(const struct agon_table *t, int row, int
     return &t->cells[(size_t)row * (size_t)t->n_columns + (size_t)column];
 }
 
-struct agon_cell_value *agon_table_add_row(struct agon_table *t, struct agon_err *err)
+int agon_table_add_row(struct agon_cell_value **ret_row, struct agon_table *t, struct agon_err *err)
 {
     struct table_store *s = (struct table_store *)t;
+    if (t->n_rows == AGON_TABLE_ROWS_MAX) {
+        t->n_rows_left_out++;
+        return AGON_TABLE_FULL;
+    }
     if (t->n_rows == s->rows_capacity) {
         int capacity = s->rows_capacity ? s->rows_capacity * 2 : TABLE_ROWS_FIRST;
         size_t size = (size_t)capacity * (size_t)t->n_columns * sizeof(*t->cells);
         struct agon_cell_value *cells = realloc(t->cells, size);
-        if (!cells) {
-            (void)agon_fail(err, AGON_ENOMEM, "table: out of memory at row %d", t->n_rows);
-            return NULL;
-        }
+        if (!cells)
+            return agon_fail(err, AGON_ENOMEM, "table: out of memory at row %d", t->n_rows);
         t->cells = cells;
         s->rows_capacity = capacity;
     }
-    struct agon_cell_value *row = agon_table_cell(t, t->n_rows++, 0);
-    memset(row, 0, (size_t)t->n_columns * sizeof(*row));
-    return row;
+    *ret_row = agon_table_cell(t, t->n_rows++, 0);
+    memset(*ret_row, 0, (size_t)t->n_columns * sizeof(**ret_row));
+    return 0;
 }

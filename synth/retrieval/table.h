@@ -34,8 +34,11 @@ int agon_table_new(struct agon_table **ret, struct agon_err *err) AGON_MUST_USE;
 void agon_table_free(struct agon_table *t);
 AGON_DEFINE_FREEP(struct agon_table, agon_table_free)
 struct agon_cell_value *agon_table_cell(const struct agon_table *t, int row, int column);
-/* Room for one more row, all missing; NULL with err filled when memory is out. */
-struct agon_cell_value *agon_table_add_row(struct agon_table *t, struct agon_err *err);
+enum { AGON_TABLE_FULL = 1 };
+/* Room for one more row, all missing. AGON_TABLE_FULL: there are AGON_TABLE_ROWS_MAX, and it is
+ * counted as left out. */
+int agon_table_add_row(struct agon_cell_value **ret_row, struct agon_table *t,
+                       struct agon_err *err) AGON_MUST_USE;
 
 /* Headers c1, c2, ... for a table that names no columns; n from 1 to AGON_TABLE_COLUMNS_MAX. */
 int agon_table_number_headers(struct agon_table *t, int n, struct agon_err *err) AGON_MUST_USE;

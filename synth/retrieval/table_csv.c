@@ -204,13 +204,10 @@ static bool is_missing(struct agon_str s)
 
 static int csv_add_row(struct agon_table *t, const struct csv *c, struct agon_err *err)
 {
-    if (t->n_rows == AGON_TABLE_ROWS_MAX) {
-        t->n_rows_left_out++;
-        return 0;
-    }
-    struct agon_cell_value *row = agon_table_add_row(t, err);
-    if (!row)
-        return AGON_ENOMEM;
+    struct agon_cell_value *row;
+    int r = agon_table_add_row(&row, t, err);
+    if (r)
+        return r < 0 ? r : 0;
     for (int i = 0; i < t->n_columns && i < c->n_fields; i++)
         if (!is_missing(c->fields[i]))
             row[i] = (struct agon_cell_value){AGON_CELL_TEXT, c->fields[i]};

@@ -102,19 +102,15 @@ static int number_keys(struct agon_table *t, size_t n, struct agon_err *err)
 
 static int add_item(struct agon_table *t, const json_t *item, struct agon_err *err)
 {
-    if (t->n_rows == AGON_TABLE_ROWS_MAX) {
-        t->n_rows_left_out++;
-        return 0;
-    }
-    struct agon_cell_value *row = agon_table_add_row(t, err);
-    if (!row)
-        return AGON_ENOMEM;
+    struct agon_cell_value *row;
+    int r = agon_table_add_row(&row, t, err);
+    if (r)
+        return r < 0 ? r : 0;
     for (int k = 0; k < t->n_columns; k++) {
         const json_t *v = json_is_array(item)
                               ? json_array_get(item, (size_t)k)
                               : json_object_getn(item, t->headers[k].data, t->headers[k].size);
-        int r = v ? cell_set(t, &row[k], v, err) : 0;
-        if (r)
+        if (v && (r = cell_set(t, &row[k], v, err)))
             return r;
     }
     return 0;
