@@ -53,7 +53,9 @@ int cuda_run_product(struct cuda_run *run, const struct cuda_product *p,
                                   .gated = p->gated};
     if (mode == AGON_GEMM_FAST && w->dtype == AGON_E4M3)
         return cuda_run_product_fp8(run, p, w);
-    if (mode == AGON_GEMM_FAST && agon_cuda_small_does(&gemm, w, 0))
+    /* Each head's matrix of a model in FP8 mode is of a size that the pipeline does faster. */
+    bool pipeline = run->f->fp8 && p->n_batch > 1;
+    if (mode == AGON_GEMM_FAST && !pipeline && agon_cuda_small_does(&gemm, w, 0))
         return agon_cuda_small(&gemm, w, 0, NULL, run->stream, run->err);
     return agon_cuda_gemm(&gemm, w, mode, run->stream, run->err);
 }
