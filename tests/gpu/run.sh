@@ -89,20 +89,24 @@ row() {
     echo "| $name | $((ok - skip)) | $bad | $skip | $seconds | ${more#SUMMARY: } |"
 }
 
-# start NAME SECONDS COMMAND...
-start() {
-    local name=$1 seconds=$2
+# one NAME SECONDS COMMAND...: a check and its row.
+one() {
+    local name=$1 seconds=$2 from=$SECONDS
     shift 2
+    if [ $((from - begin)) -ge $checks_end ]; then
+        echo "| $name | | | | | its turn did not come |"
+        echo 0 >"$work/out/$name.bad"
+        return
+    fi
+    own timeout -k 5 "$(left $checks_end "$seconds")" "$@" >"$work/out/$name" 2>&1
+    row "$name" $? $((SECONDS - from))
+}
+
+# start NAME SECONDS COMMAND...: the same beside others.
+start() {
     while [ "$(jobs -rp | wc -l)" -ge $beside ]; do wait -n; done
-    {
-        from=$SECONDS
-        if [ $((from - begin)) -ge $checks_end ]; then
-            echo "| $name | | | | | its turn did not come |" && echo 0 >"$work/out/$name.bad" && exit
-        fi
-        own timeout -k 5 "$(left $checks_end "$seconds")" "$@" >"$work/out/$name" 2>&1
-        row "$name" $? $((SECONDS - from))
-    } &
-    names="$names $name"
+    one "$@" &
+    names="$names $1"
 }
 
 # What was not ok, below the table.
@@ -160,16 +164,25 @@ sanitize() {
 # The long ones first. Racecheck takes a thousand times as long as a kernel alone: it sees few rows, and
 # no kernel that orders its threads by bar.arrive (mla) or by a cluster's barrier (topk).
 checks() {
-    local program
+    local program sanitizer=true
+    command -v compute-sanitizer >/dev/null || sanitizer=false
     echo "| check | passed | failed | skipped | s | |"
     echo "|---|---|---|---|---|---|"
     start engine 150 "$work/bin/test_gpu_engine"
     start transformers 120 bash -c transformers
-    [ -n "$boxless" ] || start synth 90 bash -c synth
-    start agon-serve 90 bash -c "served serve"
-    start agon-sample 90 bash -c "served sample"
-    start plugin 60 bash -c plugin
-    if command -v compute-sanitizer >/dev/null; then
+    # Each agon takes 80% of the memory that it finds: one after the other.
+    {
+        one plugin 60 bash -c plugin
+        one agon-sample 60 bash -c "served sample"
+        one agon-serve 60 bash -c "served serve"
+        [ -n "$boxless" ] || one synth 90 bash -c synth
+        one caches 60 "$work/bin/test_gpu_engine" hundred_rollouts_fits
+        ! $sanitizer || one memcheck-layer 60 compute-sanitizer --error-exitcode 99 "$work/bin/bench_gpu_layer" 16 16 4096
+    } &
+    names="$names plugin agon-sample agon-serve caches"
+    [ -n "$boxless" ] || names="$names synth"
+    ! $sanitizer || names="$names memcheck-layer"
+    if $sanitizer; then
         sanitize memcheck engine engine logits_and_selections_of_odd
         sanitize memcheck fast engine nor_in_fast_mode
         sanitize memcheck forced engine forced_experts
