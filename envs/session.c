@@ -35,6 +35,7 @@ void agon_env_cell_close(struct agon_env_cell *cell)
     cell->solution = NULL;
     agon_recall_free(cell->recall);
     cell->recall = NULL;
+    cell->state = AGON_STATE_CLEAN; /* numbers of states are of this recall alone */
     agon_toolset_free(cell->toolset);
     cell->toolset = NULL;
     agon_world_free(cell->world);

@@ -12,6 +12,7 @@
 
 static const char world_sql[] =
     "CREATE TABLE booking (id INTEGER PRIMARY KEY, guest TEXT NOT NULL) STRICT;"
+    "CREATE TABLE said (id INTEGER PRIMARY KEY, what TEXT NOT NULL) STRICT;"
     "CREATE TABLE line (id INTEGER PRIMARY KEY AUTOINCREMENT, n INTEGER UNIQUE) STRICT;"
     "INSERT INTO booking VALUES (1, 'Ada'), (2, 'Bo');"
     "INSERT INTO line VALUES (1, 10), (2, 20);";
@@ -34,6 +35,13 @@ static const char tools[] =
     TOOL("wide", "false", "local name = ('n'):rep(60000) for i = 1, 400 do "
          "local ok, why = pcall(world.value, world, 'SELECT ' .. i .. ' AS ' .. name) "
          "if not ok then return i .. ' ' .. why end end return 0")
+    "tool{ name='say', description='d', writes=true, params=[[{\"type\":\"object\",\"properties\":{\"i\":{\"type\":\"integer\"},"
+    "\"n\":{\"type\":\"number\"},\"e\":{\"anyOf\":[{\"type\":\"integer\"},{\"type\":\"number\"},{\"type\":\"string\"},{\"type\":\"null\"}]},"
+    "\"l\":{\"type\":\"array\"},\"o\":{\"type\":\"object\",\"additionalProperties\":true},\"s\":{\"type\":\"string\"},"
+    "\"d\":{\"type\":\"number\",\"default\":1e2}}}]], returns=[[{\"type\":\"string\"}]], run=function(world, a)\n"
+    "local function show(v) if type(v) ~= 'table' then return (math.type(v) or type(v)) .. ':' .. (v == null and 'null' or tostring(v)) end\n"
+    "local t = {'#' .. #v} for k, x in pairs(v) do t[#t + 1] = tostring(k) .. '=' .. show(x) end return '{' .. table.concat(t, ' ') .. '}' end\n"
+    "local what = show(a) world:exec('INSERT INTO said (what) VALUES (?)', what) return what end }\n"
     TOOL("heavy", "false", "local t = {} for i = 1, 250 do t[i] = ('abs('):rep(12) .. 'id' .. (')'):rep(12) .. (' + id'):rep(30) .. ' AS c' .. i end "
          "local list = table.concat(t, ', ') for i = a.x, a.x + 30 do "
          "world:rows('SELECT ' .. i .. ' AS n, ' .. list .. ' FROM booking') end return a.x");
@@ -143,4 +151,95 @@ ATTACK(X203_statements_of_before_take_no_memory)
     }
     printf("# %zu KiB\n", most >> 10);
     EXPECT(most > 0 && most < 33 << 20);
+}
+
+/* A list of writes holds the arguments as we write them, and not as they came. */
+ATTACK(X204_arguments_written_otherwise_are_the_same_in_a_replay)
+{
+    static const char *const values[] = {
+        "\"i\": 1",
+        "\"i\": 1.0",
+        "\"i\": 1e0",
+        "\"i\": -0",
+        "\"i\": 9007199254740993",
+        "\"i\": 9223372036854775807",
+        "\"n\": 1",
+        "\"n\": 1.0",
+        "\"n\": 1E+0",
+        "\"n\": -0.0",
+        "\"n\": -0",
+        "\"n\": 0.1e1",
+        "\"n\": 1e-7",
+        "\"n\": 123456789012345678",
+        "\"n\": 0.1",
+        "\"n\": 1e15",
+        "\"n\": 1e16",
+        "\"n\": 12345678901234567890",
+        "\"n\": 1e308",
+        "\"n\": 5e-324",
+        "\"n\": 0.30000000000000004",
+        "\"e\": 1",
+        "\"e\": 1.0",
+        "\"e\": \"1\"",
+        "\"e\": null",
+        "\"e\": \"\\u0061\\u00e9\\ud83d\\ude00\\/\\u007f\"",
+        "\"l\": []",
+        "\"l\": [[], {}, null, [null], {\"b\": 1, \"a\": []}]",
+        "\"l\": [null, null]",
+        "\"l\": [1, 1.0, true, \"\", -0.0]",
+        "\"o\": {}",
+        "\"o\": {\"b\": {}, \"a\": [], \"1\": 1, \"\\u0031\\u0030\": 2}",
+        "\"s\": \"\\t\\n\\\\ \\\"\"",
+        "\"d\": 100",
+        "\"s\": \"\"",
+    };
+    OPEN(l);
+    int made = 0;
+    for (size_t i = 0; i < sizeof(values) / sizeof(*values); i++) {
+        char arguments[200], live[500], again[500];
+        snprintf(arguments, sizeof(arguments), " { %s } ", values[i]);
+        REQUIRE(agon_session_reset(l.cell, &l.err) == 0);
+        snprintf(live, sizeof(live), "%s", call(&l, "say", arguments));
+        if (l.cell->n_writes == 0) { /* refused: say so, and neither is there a write */
+            printf("# %s: %s\n", values[i], live);
+            continue;
+        }
+        made++;
+        char written[500];
+        snprintf(written, sizeof(written), "%s", l.cell->writes[0].arguments);
+        REQUIRE(agon_session_reset(l.cell, &l.err) == 0);
+        snprintf(again, sizeof(again), "%s", call(&l, "say", written));
+        if (!EXPECT_TEXT(again, live))
+            printf("# %s, written as %s\n", values[i], written);
+        EXPECT_TEXT(l.cell->writes[0].arguments, written);
+    }
+    EXPECT(made >= 30);
+}
+
+/* A cell serves one environment after another, and the first call of one found the number of the
+ * state in which the one before was left: what it did to the new world was given again in a later
+ * state. */
+ATTACK(X205_states_of_the_environment_before_are_none_of_this_one)
+{
+    for (int left = 1; left <= 4; left++) {
+        OPEN(l);
+        const char *said = "";
+        char arguments[32], id[16];
+        for (int i = 0; i < left; i++) { /* its states have the numbers 1, 2, 3, 4 */
+            snprintf(arguments, sizeof(arguments), "{\"x\": %d}", 100 + i);
+            (void)call(&l, "line", arguments);
+        }
+        EXPECT(l.cell->state == left);
+        REQUIRE(local_open(&l, world_sql, tools, &said) == 0);
+        EXPECT(l.cell->state == AGON_STATE_CLEAN);
+        EXPECT_TEXT(call(&l, "line", "{\"x\": 30}"), "3"); /* state 1 */
+        REQUIRE(agon_session_reset(l.cell, &l.err) == 0);
+        for (int i = 0; l.cell->state < left || i == 0; i++) { /* states 2, 3 ... */
+            snprintf(arguments, sizeof(arguments), "{\"x\": %d}", 200 + i);
+            snprintf(id, sizeof(id), "%d", 3 + i);
+            EXPECT_TEXT(call(&l, "line", arguments), id);
+        }
+        snprintf(id, sizeof(id), "%d", 1 + atoi(id));
+        EXPECT_TEXT(call(&l, "line", "{\"x\": 30}"), id);
+    }
 }

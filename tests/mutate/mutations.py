@@ -269,6 +269,9 @@ MUTATIONS = [
         ("    if (r || agon_changes_logged(cell->world) == logged)\n        return r;", "    if (r || logged < 0)\n        return r;"),
         ("    bool keep = r == 0 && agon_changes_logged(cell->world) != logged;", "    bool keep = r == 0 && logged >= 0;"),
     ]),
+    ("envs/session.c", ["attacks history"], [
+        ("    cell->state = AGON_STATE_CLEAN; /* numbers of states are of this recall alone */\n", ""),
+    ]),
     ("envs/recall.c", ["attacks history", "envs recall"], [
         ("        statements.size = 0;\n", "        (void)0;\n"),
     ]),
