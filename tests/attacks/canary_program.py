@@ -93,7 +93,7 @@ def is_look(m, messages):
 
 
 class OPTIONS:
-    mistakes, solver_mistakes = 0, 0.3
+    mistakes, solver_mistakes, flood = 0, 0.3, False
 
 
 for line in sys.stdin:
