@@ -20,7 +20,7 @@ void agon_buf_reset(struct agon_buf *b)
         b->data[0] = '\0';
 }
 
-void *agon_buf_extend(struct agon_buf *b, size_t size)
+static void *buf_grow(struct agon_buf *b, size_t size)
 {
     if (b->failed)
         return NULL;
@@ -47,11 +47,28 @@ void *agon_buf_extend(struct agon_buf *b, size_t size)
     return at;
 }
 
+/* Most of what is added finds its room. */
+static inline void *buf_extend(struct agon_buf *b, size_t size)
+{
+    size_t room = b->capacity - b->size; /* for a NUL, too, where there is any */
+    if (size >= room || size > b->size_max - b->size || b->failed)
+        return buf_grow(b, size);
+    char *at = b->data + b->size;
+    b->size += size;
+    at[size] = '\0';
+    return at;
+}
+
+void *agon_buf_extend(struct agon_buf *b, size_t size)
+{
+    return buf_extend(b, size);
+}
+
 void agon_buf_add(struct agon_buf *b, const void *data, size_t size)
 {
     if (size == 0)
         return;
-    void *at = agon_buf_extend(b, size);
+    void *at = buf_extend(b, size);
     if (at)
         memcpy(at, data, size);
 }

@@ -50,6 +50,8 @@ bool agon_utf8_valid(struct agon_str s)
                 break;
             pos += sizeof(eight);
         }
+        while (pos < s.size && (unsigned char)s.data[pos] < 0x80)
+            pos++;
         if (pos < s.size && agon_utf8_next(s, &pos) < 0)
             return false;
     }

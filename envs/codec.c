@@ -6,6 +6,7 @@
 #include "envs/codec_internal.h"
 #include "envs/schema_walk.h"
 #include "sandbox/script.h"
+#include "sandbox/script_record.h"
 #include "sandbox/script_view.h"
 
 #include <inttypes.h>
@@ -37,6 +38,32 @@ void agon_codec_deinit(struct agon_codec *c)
     agon_plans_deinit(&c->plans);
     free(c->keys);
     *c = (struct agon_codec){0};
+}
+
+/* The highest bit of each byte of x that is less than `below`; exact up to the first of them. */
+static uint64_t bytes_below(uint64_t x, unsigned char below)
+{
+    return (x - UINT64_C(0x0101010101010101) * below) & ~x & UINT64_C(0x8080808080808080);
+}
+
+size_t agon_codec_plain(struct agon_str s, bool ascii)
+{
+    const uint64_t ones = UINT64_C(0x0101010101010101);
+    size_t i = 0;
+    for (uint64_t x; i + sizeof(x) <= s.size; i += sizeof(x)) { /* eight at a time */
+        memcpy(&x, s.data + i, sizeof(x));
+        uint64_t stop =
+            bytes_below(x, ' ') | bytes_below(x ^ ones * '"', 1) | bytes_below(x ^ ones * '\\', 1);
+        stop |= ascii ? x & ones * 0x80 : 0;
+        if (stop)
+            return i + (size_t)__builtin_ctzll(stop) / 8;
+    }
+    for (; i < s.size; i++) {
+        unsigned char c = (unsigned char)s.data[i];
+        if (c < 0x20 || c == '"' || c == '\\' || (ascii && c >= 0x80))
+            break;
+    }
+    return i;
 }
 
 void agon_codec_push_null(lua_State *L)
@@ -77,9 +104,7 @@ static bool marker_is(lua_State *L, int index, const void *key)
 
 void agon_codec_push_shape(lua_State *L, const struct agon_shape *shape)
 {
-    lua_createtable(L, 0, 1);
-    lua_pushlightuserdata(L, (void *)(uintptr_t)shape);
-    lua_rawsetp(L, -2, &agon_codec_key_shape);
+    agon_script_tag(L, &agon_codec_key_shape, shape);
 }
 
 /* ---- a Lua value under the schema's cursor ---- */

@@ -19,6 +19,8 @@ int agon_codec_misfit(struct agon_codec *c, struct lua_State *L, const json_t *s
                       const char *what, struct agon_err *err);
 /* Push the n sorted string keys of the table on the top onto the codec's own stack. */
 struct agon_str *agon_codec_keys(struct agon_codec *c, struct lua_State *L, size_t n);
+/* How many bytes at its head stand for themselves in a string of JSON; ascii: and are ASCII. */
+size_t agon_codec_plain(struct agon_str s, bool ascii);
 /* In a row's metatable: its shape. A key of our own, which no script can have, as no script can put
  * such a table on a row. */
 extern const char agon_codec_key_shape;

@@ -96,10 +96,7 @@ static int read_escape(struct reader *r)
 /* Past the letters that stand for themselves. */
 static size_t skip_plain(const struct reader *r, size_t i)
 {
-    const char *t = r->text.data;
-    while (i < r->text.size && t[i] != '"' && t[i] != '\\' && (unsigned char)t[i] >= 0x20)
-        i++;
-    return i;
+    return i + agon_codec_plain((struct agon_str){r->text.data + i, r->text.size - i}, false);
 }
 
 static int push_text(struct reader *r, size_t start, struct agon_str text)

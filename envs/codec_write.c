@@ -31,22 +31,11 @@ static int refuse(struct writer *w, const char *why)
     return AGON_CODEC_REFUSED;
 }
 
-/* Letters that stand for themselves in a string of JSON. */
-static bool is_plain(struct agon_str s)
-{
-    for (size_t i = 0; i < s.size; i++) {
-        unsigned char c = (unsigned char)s.data[i];
-        if (c < 0x20 || c >= 0x80 || c == '"' || c == '\\')
-            return false;
-    }
-    return true;
-}
-
 static int write_string(struct writer *w, struct agon_str s)
 {
     if (s.size > AGON_CODEC_BYTES_MAX || w->out->size - w->start + s.size > AGON_CODEC_BYTES_MAX)
         return refuse(w, "over 1,000,000 bytes of JSON");
-    if (is_plain(s)) {
+    if (agon_codec_plain(s, true) == s.size) {
         agon_script_charge(w->L, 1 + (int64_t)(s.size / 32));
         char *at = agon_buf_extend(w->out, s.size + 2);
         if (!at)

@@ -4,6 +4,7 @@
 #include "base/text.h"
 #include "envs/memo.h"
 #include "sandbox/script.h"
+#include "sandbox/script_record.h"
 
 #include <lauxlib.h>
 #include <lua.h>
@@ -202,10 +203,16 @@ static void push_row(lua_State *L, struct agon_statement *st, const struct agon_
 {
     const struct agon_shape *columns = agon_statement_shape(st);
     agon_script_charge(L, 1 + columns->n);
-    lua_createtable(L, 0, columns->n);
-    for (int i = 0; i < columns->n; i++) {
-        push_cell(L, st, known, i);
-        lua_setfield(L, -2, columns->names[i]);
+    if (columns->n <= AGON_SCRIPT_RECORD_MAX) {
+        for (int i = 0; i < columns->n; i++)
+            push_cell(L, st, known, i);
+        agon_script_record(L, columns->names, columns->n);
+    } else {
+        lua_createtable(L, 0, columns->n);
+        for (int i = 0; i < columns->n; i++) {
+            push_cell(L, st, known, i);
+            lua_setfield(L, -2, columns->names[i]);
+        }
     }
     lua_pushvalue(L, shape);
     lua_setmetatable(L, -2);

@@ -1,7 +1,8 @@
 #pragma once
 /*
- * Tables and strings as Lua keeps them, for script_hash.c and script_view.c. The layout is that of
- * Lua 5.4.3 to 5.4.6; with another one nothing would be found in any table, and each test fail.
+ * Tables and strings as Lua keeps them, for script_hash.c, script_record.c and script_view.c. The
+ * layout is that of Lua 5.4.3 to 5.4.6; with another one nothing would be found in any table, and
+ * each test fail.
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -9,7 +10,9 @@
 enum {
     LIMIT_IS_HINT = 0x80, /* in a table's flags */
     TAG_FALSE = 0x01,
+    TAG_LIGHT = 0x02, /* a light userdata */
     TAG_INT = 0x03,
+    TAG_EMPTY = 0x10, /* of a node that was never in use */
     TAG_TRUE = 0x11,
     TAG_FLOAT = 0x13,
     TAG_ABSENT = 0x20,
