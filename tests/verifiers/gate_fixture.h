@@ -56,14 +56,3 @@ bool fixture_passes(const struct proposal *p, struct outcome *ret);
 /* The answer of fixture_good, to plant it where it must not stand. */
 const char *fixture_golden_item(void);
 const char *fixture_golden_price(void);
-/* Its two checks, for more behind them. */
-#define GOOD_CHECKS                                                                               \
-    "check{ name = 'dearest', text = 'find the one with the highest price', run = "               \
-    "function(world, answer)\n"                                                                   \
-    "    return answer.item == world:value(\"SELECT item FROM items WHERE kind = 'tea' ORDER BY " \
-    "price DESC, item\")\n"                                                                       \
-    "end }\n"                                                                                     \
-    "check{ name = 'price', text = 'its price as `price`', run = function(world, answer)\n"       \
-    "    return answer.price == world:value(\"SELECT max(price) FROM items WHERE kind = "         \
-    "'tea'\")\n"                                                                                  \
-    "end }\n"

@@ -22,6 +22,17 @@
     CHECK("dearest", "find the one with the highest price", "return answer.item == " DEAREST)
 #define CHECK_PRICE CHECK("price", "its price as `price`", "return answer.price == " PRICE)
 
+/* Both, for more behind them. */
+#define GOOD_CHECKS CHECK_ITEM CHECK_PRICE
+
+/* A solution that begins by finding the dearest tea. */
+#define BEST_TEA                                                          \
+    "return function(tools)\n"                                            \
+    "    local best\n"                                                    \
+    "    for _, one in ipairs(tools.list_items{kind = 'tea'}) do\n"       \
+    "        if not best or one.price > best.price then best = one end\n" \
+    "    end\n"
+
 /* A list: the three dearest teas. */
 #define LIST_PROMPT                                                                             \
     "List the 3 items of kind 'tea' with the highest prices as `items`, the dearest first (by " \

@@ -2,7 +2,7 @@
  * Gates 1 to 5 against proposals that are spoiled in one place, and all of them against good ones.
  * A refusal is held to its gate and to the words that help the author. (Gate 6: test_planted.c.)
  */
-#include "tests/verifiers/gate_fixture.h"
+#include "tests/verifiers/planted.h"
 
 /* ---- good ones ---- */
 
@@ -106,13 +106,8 @@ REFUSED(gate1_wants_a_prompt, 1, "prompt is empty", .prompt = " \n")
 REFUSED(gate2_says_why_a_solution_failed, 2, "no such item",
         .solution = "return function(tools) return tools.get_item{item = 'Unknown'} end")
 REFUSED(gate2_names_the_check_that_fails, 2, "check 'price' fails",
-        .solution = "return function(tools)\n"
-                    "    local best\n"
-                    "    for _, one in ipairs(tools.list_items{kind = 'tea'}) do\n"
-                    "        if not best or one.price > best.price then best = one end\n"
-                    "    end\n"
-                    "    return {item = best.item, price = best.price + 1}\n"
-                    "end")
+        .solution = BEST_TEA "    return {item = best.item, price = best.price + 1}\n"
+                             "end")
 REFUSED(gate2_wants_an_answer, 2, "gives no answer",
         .solution = "return function(tools) tools.list_items{kind = 'tea'} end")
 REFUSED(
@@ -131,14 +126,12 @@ REFUSED(
                 "    local one = tools.items_in_no_order{kind = 'tea'}[1]\n"
                 "    return {item = one.item, price = one.price}\n"
                 "end",
-    .verifier =
-        "check{ name = 'tea', text = 'any item of kind', run = function(world, answer)\n"
-        "    return world:value('SELECT kind FROM items WHERE item = ?', answer.item) == 'tea'\n"
-        "end }\n"
-        "check{ name = 'price', text = 'its price as `price`', run = function(world, answer)\n"
-        "    local price = world:value('SELECT price FROM items WHERE item = ?', answer.item)\n"
-        "    return not price or answer.price == price\n"
-        "end }",
+    .verifier = CHECK(
+        "tea", "any item of kind",
+        "return world:value('SELECT kind FROM items WHERE item = ?', answer.item) == 'tea'")
+        CHECK("price", "its price as `price`",
+              "local price = world:value('SELECT price FROM items WHERE item = ?', answer.item)\n"
+              "    return not price or answer.price == price"),
     .many = true)
 REFUSED(gate2_wants_a_tool_call, 2, "calls no tool",
         .solution = "return function(tools) return {item = 'x', price = 2} end",
@@ -165,11 +158,9 @@ TEST(gate2_wants_writes_looked_at)
 {
     NEED_BOX;
     struct proposal p = fixture_order;
-    p.verifier =
-        "check{ name = 'cost', text = 'what they cost together', run = function(world, answer)\n"
-        "    return answer.cost == 3 * world:value(\"SELECT min(price) FROM items WHERE kind = "
-        "'cocoa'\")\n"
-        "end }\n";
+    p.verifier = CHECK("cost", "what they cost together",
+                       "return answer.cost == 3 * world:value(\"SELECT min(price) FROM items WHERE "
+                       "kind = 'cocoa'\")");
     EXPECT(fixture_refused(&p, 2, "no check claims a change"));
 }
 
@@ -191,11 +182,9 @@ REFUSED(gate2_notices_writes_without_an_order, 2, "gives another answer",
                     "    end\n"
                     "    return {n = n, sum = sum}\n"
                     "end\n",
-        .verifier = "check{ name = 'n', text = 'Order 2 pieces of each item', run = "
-                    "function(world, answer, changes)\n"
-                    "    return #changes:inserted('orders', {guest = 'Mei Okafor', pieces = 2}) "
-                    "== answer.n\n"
-                    "end }\n")
+        .verifier = CHECK(
+            "n", "Order 2 pieces of each item",
+            "return #changes:inserted('orders', {guest = 'Mei Okafor', pieces = 2}) == answer.n"))
 
 /* ---- gate 3 ---- */
 
@@ -214,11 +203,9 @@ REFUSED(gate3_notices_that_the_right_answer_is_nothing, 3, "must not be nothing"
                     "999 then n = n + 1 end end\n"
                     "    return {n = n}\n"
                     "end",
-        .verifier =
-            "check{ name = 'n', text = 'cost more than 999', run = function(world, answer)\n"
-            "    return answer.n == world:value(\"SELECT count(*) FROM items WHERE kind = 'tea' "
-            "AND price > 999\")\n"
-            "end }")
+        .verifier = CHECK("n", "cost more than 999",
+                          "return answer.n == world:value(\"SELECT count(*) FROM items WHERE kind "
+                          "= 'tea' AND price > 999\")"))
 
 /* A verifier may take one kind of nothing for an answer: each is handed to it. */
 TEST(gate3_hands_in_each_kind_of_nothing)
@@ -248,21 +235,15 @@ TEST(gate3_hands_in_each_kind_of_nothing)
     for (size_t i = 0; i < sizeof(kinds) / sizeof(*kinds); i++) {
         char verifier[600], solution[400];
         snprintf(solution, sizeof(solution),
-                 "return function(tools)\n"
-                 "    local best\n"
-                 "    for _, one in ipairs(tools.list_items{kind = 'tea'}) do\n"
-                 "        if not best or one.price > best.price then best = one end\n"
-                 "    end\n"
-                 "    return %s\n"
-                 "end\n",
+                 BEST_TEA "    return %s\n"
+                          "end\n",
                  kinds[i].answer);
         snprintf(verifier, sizeof(verifier),
-                 "check{ name = 'any', text = 'Submit its name', run = function(world, answer)\n"
-                 "    local ok, nothing = pcall(function() return %s end)\n"
-                 "    local best = world:row(\"SELECT item, price FROM items WHERE kind = 'tea' "
-                 "ORDER BY price DESC, item\")\n"
-                 "    return ok and nothing or same(answer, %s)\n"
-                 "end }\n",
+                 CHECK("any", "Submit its name",
+                       "local ok, nothing = pcall(function() return %s end)\n"
+                       "    local best = world:row(\"SELECT item, price FROM items WHERE kind = "
+                       "'tea' ORDER BY price DESC, item\")\n"
+                       "    return ok and nothing or same(answer, %s)"),
                  kinds[i].takes, kinds[i].answer);
         struct proposal p = {.verifier = verifier, .schema = kinds[i].schema, .solution = solution};
         EXPECT(fixture_refused(&p, 3, kinds[i].what));
@@ -272,36 +253,30 @@ TEST(gate3_hands_in_each_kind_of_nothing)
 /* ---- gate 5 ---- */
 
 REFUSED(gate5_notices_a_check_that_is_always_true, 5, "fails check 'named' alone",
-        .verifier = GOOD_CHECKS
-        "check{ name = 'named', text = 'Submit its name', run = function(world, answer)\n"
-        "    return #answer.item >= 0\n"
-        "end }")
+        .verifier = GOOD_CHECKS CHECK("named", "Submit its name", "return #answer.item >= 0"))
 REFUSED(gate5_notices_a_check_that_another_one_implies, 5, "fails check 'exists' alone",
-        .verifier = GOOD_CHECKS
-        "check{ name = 'exists', text = 'Submit its name', run = function(world, answer)\n"
-        "    return world:row('SELECT item FROM items WHERE item = ?', answer.item) ~= nil\n"
-        "end }")
-REFUSED(
-    gate5_takes_no_right_answer_as_a_wrong_one, 5, "accepts what you handed in as wrong",
-    .prompt = "Name an item of kind 'tea' as `item`, and its price as `price`.",
-    .solution = "return function(tools)\n"
-                "    local one = tools.list_items{kind = 'tea'}[1]\n"
-                "    return one and {item = one.item, price = one.price}\n"
-                "end",
-    .verifier =
-        "check{ name = 'tea', text = 'an item of kind', run = function(world, answer)\n"
-        "    return world:value('SELECT kind FROM items WHERE item = ?', answer.item) == 'tea'\n"
-        "end }",
-    .wrong = "[{\"answer\": {\"item\": \"Amber Blend\", \"price\": 1}}]", .many = true)
+        .verifier = GOOD_CHECKS CHECK(
+            "exists", "Submit its name",
+            "return world:row('SELECT item FROM items WHERE item = ?', answer.item) ~= nil"))
+REFUSED(gate5_takes_no_right_answer_as_a_wrong_one, 5, "accepts what you handed in as wrong",
+        .prompt = "Name an item of kind 'tea' as `item`, and its price as `price`.",
+        .solution = "return function(tools)\n"
+                    "    local one = tools.list_items{kind = 'tea'}[1]\n"
+                    "    return one and {item = one.item, price = one.price}\n"
+                    "end",
+        .verifier = CHECK(
+            "tea", "an item of kind",
+            "return world:value('SELECT kind FROM items WHERE item = ?', answer.item) == 'tea'"),
+        .wrong = "[{\"answer\": {\"item\": \"Amber Blend\", \"price\": 1}}]", .many = true)
 REFUSED(gate5_says_what_a_wrong_answer_looks_like, 5, "wrong answer 1 is no object",
         .wrong = "[{\"item\": \"Amber Blend\"}]")
 
 /* An answer that fails two checks is no evidence for the first of them. */
 REFUSED(gate5_notices_an_implied_check_that_comes_first, 5, "fails check 'exists' alone",
         .verifier =
-            "check{ name = 'exists', text = 'Submit its name', run = function(world, answer)\n"
-            "    return world:row('SELECT item FROM items WHERE item = ?', answer.item) ~= nil\n"
-            "end }\n" GOOD_CHECKS)
+            CHECK("exists", "Submit its name",
+                  "return world:row('SELECT item FROM items WHERE item = ?', answer.item) ~= nil")
+                GOOD_CHECKS)
 
 /* Another item's row is right in three places at once: no mutant of one leaf or two is. */
 #define WHOLE_ROW(tail)                                                                          \
@@ -352,18 +327,13 @@ TEST(gate5_counts_no_answer_with_changes_that_nobody_claims)
         "local function cheapest(world)\n"
         "    return world:row(\"SELECT item, price FROM items WHERE kind = 'cocoa' ORDER BY price, "
         "item\")\n"
-        "end\n"
-        "check{ name = 'ordered', text = 'Order 3 pieces of the cheapest item', run = "
-        "function(world, answer, changes)\n"
-        "    local made = changes:inserted('orders', {guest = 'Mei Okafor'})\n"
-        "    return #made == 1 and made[1].item == cheapest(world).item and made[1].pieces == 3\n"
-        "end }\n"
-        "check{ name = 'cost', text = 'what they cost together', run = function(world, answer)\n"
-        "    return answer.cost == 3 * cheapest(world).price\n"
-        "end }\n"
-        "check{ name = 'one', text = 'for the guest', run = function(world, answer, changes)\n"
-        "    return changes:count() == 1\n"
-        "end }\n";
+        "end\n" CHECK("ordered", "Order 3 pieces of the cheapest item",
+                      "local made = changes:inserted('orders', {guest = 'Mei Okafor'})\n"
+                      "    return #made == 1 and made[1].item == cheapest(world).item and "
+                      "made[1].pieces == 3")
+            CHECK("cost", "what they cost together",
+                  "return answer.cost == 3 * cheapest(world).price")
+                CHECK("one", "for the guest", "return changes:count() == 1");
     char wrong[1000];
     REQUIRE(fixture_passes(&fixture_order, &o));
     char *answer = json_dumps(json_object_get(o.golden, "answer"), 0);

@@ -1,17 +1,10 @@
 /* Gate 7: what prompt, checks and answer must say of each other, spoiled in one place each. */
-#include "tests/verifiers/gate_fixture.h"
+#include "tests/verifiers/planted.h"
 
 REFUSED(gate7_wants_the_checks_text_in_the_prompt, 7,
         "does not stand in the prompt word for word: \"find the dearest\"",
-        .verifier =
-            "check{ name = 'dearest', text = 'find the dearest', run = function(world, answer)\n"
-            "    return answer.item == world:value(\"SELECT item FROM items WHERE kind = 'tea' "
-            "ORDER BY price DESC, item\")\n"
-            "end }\n"
-            "check{ name = 'price', text = 'its price as `price`', run = function(world, answer)\n"
-            "    return answer.price == world:value(\"SELECT max(price) FROM items WHERE kind = "
-            "'tea'\")\n"
-            "end }\n")
+        .verifier = CHECK("dearest", "find the dearest", "return answer.item == " DEAREST)
+            CHECK_PRICE)
 REFUSED(gate7_wants_the_prompts_numbers_enforced, 7,
         "the prompt says 12 but no check compares with 12",
         .prompt = "Among the items of kind 'tea' with a stock of at least 12 find the one with the "
@@ -30,35 +23,21 @@ REFUSED(gate7_wants_the_prompts_dates_enforced, 7, "the prompt says 2025-03-10 b
             "Submit its name as `item` and its price as `price`.")
 REFUSED(gate7_wants_numbers_in_sql_stated, 7,
         "a check compares with 500 but the prompt does not say so",
-        .verifier =
-            "check{ name = 'dearest', text = 'find the one with the highest price', run = "
-            "function(world, answer)\n"
-            "    return answer.item == world:value(\"SELECT item FROM items WHERE kind = 'tea' AND "
-            "price < 500 \"\n"
-            "        .. \"ORDER BY price DESC, item\")\n"
-            "end }\n"
-            "check{ name = 'price', text = 'its price as `price`', run = function(world, answer)\n"
-            "    return answer.price == world:value(\"SELECT max(price) FROM items WHERE kind = "
-            "'tea'\")\n"
-            "end }\n")
+        .verifier = CHECK("dearest", "find the one with the highest price",
+                          "return answer.item == world:value(\"SELECT item FROM items WHERE kind = "
+                          "'tea' AND price < 500 \"\n"
+                          "        .. \"ORDER BY price DESC, item\")") CHECK_PRICE)
 REFUSED(gate7_wants_names_in_sql_stated, 7,
         "a check compares with 'tea' but the prompt does not say so",
         .prompt = "Among the leaves that one brews find the one with the highest price (the first "
                   "by name where prices are "
                   "equal). Submit its name as `item` and its price as `price`.")
-REFUSED(
-    gate7_wants_names_in_lua_stated, 7,
-    "a check compares with 'yes' but the prompt does not say so",
-    .verifier =
-        "check{ name = 'dearest', text = 'find the one with the highest price', run = "
-        "function(world, answer)\n"
-        "    local best = \"SELECT item FROM items WHERE kind = 'tea' ORDER BY price DESC, item\"\n"
-        "    return answer.item ~= 'yes' and answer.item == world:value(best)\n"
-        "end }\n"
-        "check{ name = 'price', text = 'its price as `price`', run = function(world, answer)\n"
-        "    return answer.price == world:value(\"SELECT max(price) FROM items WHERE kind = "
-        "'tea'\")\n"
-        "end }\n")
+REFUSED(gate7_wants_names_in_lua_stated, 7,
+        "a check compares with 'yes' but the prompt does not say so",
+        .verifier = CHECK(
+            "dearest", "find the one with the highest price",
+            "local best = \"SELECT item FROM items WHERE kind = 'tea' ORDER BY price DESC, item\"\n"
+            "    return answer.item ~= 'yes' and answer.item == world:value(best)") CHECK_PRICE)
 REFUSED(gate7_wants_no_near_duplicate, 7, "nearly the same as that of task t2_l1",
         .other = "Among the items of kind 'tea' find the one with the highest price (the first by "
                  "name where the prices are equal). "
@@ -93,18 +72,9 @@ TEST(gate7_notices_that_nothing_is_left_to_find)
         .prompt = prompt,
         .schema = "{\"type\": \"object\", \"properties\": {\"item\": {\"type\": \"string\"}}, "
                   "\"required\": [\"item\"]}",
-        .solution = "return function(tools)\n"
-                    "    local best\n"
-                    "    for _, one in ipairs(tools.list_items{kind = 'tea'}) do\n"
-                    "        if not best or one.price > best.price then best = one end\n"
-                    "    end\n"
-                    "    return best and {item = best.item}\n"
-                    "end\n",
-        .verifier = "check{ name = 'dearest', text = 'find the one with the highest price', run = "
-                    "function(world, answer)\n"
-                    "    return answer.item == world:value(\"SELECT item FROM items WHERE kind = "
-                    "'tea' ORDER BY price DESC, item\")\n"
-                    "end }\n",
+        .solution = BEST_TEA "    return best and {item = best.item}\n"
+                             "end\n",
+        .verifier = CHECK_ITEM,
     };
     EXPECT(fixture_refused(&p, 7, "stands in the prompt already"));
 }
@@ -128,14 +98,7 @@ TEST(gate7_notices_the_answer_in_the_verifier)
     NEED_BOX;
     char verifier[900];
     snprintf(verifier, sizeof(verifier),
-             "check{ name = 'dearest', text = 'find the one with the highest price', run = "
-             "function(world, answer)\n"
-             "    return answer.item == world:value(\"SELECT item FROM items WHERE kind = 'tea' "
-             "ORDER BY price DESC, item\")\n"
-             "end }\n"
-             "check{ name = 'price', text = 'its price as `price`', run = function(world, answer)\n"
-             "    return answer.price == %s\n"
-             "end }\n",
+             CHECK_ITEM CHECK("price", "its price as `price`", "return answer.price == %s"),
              fixture_golden_price());
     struct proposal p = {.verifier = verifier};
     struct outcome o AGON_AUTO(outcome_deinit) = {0};
@@ -176,18 +139,9 @@ TEST(gate7_notices_the_whole_answer_as_it_is_submitted)
     struct proposal p = {
         .prompt = prompt,
         .schema = schema,
-        .solution = "return function(tools)\n"
-                    "    local best\n"
-                    "    for _, one in ipairs(tools.list_items{kind = 'tea'}) do\n"
-                    "        if not best or one.price > best.price then best = one end\n"
-                    "    end\n"
-                    "    return best and {item = best.item}\n"
-                    "end\n",
-        .verifier = "check{ name = 'dearest', text = 'find the one with the highest price', run = "
-                    "function(world, answer)\n"
-                    "    return answer.item == world:value(\"SELECT item FROM items WHERE kind = "
-                    "'tea' ORDER BY price DESC, item\")\n"
-                    "end }\n",
+        .solution = BEST_TEA "    return best and {item = best.item}\n"
+                             "end\n",
+        .verifier = CHECK_ITEM,
     };
     EXPECT(fixture_refused(&p, 7, "the prompt contains the whole answer"));
 }
@@ -211,41 +165,27 @@ ACCEPTED(gate7_knows_a_part_of_a_hundred,
                    "by name where prices are equal). Submit its name as `item` and as `tax` 19% "
                    "of its price.\n",
          .schema = ITEM_AND("tax", "number"),
-         .solution = "return function(tools)\n"
-                     "    local best\n"
-                     "    for _, one in ipairs(tools.list_items{kind = 'tea'}) do\n"
-                     "        if not best or one.price > best.price then best = one end\n"
-                     "    end\n"
-                     "    return best and {item = best.item, tax = best.price * 0.19}\n"
-                     "end\n",
-         .verifier =
-             "check{ name = 'dearest', text = 'find the one with the highest price', run = "
-             "function(world, answer)\n"
-             "    return answer.item == world:value(\"SELECT item FROM items WHERE kind = 'tea' "
-             "ORDER BY price DESC, item\")\n"
-             "end }\n"
-             "check{ name = 'tax', text = 'of its price', run = function(world, answer)\n"
-             "    local most = world:value(\"SELECT max(price) FROM items WHERE kind = 'tea'\")\n"
-             "    return answer.tax == most * 0.19\n"
-             "end }\n")
+         .solution = BEST_TEA "    return best and {item = best.item, tax = best.price * 0.19}\n"
+                              "end\n",
+         .verifier = CHECK_ITEM CHECK("tax", "of its price",
+                                      "local most = " PRICE "\n"
+                                      "    return answer.tax == most * 0.19"))
 
-ACCEPTED(gate7_knows_the_third_by_its_index,
-         .prompt = "Find the 3rd item of kind 'tea' by name. Submit its name as `item` and its "
-                   "price as `price`.\n",
-         .schema = ITEM_AND("price", "integer"),
-         .solution = "return function(tools)\n"
-                     "    local third = tools.list_items{kind = 'tea'}[3]\n"
-                     "    return third and {item = third.item, price = third.price}\n"
-                     "end\n",
-         .verifier =
-             "local third = \" FROM items WHERE kind = 'tea' ORDER BY item LIMIT 1 OFFSET 2\"\n"
-             "check{ name = 'third', text = 'the 3rd item of kind', run = function(world, "
-             "answer)\n"
-             "    return answer.item == world:value('SELECT item' .. third)\n"
-             "end }\n"
-             "check{ name = 'price', text = 'price as `price`', run = function(world, answer)\n"
-             "    return answer.price == world:value('SELECT price' .. third)\n"
-             "end }\n")
+ACCEPTED(
+    gate7_knows_the_third_by_its_index,
+    .prompt = "Find the 3rd item of kind 'tea' by name. Submit its name as `item` and its "
+              "price as `price`.\n",
+    .schema = ITEM_AND("price", "integer"),
+    .solution = "return function(tools)\n"
+                "    local third = tools.list_items{kind = 'tea'}[3]\n"
+                "    return third and {item = third.item, price = third.price}\n"
+                "end\n",
+    .verifier =
+        "local third = \" FROM items WHERE kind = 'tea' ORDER BY item LIMIT 1 OFFSET 2\"\n" CHECK(
+            "third", "the 3rd item of kind",
+            "return answer.item == world:value('SELECT item' .. third)")
+            CHECK("price", "price as `price`",
+                  "return answer.price == world:value('SELECT price' .. third)"))
 
 /* `orders` is written and never read: that it is a table is known from what the task says it does.
  */
@@ -267,25 +207,12 @@ ACCEPTED(
     .schema = "{\"type\": \"object\", \"properties\": {\"price\": {\"type\": \"integer\"}}, "
               "\"required\": [\"price\"]}",
     .effects = "[{\"table\": \"orders\", \"operations\": [\"insert\"]}]",
-    .solution = "return function(tools)\n"
-                "    local best\n"
-                "    for _, one in ipairs(tools.list_items{kind = 'tea'}) do\n"
-                "        if not best or one.price > best.price then best = one end\n"
-                "    end\n"
-                "    if not best then return nil end\n"
-                "    tools.add_order{number = 9000, item = best.item}\n"
-                "    return {price = best.price}\n"
-                "end\n",
-    .verifier =
-        "local made = 'orders'\n"
-        "check{ name = 'added', text = 'order with number 9000', run = function(world, answer, "
-        "changes)\n"
-        "    local item = world:value(\"SELECT item FROM items WHERE kind = 'tea' ORDER "
-        "BY price DESC, item\")\n"
-        "    return #changes:inserted(made, {order_id = 9000, item = item}) == 1\n"
-        "end }\n"
-        "check{ name = 'price', text = 'Submit that price', run = function(world, "
-        "answer)\n"
-        "    return answer.price == world:value(\"SELECT max(price) FROM items WHERE "
-        "kind = 'tea'\")\n"
-        "end }\n")
+    .solution = BEST_TEA "    if not best then return nil end\n"
+                         "    tools.add_order{number = 9000, item = best.item}\n"
+                         "    return {price = best.price}\n"
+                         "end\n",
+    .verifier = "local made = 'orders'\n" CHECK(
+        "added", "order with number 9000",
+        "local item = " DEAREST "\n"
+        "    return #changes:inserted(made, {order_id = 9000, item = item}) == 1")
+        CHECK("price", "Submit that price", "return answer.price == " PRICE))

@@ -1,5 +1,5 @@
 /* Gates 8 to 10: other worlds, guesses, and what a level has over the one below. */
-#include "tests/verifiers/gate_fixture.h"
+#include "tests/verifiers/planted.h"
 
 /* ---- gate 8 ---- */
 
@@ -35,14 +35,8 @@ TEST(gate8_kills_a_verifier_that_recites)
     char name[200], verifier[900];
     spell_name(name, sizeof(name));
     snprintf(verifier, sizeof(verifier),
-             "check{ name = 'dearest', text = 'find the one with the highest price', run = "
-             "function(world, answer)\n"
-             "    return answer.item == %s\n"
-             "end }\n"
-             "check{ name = 'price', text = 'its price as `price`', run = function(world, answer)\n"
-             "    return answer.price == world:value(\"SELECT max(price) FROM items WHERE kind = "
-             "'tea'\")\n"
-             "end }\n",
+             CHECK("dearest", "find the one with the highest price", "return answer.item == %s")
+                 CHECK_PRICE,
              name);
     struct proposal p = {.verifier = verifier};
     EXPECT(fixture_refused(&p, 8, "check 'dearest' fails"));
@@ -61,13 +55,8 @@ TEST(gate8_kills_two_that_recite_together)
              "end\n",
              name);
     snprintf(verifier, sizeof(verifier),
-             "check{ name = 'dearest', text = 'find the one with the highest price', run = "
-             "function(world, answer)\n"
-             "    return answer.item == %s\n"
-             "end }\n"
-             "check{ name = 'price', text = 'its price as `price`', run = function(world, answer)\n"
-             "    return answer.price == 42\n"
-             "end }\n",
+             CHECK("dearest", "find the one with the highest price", "return answer.item == %s")
+                 CHECK("price", "its price as `price`", "return answer.price == 42"),
              name);
     struct proposal p = {
         .solution = solution,
@@ -95,10 +84,9 @@ TEST(gate8_wants_a_verifier_that_looks_at_the_world)
                     "    local one = tools.list_items{kind = 'tea'}[1]\n"
                     "    return one and {item = one.item, again = one.item}\n"
                     "end",
-        .verifier =
-            "check{ name = 'again', text = 'the same item again', run = function(world, answer)\n"
-            "    return answer.item == answer.again and answer.item:match('^%u%l+ %u%l+$') ~= nil\n"
-            "end }",
+        .verifier = CHECK(
+            "again", "the same item again",
+            "return answer.item == answer.again and answer.item:match('^%u%l+ %u%l+$') ~= nil"),
     };
     EXPECT(fixture_refused(&p, 8, "accepts the old answer in all of 8 worlds"));
 }
@@ -118,18 +106,10 @@ REFUSED(
 
 /* The verifier takes the last by name where prices are equal, the solution the first: in most
  * worlds no two of the dearest are, so eight worlds may not show it. */
-REFUSED(
-    gate8_goes_on_where_worlds_are_cheap, 8, "does not pass",
-    .verifier =
-        "check{ name = 'dearest', text = 'find the one with the highest price', run = "
-        "function(world, answer)\n"
-        "    return answer.item == world:value(\"SELECT item FROM items WHERE kind = 'tea' ORDER "
-        "BY price DESC, item DESC\")\n"
-        "end }\n"
-        "check{ name = 'price', text = 'its price as `price`', run = function(world, answer)\n"
-        "    return answer.price == world:value(\"SELECT max(price) FROM items WHERE kind = "
-        "'tea'\")\n"
-        "end }\n")
+REFUSED(gate8_goes_on_where_worlds_are_cheap, 8, "does not pass",
+        .verifier = CHECK("dearest", "find the one with the highest price",
+                          "return answer.item == world:value(\"SELECT item FROM items WHERE kind = "
+                          "'tea' ORDER BY price DESC, item DESC\")") CHECK_PRICE)
 
 TEST(gate8_wants_a_task_that_other_worlds_have_too)
 {
@@ -173,15 +153,12 @@ static void rare_answer(struct proposal *p, int remainder)
              "end\n",
              remainder);
     snprintf(verifier, sizeof(verifier),
-             "check{ name = 'total', text = 'how many items there are', run = function(world, "
-             "answer)\n"
-             "    return answer.total == world:value('SELECT count(*) FROM items')\n"
-             "end }\n"
-             "check{ name = 'sort', text = 'price times stock', run = function(world, answer)\n"
-             "    local worth = world:value(\"SELECT sum(price * stock) FROM items WHERE kind = "
-             "'tea'\")\n"
-             "    return answer.sort == (worth %% 37 == %d and 'rare' or 'common')\n"
-             "end }\n",
+             CHECK("total", "how many items there are",
+                   "return answer.total == world:value('SELECT count(*) FROM items')")
+                 CHECK("sort", "price times stock",
+                       "local worth = world:value(\"SELECT sum(price * stock) FROM items WHERE "
+                       "kind = 'tea'\")\n"
+                       "    return answer.sort == (worth %% 37 == %d and 'rare' or 'common')"),
              remainder);
     *p = (struct proposal){.prompt = prompt,
                            .solution = solution,
@@ -229,17 +206,13 @@ TEST(gate8_takes_other_writes_for_another_answer)
                     "    tools.place_order{item = best.item, guest = 'Mei Okafor', pieces = 3}\n"
                     "    return {total = #tools.list_all{}}\n"
                     "end\n",
-        .verifier =
-            "check{ name = 'ordered', text = 'Order 3 pieces of the cheapest item', run = "
-            "function(world, answer, changes)\n"
-            "    local item = world:value(\"SELECT item FROM items WHERE kind = 'cocoa' ORDER BY "
-            "price, item\")\n"
-            "    return #changes:inserted('orders', {item = item, guest = 'Mei Okafor', pieces = "
-            "3}) == 1\n"
-            "end }\n"
-            "check{ name = 'total', text = 'how many items', run = function(world, answer)\n"
-            "    return answer.total == world:value('SELECT count(*) FROM items')\n"
-            "end }\n"};
+        .verifier = CHECK("ordered", "Order 3 pieces of the cheapest item",
+                          "local item = world:value(\"SELECT item FROM items WHERE kind = 'cocoa' "
+                          "ORDER BY price, item\")\n"
+                          "    return #changes:inserted('orders', {item = item, guest = 'Mei "
+                          "Okafor', pieces = 3}) == 1")
+            CHECK("total", "how many items",
+                  "return answer.total == world:value('SELECT count(*) FROM items')")};
     EXPECT(fixture_passes(&p, &o));
 }
 
@@ -287,10 +260,8 @@ TEST(gate8_wants_a_solution_that_reads)
         .schema = "{\"type\": \"object\", \"properties\": {\"total\": {\"type\": "
                   "\"integer\"}}, \"required\": [\"total\"]}",
         .solution = "return function(tools) return {total = tools.count_items{}} end\n",
-        .verifier = "check{ name = 'total', text = 'how many items there are', run = "
-                    "function(world, answer)\n"
-                    "    return answer.total == world:value('SELECT count(*) FROM items')\n"
-                    "end }\n"};
+        .verifier = CHECK("total", "how many items there are",
+                          "return answer.total == world:value('SELECT count(*) FROM items')")};
     EXPECT(fixture_refused(&p, 8, "reads no column of the world"));
 }
 
@@ -306,28 +277,25 @@ REFUSED(gate9_refuses_a_single_boolean, 9, "ask for more leaves",
                     "210 then n = n + 1 end end\n"
                     "    return {found = n > 0}\n"
                     "end",
-        .verifier =
-            "check{ name = 'found', text = 'cost more than 210', run = function(world, answer)\n"
-            "    return answer.found == (world:value(\"SELECT count(*) FROM items WHERE kind = "
-            "'tea' AND price > 210\") > 0)\n"
-            "end }")
-REFUSED(gate9_refuses_one_of_few_kinds, 9, "(0.25; level 1 allows 0.05)",
-        .prompt = "What kind is the item with the highest price (the first by name where prices "
-                  "are equal)? Submit it as `kind`.",
-        .schema = "{\"type\": \"object\", \"properties\": {\"kind\": {\"type\": \"string\"}}, "
-                  "\"required\": [\"kind\"]}",
-        .solution = "return function(tools)\n"
-                    "    local best\n"
-                    "    for _, one in ipairs(tools.list_all{}) do\n"
-                    "        if not best or one.price > best.price then best = one end\n"
-                    "    end\n"
-                    "    return {kind = best.kind}\n"
-                    "end",
-        .verifier = "check{ name = 'kind', text = 'the item with the highest price', run = "
-                    "function(world, answer)\n"
-                    "    return answer.kind == world:value('SELECT kind FROM items ORDER BY price "
-                    "DESC, item')\n"
-                    "end }")
+        .verifier = CHECK("found", "cost more than 210",
+                          "return answer.found == (world:value(\"SELECT count(*) FROM items WHERE "
+                          "kind = 'tea' AND price > 210\") > 0)"))
+REFUSED(
+    gate9_refuses_one_of_few_kinds, 9, "(0.25; level 1 allows 0.05)",
+    .prompt = "What kind is the item with the highest price (the first by name where prices "
+              "are equal)? Submit it as `kind`.",
+    .schema = "{\"type\": \"object\", \"properties\": {\"kind\": {\"type\": \"string\"}}, "
+              "\"required\": [\"kind\"]}",
+    .solution = "return function(tools)\n"
+                "    local best\n"
+                "    for _, one in ipairs(tools.list_all{}) do\n"
+                "        if not best or one.price > best.price then best = one end\n"
+                "    end\n"
+                "    return {kind = best.kind}\n"
+                "end",
+    .verifier = CHECK(
+        "kind", "the item with the highest price",
+        "return answer.kind == world:value('SELECT kind FROM items ORDER BY price DESC, item')"))
 
 TEST(gate9_asks_more_of_higher_levels)
 {
@@ -339,18 +307,9 @@ TEST(gate9_asks_more_of_higher_levels)
                   "Submit its name as `item`.",
         .schema = "{\"type\": \"object\", \"properties\": {\"item\": {\"type\": \"string\"}}, "
                   "\"required\": [\"item\"]}",
-        .solution = "return function(tools)\n"
-                    "    local best\n"
-                    "    for _, one in ipairs(tools.list_items{kind = 'tea'}) do\n"
-                    "        if not best or one.price > best.price then best = one end\n"
-                    "    end\n"
-                    "    return best and {item = best.item}\n"
-                    "end\n",
-        .verifier = "check{ name = 'dearest', text = 'find the one with the highest price', run = "
-                    "function(world, answer)\n"
-                    "    return answer.item == world:value(\"SELECT item FROM items WHERE kind = "
-                    "'tea' ORDER BY price DESC, item\")\n"
-                    "end }\n",
+        .solution = BEST_TEA "    return best and {item = best.item}\n"
+                             "end\n",
+        .verifier = CHECK_ITEM,
     };
     EXPECT(fixture_refused(&p, 9, "level 3 allows 0.001"));
     p.level = 2;
@@ -382,26 +341,15 @@ TEST(gate9_tries_all_writes_with_all_answers)
         .schema = "{\"type\": \"object\", \"properties\": {\"price\": {\"type\": "
                   "\"integer\"}}, \"required\": [\"price\"]}",
         .effects = "[{\"table\": \"items\", \"operations\": [\"update\"]}]",
-        .solution = "return function(tools)\n"
-                    "    local best\n"
-                    "    for _, one in ipairs(tools.list_items{kind = 'tea'}) do\n"
-                    "        if not best or one.price > best.price then best = one end\n"
-                    "    end\n"
-                    "    if not best then return nil end\n"
-                    "    tools.sell_item{item = best.item}\n"
-                    "    return {price = best.price}\n"
-                    "end\n",
-        .verifier = "check{ name = 'sold', text = 'Mark the item of kind', run = function(world, "
-                    "answer, changes)\n"
-                    "    local item = world:value(\"SELECT item FROM items WHERE kind = 'tea' "
-                    "ORDER BY price DESC, item\")\n"
-                    "    return #changes:updated('items', {item = item, fresh = 'sold'}) == 1\n"
-                    "end }\n"
-                    "check{ name = 'price', text = 'its price as `price`', run = function(world, "
-                    "answer)\n"
-                    "    return answer.price == world:value(\"SELECT max(price) FROM items WHERE "
-                    "kind = 'tea'\")\n"
-                    "end }\n"};
+        .solution = BEST_TEA "    if not best then return nil end\n"
+                             "    tools.sell_item{item = best.item}\n"
+                             "    return {price = best.price}\n"
+                             "end\n",
+        .verifier =
+            CHECK("sold", "Mark the item of kind",
+                  "local item = " DEAREST "\n"
+                  "    return #changes:updated('items', {item = item, fresh = 'sold'}) == 1")
+                CHECK_PRICE};
     REQUIRE(fixture_passes(&p, &o));
     json_int_t n = json_integer_value(json_object_get(o.evidence, "guesses"));
     EXPECT(n > 48 * 40 && n % 48 == 0); /* each item sold, with each price */
@@ -442,16 +390,12 @@ TEST(gate10_counts_necessary_calls)
                  "    end\n"
                  "    return best and {item = best.item, price = best.price}\n"
                  "end\n";
-    p.verifier =
-        "check{ name = 'dearest', text = 'find the one with the highest price', run = "
-        "function(world, answer)\n"
-        "    return answer.item == world:value(\"SELECT item FROM items WHERE kind IN ('tea', "
-        "'cocoa') ORDER BY price DESC, item\")\n"
-        "end }\n"
-        "check{ name = 'price', text = 'its price as `price`', run = function(world, answer)\n"
-        "    return answer.price == world:value(\"SELECT max(price) FROM items WHERE kind IN "
-        "('tea', 'cocoa')\")\n"
-        "end }\n";
+    p.verifier = CHECK("dearest", "find the one with the highest price",
+                       "return answer.item == world:value(\"SELECT item FROM items WHERE kind IN "
+                       "('tea', 'cocoa') ORDER BY price DESC, item\")")
+        CHECK("price", "its price as `price`",
+              "return answer.price == world:value(\"SELECT max(price) FROM items WHERE kind IN "
+              "('tea', 'cocoa')\")");
     struct outcome o AGON_AUTO(outcome_deinit) = {0};
     REQUIRE(fixture_passes(&p, &o));
     EXPECT(json_integer_value(json_object_get(o.evidence, "necessary_calls")) == 2);
@@ -500,19 +444,14 @@ TEST(gate10_counts_a_writing_call_that_always_says_the_same)
         "local function cheapest(world)\n"
         "    return world:row(\"SELECT item, price FROM items WHERE kind = 'cocoa' ORDER BY price, "
         "item\")\n"
-        "end\n"
-        "check{ name = 'ordered', text = 'Order 3 pieces of the cheapest item', run = "
-        "function(world, answer, changes)\n"
-        "    local one = cheapest(world).item\n"
-        "    return #changes:inserted('orders', {item = one, guest = 'Mei Okafor', pieces = 3}) == "
-        "1\n"
-        "        and #changes:inserted('orders', {item = one, guest = 'Ravi Menon', pieces = 3}) "
-        "== 1\n"
-        "end }\n"
-        "check{ name = 'cost', text = 'what they cost together', run = function(world, answer)\n"
-        "    local price = cheapest(world).price\n"
-        "    return answer.cost == 3 * price + 3 * price\n"
-        "end }\n";
+        "end\n" CHECK("ordered", "Order 3 pieces of the cheapest item",
+                      "local one = cheapest(world).item\n"
+                      "    return #changes:inserted('orders', {item = one, guest = 'Mei Okafor', "
+                      "pieces = 3}) == 1\n"
+                      "        and #changes:inserted('orders', {item = one, guest = 'Ravi Menon', "
+                      "pieces = 3}) == 1") CHECK("cost", "what they cost together",
+                                                 "local price = cheapest(world).price\n"
+                                                 "    return answer.cost == 3 * price + 3 * price");
     struct outcome o AGON_AUTO(outcome_deinit) = {0};
     REQUIRE(fixture_passes(&p, &o));
     EXPECT(json_integer_value(json_object_get(o.evidence, "necessary_calls")) == 3);
