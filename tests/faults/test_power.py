@@ -39,6 +39,23 @@ def record(job):
     return disk, calls
 
 
+def journal_is_over(corpus, calls):
+    """Is the end of the rollback journal that corpus.db was made with on the disk before the first commit of the WAL? A
+    journal that came back after the power loss would be hot: SQLite would undo the making of the database, and all
+    that the WAL holds with it."""
+    over, frames, synced = False, False, False
+    for call, _ in calls:
+        if call.name == "unlink" and call.path == corpus + "/corpus.db-journal":
+            over, synced = True, False
+        elif call.name in ("fsync", "fdatasync") and call.path == corpus:
+            synced = True
+        elif call.name == "pwrite64" and call.path == corpus + "/corpus.db-wal":
+            frames = call.args[3] >= 32 # after its header
+        elif call.name in ("fsync", "fdatasync") and call.path == corpus + "/corpus.db-wal" and frames:
+            return over and synced
+    return False
+
+
 def look(job, state, said):
     """Go on from a state that the power left; what is wrong, or None."""
     copy = job.corpus()
@@ -88,6 +105,7 @@ def main():
     o = p.parse_args()
     job = Job(o.agon, o.trace)
     disk, calls = record(job)
+    check(journal_is_over(disk.top, calls), "corpus.db's rollback journal is over for good before the WAL holds anything")
     chosen = draw(o, disk, calls)
     n, bad = 0, 0
     for (where, _, _), wrong in spread(states(disk, calls, chosen), lambda where, state, said: look(job, state, said)):
