@@ -41,111 +41,60 @@ static const char schema_sql[] =
     "CREATE TABLE bookings (booking INTEGER PRIMARY KEY, hotel TEXT NOT NULL, guest TEXT NOT NULL, "
     "nights INTEGER NOT NULL) STRICT;";
 
-#define OBJECT(fields) "[[{\"type\": \"object\", \"properties\": {" fields "}}]]"
-#define NEED(fields, names) \
-    "[[{\"type\": \"object\", \"properties\": {" fields "}, \"required\": [" names "]}]]"
 #define TEXT   "{\"type\": \"string\"}"
 #define NUMBER "{\"type\": \"integer\"}"
+#define NEED(fields, names) \
+    "[[{\"type\": \"object\", \"properties\": {" fields "}, \"required\": [" names "]}]]"
 
+/* Left alone, since each piece would move to the right of the last macro before it. */
+/* clang-format off */
 static const char tools[] =
     "local function known(world, city)\n"
     "  if not world:row(\"" CITY "\", city) then error('no city ' .. city, 0) end\n"
     "end\n"
     "tool{ name = 'list_hotels', description = 'The five cheapest hotels of a city.',\n"
-    "  params = " NEED("\"city\": " TEXT,
-                       "\"city\"") ",\n"
-                                   "  returns = [[{\"type\": \"array\", \"items\": {\"type\": "
-                                   "\"object\", \"properties\": {"
-                                   "\"hotel\": " TEXT ", \"price\": " NUMBER
-                                   ", \"rating\": {\"type\": \"number\"}}}}]],\n"
-                                   "  run = function(world, a) known(world, a.city)\n"
-                                   "    return world:rows(\"" LIST_HOTELS "\", a.city) end }\n"
-                                   "tool{ name = 'get_hotel', description = 'A hotel.',\n"
-                                   "  params = " NEED(
-                                       "\"hotel\": " TEXT, "\"hotel\"") ",\n"
-                                                                        "  returns = " OBJECT(
-                                                                            "\"city\": " TEXT
-                                                                            ", \"price\": " NUMBER
-                                                                            ", \"rating\": "
-                                                                            "{\"type\": "
-                                                                            "\"number\"}, "
-                                                                            "\"breakfast\":"
-                                                                            " " NUMBER) ",\n"
-                                                                                        "  run = "
-                                                                                        "function("
-                                                                                        "world, a) "
-                                                                                        "local row "
-                                                                                        "= "
-                                                                                        "world:row("
-                                                                                        "\"" HOTEL
-                                                                                        "\", "
-                                                                                        "a.hotel)\n"
-                                                                                        "    if "
-                                                                                        "not row "
-                                                                                        "then "
-                                                                                        "error('no "
-                                                                                        "hotel ' "
-                                                                                        ".. "
-                                                                                        "a.hotel, "
-                                                                                        "0) end "
-                                                                                        "return "
-                                                                                        "row end "
-                                                                                        "}\n"
-                                                                                        "tool{ "
-                                                                                        "name = "
-                                                                                        "'find_"
-                                                                                        "flights', "
-                                                                                        "descriptio"
-                                                                                        "n = 'The "
-                                                                                        "flights "
-                                                                                        "from one "
-                                                                                        "city to "
-                                                                                        "another.',"
-                                                                                        "\n"
-                                                                                        "  params "
-                                                                                        "= " NEED("\"from_city\": " TEXT
-                                                                                                  ", \"to_city\": " TEXT,
-                                                                                                  "\"from_city\", \"to_city\"") ",\n"
-                                                                                                                                "  returns = [[{\"type\": \"array\", \"items\": {\"type\": \"object\", \"properties\": {"
-                                                                                                                                "\"flight\": " TEXT
-                                                                                                                                ", \"price\": " NUMBER
-                                                                                                                                ", \"seats\": " NUMBER
-                                                                                                                                "}}}]],\n"
-                                                                                                                                "  run = function(world, a) known(world, a.from_city) known(world, a.to_city)\n"
-                                                                                                                                "    return world:rows(\"" LIST_FLIGHTS
-                                                                                                                                "\", a.from_city, a.to_city) end }\n"
-                                                                                                                                "tool{ name = 'get_flight', description = 'A flight.',\n"
-                                                                                                                                "  params = " NEED("\"flight\": " TEXT, "\"flight\"") ",\n"
-                                                                                                                                                                                      "  returns = " OBJECT("\"from_city\": " TEXT ", \"to_city\": " TEXT ", \"price\": " NUMBER ", \"seats\": " NUMBER) ",\n"
-                                                                                                                                                                                                                                                                                                         "  run = function(world, a) local row = world:row(\"" FLIGHT "\", a.flight)\n"
-                                                                                                                                                                                                                                                                                                         "    if not row then error('no flight ' .. a.flight, 0) end return row end }\n"
-                                                                                                                                                                                                                                                                                                         "tool{ name = 'price_range', description = 'What hotels of a city cost.',\n"
-                                                                                                                                                                                                                                                                                                         "  params = " NEED("\"city\": " TEXT, "\"city\"") ",\n"
-                                                                                                                                                                                                                                                                                                                                                           "  returns = " OBJECT("\"low\": " NUMBER ", \"high\": " NUMBER
-                                                                                                                                                                                                                                                                                                                                                                                 ", \"n\": " NUMBER) ",\n"
-                                                                                                                                                                                                                                                                                                                                                                                                     "  run = function(world, a) return world:row(\"" RANGE
-                                                                                                                                                                                                                                                                                                                                                                                                     "\", a.city) end }\n"
-                                                                                                                                                                                                                                                                                                                                                                                                     "tool{ name = 'book_room', description = 'Book a room.', writes = true,\n"
-                                                                                                                                                                                                                                                                                                                                                                                                     "  params = " NEED(
-                                                                                                                                                                                                                                                                                                                                                                                                         "\"booking\": " NUMBER
-                                                                                                                                                                                                                                                                                                                                                                                                         ", \"hotel\": " TEXT
-                                                                                                                                                                                                                                                                                                                                                                                                         ", \"guest\": " TEXT
-                                                                                                                                                                                                                                                                                                                                                                                                         ", \"nights\": " NUMBER,
-                                                                                                                                                                                                                                                                                                                                                                                                         "\"booking\", \"hotel\", \"guest\", \"nights\"") ",\n"
-                                                                                                                                                                                                                                                                                                                                                                                                                                                          "  returns = " OBJECT(
-                                                                                                                                                                                                                                                                                                                                                                                                                                                              "\"booking\": " NUMBER) ",\n"
-                                                                                                                                                                                                                                                                                                                                                                                                                                                                                      "  run = function(world, a)\n"
-                                                                                                                                                                                                                                                                                                                                                                                                                                                                                      "    world:exec(\"" BOOK
-                                                                                                                                                                                                                                                                                                                                                                                                                                                                                      "\", a.booking, a.hotel, a.guest, a.nights)\n"
-                                                                                                                                                                                                                                                                                                                                                                                                                                                                                      "    return {booking = a.booking} end }\n"
-                                                                                                                                                                                                                                                                                                                                                                                                                                                                                      "tool{ name = 'take_seat', description = 'Take a seat of a flight.', writes = true,\n"
-                                                                                                                                                                                                                                                                                                                                                                                                                                                                                      "  params = " NEED(
-                                                                                                                                                                                                                                                                                                                                                                                                                                                                                          "\"flight\": " TEXT,
-                                                                                                                                                                                                                                                                                                                                                                                                                                                                                          "\"flight\"") ",\n"
-                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                        "  returns = " OBJECT(
-                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                            "\"taken\": {\"type\": \"boolean\"}") ",\n"
-                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                  "  run = function(world, a) return {taken = world:exec(\"" SEAT
-                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                  "\", a.flight) == 1} end }\n";
+    "  params = " NEED("\"city\": " TEXT, "\"city\"") ",\n"
+    "  returns = [[{\"type\": \"array\", \"items\": {\"type\": \"object\", \"properties\": {"
+    "\"hotel\": " TEXT ", \"price\": " NUMBER ", \"rating\": {\"type\": \"number\"}}}}]],\n"
+    "  run = function(world, a) known(world, a.city)\n"
+    "    return world:rows(\"" LIST_HOTELS "\", a.city) end }\n"
+    "tool{ name = 'get_hotel', description = 'A hotel.',\n"
+    "  params = " NEED("\"hotel\": " TEXT, "\"hotel\"") ",\n"
+    "  returns = [[{\"type\": \"object\", \"properties\": {\"city\": " TEXT ", \"price\": " NUMBER
+    ", \"rating\": {\"type\": \"number\"}, \"breakfast\": " NUMBER "}}]],\n"
+    "  run = function(world, a) local row = world:row(\"" HOTEL "\", a.hotel)\n"
+    "    if not row then error('no hotel ' .. a.hotel, 0) end return row end }\n"
+    "tool{ name = 'find_flights', description = 'The flights from one city to another.',\n"
+    "  params = " NEED("\"from_city\": " TEXT ", \"to_city\": " TEXT, "\"from_city\", \"to_city\"")
+    ",\n"
+    "  returns = [[{\"type\": \"array\", \"items\": {\"type\": \"object\", \"properties\": {"
+    "\"flight\": " TEXT ", \"price\": " NUMBER ", \"seats\": " NUMBER "}}}]],\n"
+    "  run = function(world, a) known(world, a.from_city) known(world, a.to_city)\n"
+    "    return world:rows(\"" LIST_FLIGHTS "\", a.from_city, a.to_city) end }\n"
+    "tool{ name = 'get_flight', description = 'A flight.',\n"
+    "  params = " NEED("\"flight\": " TEXT, "\"flight\"") ",\n"
+    "  returns = [[{\"type\": \"object\", \"properties\": {\"from_city\": " TEXT
+    ", \"to_city\": " TEXT ", \"price\": " NUMBER ", \"seats\": " NUMBER "}}]],\n"
+    "  run = function(world, a) local row = world:row(\"" FLIGHT "\", a.flight)\n"
+    "    if not row then error('no flight ' .. a.flight, 0) end return row end }\n"
+    "tool{ name = 'price_range', description = 'What hotels of a city cost.',\n"
+    "  params = " NEED("\"city\": " TEXT, "\"city\"") ",\n"
+    "  returns = [[{\"type\": \"object\", \"properties\": {\"low\": " NUMBER ", \"high\": " NUMBER
+    ", \"n\": " NUMBER "}}]],\n"
+    "  run = function(world, a) return world:row(\"" RANGE "\", a.city) end }\n"
+    "tool{ name = 'book_room', description = 'Book a room.', writes = true,\n"
+    "  params = " NEED("\"booking\": " NUMBER ", \"hotel\": " TEXT ", \"guest\": " TEXT
+                       ", \"nights\": " NUMBER,
+                       "\"booking\", \"hotel\", \"guest\", \"nights\"") ",\n"
+    "  returns = [[{\"type\": \"object\", \"properties\": {\"booking\": " NUMBER "}}]],\n"
+    "  run = function(world, a)\n"
+    "    world:exec(\"" BOOK "\", a.booking, a.hotel, a.guest, a.nights)\n"
+    "    return {booking = a.booking} end }\n"
+    "tool{ name = 'take_seat', description = 'Take a seat of a flight.', writes = true,\n"
+    "  params = " NEED("\"flight\": " TEXT, "\"flight\"") ",\n"
+    "  returns = [[{\"type\": \"object\", \"properties\": {\"taken\": {\"type\": \"boolean\"}}}]],\n"
+    "  run = function(world, a) return {taken = world:exec(\"" SEAT "\", a.flight) == 1} end }\n";
+/* clang-format on */
 
 #define ROOM_CHECK(claims)                                                            \
     "check{ name = 'room', text = 'The room is in the city and dearer than none.',\n" \
