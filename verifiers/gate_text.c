@@ -2,7 +2,8 @@
  * Gate 7: prompt, checks and answer say the same things. Each check's text stands in
  * the prompt; what the prompt states is looked at by a check or named by the answer
  * schema; what a check compares with is stated by the prompt; the answer is neither in
- * the prompt nor written into the code; and no other task line asks the same.
+ * the prompt nor told by the schema nor written into the code; and no other task line asks the
+ * same.
  */
 #include "base/json.h"
 #include "verifiers/gates_internal.h"
@@ -263,6 +264,61 @@ static int text_hides_answer(struct text_run *t)
     return 0;
 }
 
+/* Does the answer schema, which a solver sees, say that the leaf is this: by a single choice, by
+ * what stands where nothing is given, by one number between its limits, or in its words? */
+static bool schema_tells(const json_t *schema, const json_t *leaf)
+{
+    const json_t *values = json_object_get(schema, "enum"),
+                 *least = json_object_get(schema, "minimum");
+    const char *key, *said = agon_json_text(schema, "description", "");
+    json_t *below;
+    size_t i;
+    if (json_array_size(values) == 1 && json_equal(json_array_get(values, 0), leaf))
+        return true;
+    if (json_equal(json_object_get(schema, "default"), leaf))
+        return true;
+    if (least && json_equal(least, json_object_get(schema, "maximum")) && json_is_number(leaf) &&
+        json_number_value(least) == json_number_value(leaf))
+        return true;
+    if (json_is_string(leaf) && text_has(agon_str(said), json_string_value(leaf)))
+        return true;
+    if (json_is_number(leaf) && *said) {
+        struct agon_mentions m = {0};
+        bool told = !agon_prompt_mentions(&m, agon_str(said), NULL) &&
+                    agon_mentions_number(&m, fabs(json_number_value(leaf)));
+        agon_mentions_deinit(&m);
+        if (told)
+            return true;
+    }
+    json_object_foreach(json_object_get(schema, "properties"), key,
+                        below) if (schema_tells(below, leaf)) return true;
+    json_array_foreach(json_object_get(schema, "anyOf"), i,
+                       below) if (schema_tells(below, leaf)) return true;
+    below = json_object_get(schema, "items");
+    return below && schema_tells(below, leaf);
+}
+
+static int text_schema_is_silent(struct text_run *t)
+{
+    const struct agon_template *answer = &t->g->answer;
+    for (int i = 0; i < answer->n_leaves; i++) {
+        const json_t *leaf = answer->leaves[i].value;
+        if (leaf_is_small(leaf) || prompt_has_leaf(t, leaf) ||
+            !schema_tells(t->g->in->task->answer_schema, leaf))
+            continue;
+        struct agon_buf text AGON_AUTO(agon_buf_deinit) = AGON_BUF(GATE_ANSWER_BYTES_MAX);
+        struct agon_buf example AGON_AUTO(agon_buf_deinit) = AGON_BUF(1024);
+        agon_json_dump(&text, leaf);
+        gate_example(&example, agon_buf_str(&text));
+        return gate_refuse(t->g,
+                           "the answer schema tells %s, a part of the answer (%s), and whoever "
+                           "solves the task sees the schema; leave it out",
+                           agon_buf_text(&example),
+                           answer->leaves[i].path[0] ? answer->leaves[i].path : "the whole of it");
+    }
+    return 0;
+}
+
 static int text_is_new(struct text_run *t, struct agon_err *err)
 {
     for (int i = 0; i < t->g->in->n_others; i++) {
@@ -345,7 +401,7 @@ int gate_text(struct gate_run *g, struct agon_err *err)
     if (!r)
         r = agon_lua_literals(&t.solution, agon_str(task->solution), t.identifiers, err);
     if (r || (r = text_of_checks(&t)) || (r = text_repeats(&t)) || (r = text_is_enforced(&t)) ||
-        (r = text_is_stated(&t)) || (r = text_hides_answer(&t)))
+        (r = text_is_stated(&t)) || (r = text_hides_answer(&t)) || (r = text_schema_is_silent(&t)))
         return r;
     return text_is_new(&t, err);
 }

@@ -428,6 +428,11 @@ MUTATIONS = [
         ("        if (k % 2 && n_golden)", "        if (0)"),
         ("            for (int i = 0, at = k / 2 % n_tools;", "            for (int i = 0, at = 0;"),
     ]),
+    ("verifiers/gate_text.c", [PLANTED_MORE], [
+        (" || (r = text_schema_is_silent(&t))", ""),
+        ("json_equal(json_object_get(schema, \"default\"), leaf)", "false"),
+        ("json_equal(json_array_get(values, 0), leaf)", "false"),
+    ]),
     ("verifiers/gate_text.c", [TEXT, PLANTED], [
         ("        if (text_has_words(t->g->in->task->prompt, c->text))\n            continue;", "        if (text_has_words(t->g->in->task->prompt, c->text) || c->text[0])\n            continue;"),
         ("        if (m->loose)\n            continue;\n", ""),

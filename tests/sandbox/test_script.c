@@ -103,6 +103,8 @@ TEST(strings_do_what_the_manual_says)
     GIVES("return #('x'):rep(1000)", "1000");
     ENDS("return ('x'):rep({})", AGON_SCRIPT_ERROR, "to 'rep' (number expected, got table)");
     ENDS("return string.format('%p', {})", AGON_SCRIPT_ERROR, "invalid conversion '%p'");
+    ENDS("return string.format('%------d', 1)", AGON_SCRIPT_ERROR, "invalid conversion '%------d'");
+    GIVES("return string.format('%-----2dx', 1)", "1 x");
     ENDS("return ('x'):find('[a')", AGON_SCRIPT_ERROR, "malformed pattern (missing ']')");
     ENDS("return ('x'):find('%')", AGON_SCRIPT_ERROR, "malformed pattern (ends with '%')");
 }

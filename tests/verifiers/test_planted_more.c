@@ -149,3 +149,31 @@ CAUGHT_ORDER(
     a_written_number_without_its_sign, 6, "in the place of place_order {",
     "local made = changes:inserted('orders', {item = cheapest(world).item, guest = 'Mei Okafor'})\n"
     "    return #made == 1 and math.abs(made[1].pieces) == 3")
+
+/* ---- what a solver sees gives the answer away ---- */
+
+#define ONE_CHECK                                           \
+    CHECK("dearest", "find the one with the highest price", \
+          "return answer.item == " DEAREST " and answer.price == " PRICE)
+#define TELLING(kind, item, price)                                                              \
+    TEST(kind)                                                                                  \
+    {                                                                                           \
+        NEED_BOX;                                                                               \
+        char schema[900];                                                                       \
+        snprintf(schema, sizeof(schema),                                                        \
+                 "{\"type\": \"object\", \"properties\": {\"item\": {\"type\": \"string\"" item \
+                 "}, \"price\": {\"type\": \"integer\"" price                                   \
+                 "}}, \"required\": [\"item\", \"price\"]}",                                    \
+                 fixture_golden_item(), fixture_golden_price());                                \
+        struct proposal p = {.schema = schema, .verifier = ONE_CHECK};                          \
+        EXPECT(fixture_refused(&p, 7, "the answer schema tells"));                              \
+    }
+TELLING(a_schema_with_one_choice, ", \"enum\": [\"%s\"]", ", \"description\": \"not %.0s said\"")
+TELLING(a_schema_with_the_answer_for_a_default, ", \"default\": \"%s\"",
+        ", \"description\": \"not %.0s said\"")
+TELLING(a_schema_that_speaks, ", \"description\": \"a name like %s, as it is written\"",
+        ", \"description\": \"not %.0s said\"")
+TELLING(a_schema_whose_limits_meet, ", \"description\": \"not %1$.0s said\"",
+        ", \"minimum\": %2$s, \"maximum\": %2$s")
+TELLING(a_schema_that_speaks_of_a_number, ", \"description\": \"not %.0s said\"",
+        ", \"description\": \"some %s coins\"")
