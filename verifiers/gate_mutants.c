@@ -14,7 +14,9 @@ enum { SURVIVORS_MAX = 20, ONE_LEAF_MAX = 600, TWO_LEAF_DRAWS = 400 };
 struct pool {
     int n_mutants, n_survivors;
     json_t *survivors;
-    char *what, *answer; /* of the shortest survivor, owned */
+    char *what, *answer;           /* of the shortest survivor, owned */
+    char *misread;                 /* one that passes as a pattern or as SQL, owned; NULL: none */
+    bool misread_as_sql, anything; /* anything: a text that says nothing passes, too */
 };
 
 static void pool_deinit(struct pool *p)
@@ -22,6 +24,25 @@ static void pool_deinit(struct pool *p)
     json_decref(p->survivors);
     free(p->what);
     free(p->answer);
+    free(p->misread);
+}
+
+static bool ends_in(const char *text, const char *end)
+{
+    size_t n = strlen(text), size = strlen(end);
+    return n >= size && !strcmp(text + n - size, end);
+}
+
+/* What no answer can mean, whatever answers are right. */
+static int pool_misread(struct pool *p, const struct agon_gate_judged *judged, struct agon_err *err)
+{
+    bool sql = ends_in(judged->what, AGON_MUTANT_SQL);
+    p->anything = p->anything || ends_in(judged->what, AGON_MUTANT_LONG);
+    if (p->misread || !(sql || ends_in(judged->what, AGON_MUTANT_PATTERN)))
+        return 0;
+    p->misread = strndup(judged->answer.data, judged->answer.size);
+    p->misread_as_sql = sql;
+    return p->misread ? 0 : agon_fail(err, AGON_ENOMEM, "gates: out of memory");
 }
 
 static int pool_example(struct pool *p, const struct agon_gate_judged *judged, struct agon_err *err)
@@ -42,6 +63,7 @@ static int pool_done(void *user, const struct agon_gate_judged *judged, struct a
     if (!judged->brief->pass || !judged->differs)
         return 0;
     int r = pool_example(p, judged, err);
+    r = r ? r : pool_misread(p, judged, err);
     if (r || p->n_survivors++ >= SURVIVORS_MAX)
         return r;
     json_t *answer = NULL;
@@ -74,10 +96,20 @@ static int survivor_trace(struct gate_run *g, json_t *survivor, struct agon_err 
     return r;
 }
 
-/* Under answers="one": what passes beside the golden answer. */
+/* Under answers="one": what passes beside the golden answer; else what cannot be one of many. */
 static int mutants_judge(struct gate_run *g, const struct pool *p)
 {
-    if (!p->n_survivors || g->in->task->answers == AGON_ANSWERS_MANY)
+    struct agon_buf misread AGON_AUTO(agon_buf_deinit) = AGON_BUF(1024);
+    bool many = g->in->task->answers == AGON_ANSWERS_MANY;
+    if (many && p->misread && !p->anything) {
+        gate_example(&misread, agon_str(p->misread));
+        return gate_refuse(
+            g,
+            "the verifier accepts %s, which it reads as %s; let it hand the answer's "
+            "texts to world:value and its kin as parameters, and compare them with ==",
+            agon_buf_text(&misread), p->misread_as_sql ? "SQL" : "a pattern");
+    }
+    if (!p->n_survivors || many)
         return 0;
     struct agon_buf example AGON_AUTO(agon_buf_deinit) = AGON_BUF(1024);
     gate_example(&example, agon_str(p->answer));

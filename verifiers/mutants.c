@@ -58,6 +58,12 @@ int mutants_emit(struct making *m, const char *what, struct agon_err *err)
 
 int mutants_leaf(struct making *m, int i, json_t *value_taken, struct agon_err *err)
 {
+    return mutants_leaf_by(m, i, value_taken, "", err);
+}
+
+int mutants_leaf_by(struct making *m, int i, json_t *value_taken, const char *by,
+                    struct agon_err *err)
+{
     json_auto_t *value = value_taken;
     for (int j = 0; j < m->t->n_leaves; j++) {
         agon_buf_adds(&m->text, m->t->segments[j]);
@@ -65,8 +71,8 @@ int mutants_leaf(struct making *m, int i, json_t *value_taken, struct agon_err *
     }
     agon_buf_adds(&m->text, m->t->segments[m->t->n_leaves]);
     char what[WHAT_BYTES_MAX];
-    snprintf(what, sizeof(what), "%s replaced",
-             m->t->leaves[i].path[0] ? m->t->leaves[i].path : "the answer");
+    snprintf(what, sizeof(what), "%s replaced%s",
+             m->t->leaves[i].path[0] ? m->t->leaves[i].path : "the answer", by);
     return mutants_emit(m, what, err);
 }
 

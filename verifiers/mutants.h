@@ -9,6 +9,11 @@
 /* Where mutants go: answer is JSON text, writes borrowed for the call. Non-zero ends the making. */
 typedef int (*agon_mutant_fn)(void *user, const char *what, struct agon_str answer,
                               const json_t *writes, struct agon_err *err);
+/* How `what` ends for texts that only a check takes for an answer which reads them as something
+ * else, and for one that says nothing, which a check of free text takes as well. */
+#define AGON_MUTANT_PATTERN " by a pattern"
+#define AGON_MUTANT_SQL     " by a piece of SQL"
+#define AGON_MUTANT_LONG    " by a long text"
 /* Do two answers say the same? Numbers by value, within the tolerance that the schema states for
  * them (or a billionth); the order of an object's keys does not matter. */
 bool agon_answers_same(const json_t *a, const json_t *b, const json_t *schema);

@@ -14,6 +14,9 @@ struct making {
 int mutants_emit(struct making *m, const char *what, struct agon_err *err);
 /* Leaf i replaced by this value, whose reference is taken. */
 int mutants_leaf(struct making *m, int i, json_t *value_taken, struct agon_err *err);
+/* The same, said with what by: one of those of mutants.h, or "". */
+int mutants_leaf_by(struct making *m, int i, json_t *value_taken, const char *by,
+                    struct agon_err *err);
 /* The whole answer, as it now stands. */
 int mutants_whole(struct making *m, const json_t *answer, const char *what, struct agon_err *err);
 /* mutants_near.c: the text with the case of each ASCII letter turned over, or NULL where it has

@@ -78,13 +78,13 @@ enum { FAR_LEAVES_MAX = 40, PAIRS_MAX = 60, LONG_TEXT = 2000 };
 static int far_patterns(struct making *m, int i, const char *text, struct agon_err *err)
 {
     static const char *const patterns[] = {"*", "%", ".*"};
-    static const char *const behind[] = {"' OR '1'='2", "\" OR \"1\"=\"2", "' --", "."};
+    static const char *const behind[] = {"' OR '1'='2", "\" OR \"1\"=\"2", "' --"};
     int r = 0;
     for (size_t k = 0; k < sizeof(patterns) / sizeof(*patterns) && !r; k++)
-        r = mutants_leaf(m, i, json_string(patterns[k]), err);
+        r = mutants_leaf_by(m, i, json_string(patterns[k]), AGON_MUTANT_PATTERN, err);
     for (size_t k = 0; k < sizeof(behind) / sizeof(*behind) && !r; k++)
-        r = mutants_leaf(m, i, json_sprintf("%s%s", text, behind[k]), err);
-    return r;
+        r = mutants_leaf_by(m, i, json_sprintf("%s%s", text, behind[k]), AGON_MUTANT_SQL, err);
+    return r ? r : mutants_leaf(m, i, json_sprintf("%s.", text), err);
 }
 
 /* Its first and its last word exchanged, or NULL where it has but one. */
@@ -121,7 +121,7 @@ static int far_text(struct making *m, int i, struct agon_err *err)
     if (!r && isdigit((unsigned char)*text))
         r = mutants_leaf(m, i, json_sprintf("0%s", text), err);
     if (!r)
-        r = mutants_leaf(m, i, json_string(long_text), err);
+        r = mutants_leaf_by(m, i, json_string(long_text), AGON_MUTANT_LONG, err);
     return r ? r : far_patterns(m, i, text, err);
 }
 

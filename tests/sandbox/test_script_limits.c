@@ -155,10 +155,9 @@ TEST(a_failed_allocation_has_its_price)
         EXPECT(t.end == (i ? AGON_SCRIPT_MEMORY : AGON_SCRIPT_OK));
         used[i] = t.fuel_used;
     }
-    int64_t wanted = (4 << 20) / 32 + (4 << 20) / 64, walked = (1 << 20) / 16;
-    if (!EXPECT(used[1] - used[0] >= wanted + walked))
-        printf("# %lld, at least %lld\n", (long long)(used[1] - used[0]),
-               (long long)(wanted + walked));
+    /* 1.31 million is what is asked for, three times; fuel is the same in each build. */
+    if (!EXPECT(used[1] - used[0] >= 1400000))
+        printf("# %lld\n", (long long)(used[1] - used[0]));
 }
 
 TEST(captures_have_an_end)

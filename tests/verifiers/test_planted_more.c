@@ -22,6 +22,28 @@ CAUGHT(an_answer_that_is_a_part_of_sql, 4, "the answer with item replaced",
                               "item = '\" .. answer.item .. \"' ORDER BY price DESC\") == " PRICE)
            CHECK_PRICE)
 
+/* Of many right answers these are none. */
+#define ANY_TEA                                                                                  \
+    .many = true, .prompt = "Name an item of kind 'tea' as `item`, and its price as `price`.\n", \
+    .solution = "return function(tools)\n"                                                       \
+                "    local one = tools.list_items{kind = 'tea'}[1]\n"                            \
+                "    return one and {item = one.item, price = one.price}\n"                      \
+                "end\n"
+CAUGHT(many_answers_that_are_sql, 4, "which it reads as SQL", ANY_TEA,
+       .verifier = CHECK("tea", "an item of kind",
+                         "return world:value(\"SELECT kind FROM items WHERE item = '\" .. "
+                         "answer.item .. \"'\") == 'tea'")
+           CHECK("price", "its price as `price`",
+                 "return world:value(\"SELECT price FROM items WHERE item = '\" .. answer.item .. "
+                 "\"'\") == answer.price"))
+CAUGHT(many_answers_that_are_patterns, 4, "which it reads as a pattern", ANY_TEA,
+       .verifier = CHECK("tea", "an item of kind",
+                         "return world:value(\"SELECT count(*) FROM items WHERE kind = 'tea' AND "
+                         "item GLOB ?\", answer.item) > 0")
+           CHECK("price", "its price as `price`",
+                 "return world:value(\"SELECT count(*) FROM items WHERE item GLOB ? AND price = "
+                 "?\", answer.item, answer.price) > 0"))
+
 /* ---- texts that are nearly right ---- */
 
 CAUGHT(a_text_that_only_has_to_begin_like_it, 4, "the answer with item replaced",
