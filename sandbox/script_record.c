@@ -2,8 +2,9 @@
  * Tables made from C: see script_record.h. A new table's nodes are filled as luaH_newkey() does,
  * so that nobody could tell.
  *
- * Nothing is allocated, and so nothing collected, between the first store and the last: names and
- * values are on the stack before, and the collector is told at the end.
+ * Nothing is allocated, and so nothing collected, between the first store and the last. Names and
+ * values are on the stack before the table is: a collection that is under way and has been to the
+ * table has been to them, and needs no barrier.
  */
 #include "sandbox/script_record.h"
 
@@ -14,10 +15,7 @@
 #include <lua.h>
 #include <string.h>
 
-enum { MARKED_BLACK = 0x20 }; /* the collector is done with it */
-
 void *luaM_malloc_(lua_State *L, size_t size, int tag);
-void luaC_barrierback_(lua_State *L, struct lua_table *t);
 
 static struct lua_value *stack_top(lua_State *L)
 {
@@ -120,8 +118,6 @@ void agon_script_record(lua_State *L, const char *const *names, int n)
         node->bits = values[i].bits;
         node->tag = values[i].tag;
     }
-    if (t->marked & MARKED_BLACK)
-        luaC_barrierback_(L, t);
     lua_replace(L, -2 * n - 1);
     lua_pop(L, 2 * n - 1);
 }

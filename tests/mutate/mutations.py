@@ -13,6 +13,13 @@ MUTATIONS = [
         ("    steps_charge(steps, STRING_STEP_NS);\n", ""),
         ("    if (!lua_tag_is_empty(key->tag))\n        (void)__wrap_luaH_get(t, key);\n", ""),
     ]),
+    ("sandbox/script_record.c", ["record"], [
+        ("        if (node_home(t, home->key) != home) {", "        if (0) {"),
+        ("    if (from->next)\n        to->next += (int32_t)(from - to);\n", ""),
+        ("            spare->next = home->next ? (int32_t)(home + home->next - spare) : 0;\n", ""),
+        ("        if (node->key_tag == TAG_SHORT && node->key == key)\n            return node;\n", ""),
+        ("        if (keys[i].tag != TAG_SHORT) {", "        if (0) {"),
+    ]),
     ("sandbox/script_bulk.c", ["script", CPU], [
         ("    (void)agon_script_bulk(CAPTURE_BYTES); /* the variable is needed */\n", ""),
         ("if (high - low > EXPONENTS_LONG && ", "if (high - low > 1 << 20 && "),
