@@ -99,11 +99,20 @@ static int column_named(lua_State *L, const struct agon_table *t, int index)
     return c;
 }
 
+/* A table of values that are all nil holds none, and would claim every row: what a check looked up
+ * in the world and did not find there any more, once the writes were made. */
 static void check_columns(lua_State *L, const struct agon_table *t)
 {
-    if (lua_istable(L, 3))
-        for (lua_pushnil(L); lua_next(L, 3); lua_pop(L, 1))
-            (void)column_named(L, t, -2);
+    if (!lua_istable(L, 3))
+        return;
+    int n = 0;
+    for (lua_pushnil(L); lua_next(L, 3); lua_pop(L, 1), n++)
+        (void)column_named(L, t, -2);
+    if (n == 0)
+        luaL_error(L,
+                   "changes: the values to compare with '%s' are nil; leave the table out to claim "
+                   "every row",
+                   t->name);
 }
 
 /* Whether the row has all values of the table at 3 (none: any row matches). */

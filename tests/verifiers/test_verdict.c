@@ -397,6 +397,25 @@ TEST(a_mistake_in_a_claim_is_an_error_of_the_check)
     EXPECT_HAS(w.checks[1].reason, "there is no table 'hotell'");
 }
 
+/* The agent takes away what the check looks up, and `{guest = nil}` would claim whatever it wrote.
+ */
+TEST(a_claim_of_nothing_in_particular_is_no_claim_of_all)
+{
+    static char text[] =
+        "check{ name='all', text='t', run=function(world, answer, changes)\n"
+        "  return #changes:inserted('booking', { guest = world:value(\"SELECT guest FROM booking "
+        "WHERE guest = 'Nobody'\") }) == 1\n"
+        "end }\n";
+    START(b, sample_tools);
+    json_auto_t *list = json_pack("{s:s, s:{s:s}}", "type", "array", "items", "type", "string");
+    json_auto_t *done = writes("Li", NULL);
+    struct agon_task task = {.answer_schema = list, .verifier = text};
+    struct agon_verdict v AGON_AUTO(agon_verdict_deinit) = {0};
+    REQUIRE(agon_verdict(b.rt, &task, agon_str("[]"), done, &v, &b.out, &b.err) == 0);
+    EXPECT(v.n_checks == 1 && v.checks[0].end == AGON_CHECK_ERROR && !v.pass);
+    EXPECT_HAS(v.checks[0].reason, "'booking' are nil");
+}
+
 TEST(no_check_sees_what_another_one_did)
 {
     START(b, sample_tools);
