@@ -6,6 +6,7 @@
 #include "envs/env_internal.h"
 #include "envs/schema.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -65,6 +66,14 @@ void agon_env_free(struct agon_env *e)
 static int out_of_memory(struct agon_err *err)
 {
     return agon_fail(err, AGON_ENOMEM, "env: out of memory");
+}
+
+/* 1 and *st: there is such a name, 0: there is none, <0: a disk that can't tell. */
+static int is_there(int dir_fd, const char *name, struct stat *st, struct agon_err *err)
+{
+    if (fstatat(dir_fd, name, st, AT_SYMLINK_NOFOLLOW) == 0)
+        return 1;
+    return errno == ENOENT ? 0 : agon_fail(err, AGON_ESYS, "%s: %m", name);
 }
 
 static int copy(char **ret, const char *text, struct agon_err *err)
@@ -133,9 +142,11 @@ static int task_answers(struct agon_task *t, int dir_fd, const char *name, struc
     struct agon_buf b AGON_AUTO(agon_buf_deinit) = AGON_BUF(ANSWERS_BYTES_MAX);
     if (!(t->negatives = json_array()))
         return out_of_memory(err);
-    if (faccessat(dir_fd, name, F_OK, AT_SYMLINK_NOFOLLOW))
-        return 0; /* a draft has none yet */
-    int r = agon_file_read_at(&b, dir_fd, name, ANSWERS_BYTES_MAX, err);
+    struct stat st;
+    int r = is_there(dir_fd, name, &st, err);
+    if (r <= 0)
+        return r; /* a draft has none yet */
+    r = agon_file_read_at(&b, dir_fd, name, ANSWERS_BYTES_MAX, err);
     if (!r && b.size && memchr(b.data, '\0', b.size)) /* lines would hide behind it */
         return agon_fail(err, AGON_EINPUT, "%s: not UTF-8 text", name);
     const char *at = agon_buf_text(&b);
@@ -287,16 +298,17 @@ static int env_fields(struct agon_env *e, int dir_fd, struct agon_err *err)
 static int env_world(struct agon_env *e, int dir_fd, struct agon_err *err)
 {
     struct stat st;
-    bool has_db = !fstatat(dir_fd, "world.db", &st, AT_SYMLINK_NOFOLLOW);
-    bool has_sql = !faccessat(dir_fd, "world.sql", F_OK, AT_SYMLINK_NOFOLLOW);
-    if (has_db && !S_ISREG(st.st_mode)) /* it is opened by its path, which follows links */
+    int r = is_there(dir_fd, "world.db", &st, err);
+    if (r < 0)
+        return r;
+    if (r && !S_ISREG(st.st_mode)) /* it is opened by its path, which follows links */
         return agon_fail(err, AGON_EINPUT, "world.db: not a regular file");
-    if (has_db)
+    if (r)
         return asprintf(&e->world_path, "%s/world.db", e->dir) < 0 ? out_of_memory(err) : 0;
-    if (!has_sql)
-        return 0;
+    if ((r = is_there(dir_fd, "world.sql", &st, err)) <= 0)
+        return r;
     char *sql AGON_AUTO(env_free_text) = NULL;
-    int r = read_text(&sql, dir_fd, "world.sql", err);
+    r = read_text(&sql, dir_fd, "world.sql", err);
     if (!r)
         r = env_build_world(&e->world_path, sql, err);
     e->world_is_temporary = r == 0;
@@ -313,7 +325,8 @@ static int env_load(struct agon_env *e, struct agon_err *err)
         r = read_text(&e->tools, fd, "tools.lua", err);
     if (!r)
         r = env_world(e, fd, err);
-    if (r || faccessat(fd, "tasks", F_OK, AT_SYMLINK_NOFOLLOW))
+    struct stat st;
+    if (r || (r = is_there(fd, "tasks", &st, err)) <= 0)
         return r;
     char *tasks AGON_AUTO(env_free_text) = NULL;
     if (asprintf(&tasks, "%s/tasks", e->dir) < 0)

@@ -183,6 +183,8 @@ int agon_draft_load(struct agon_draft **ret, const char *dir, struct agon_err *e
     struct agon_env *env AGON_AUTO(agon_env_freep) = NULL;
     struct agon_draft *d AGON_AUTO(agon_draft_freep) = NULL;
     int r = agon_env_load(&env, dir, err);
+    if (!r && !env->world_path)
+        r = agon_fail(err, AGON_EINPUT, "it has no world");
     if (r || (r = agon_draft_new(&d, env->id, env->family, env->category, err)) ||
         (r = agon_draft_set_world(d, env->world_path, err)) ||
         (r = agon_toolbox_parse(&d->tools, agon_str(env->tools), err)))

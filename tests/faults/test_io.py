@@ -6,9 +6,10 @@ Every run ends well or with exit code 3 and one line, nothing that it said to be
 same command without the fault makes the corpus that an undisturbed run makes.
 """
 import argparse
+import os
 import random
 
-from faults import CHANGES, INTERRUPTED, Job, check, finish, note, number, root, spread, thin, trace
+from faults import CHANGES, INTERRUPTED, Job, check, finish, note, number, root, run, spread, thin, trace
 
 # What each kind of call may say of a disk that is full, broken or read-only.
 SAYS = {
@@ -72,7 +73,7 @@ def sweep(job, wanted, rng):
 
 
 READS = {"read": ("EIO",), "pread64": ("EIO",), "openat": ("EIO", "EMFILE", "EACCES"), "openat2": ("EIO", "EMFILE"),
-         "getdents64": ("EIO",), "newfstatat": ("EIO",), "access": ("EIO",), "fcntl": ("EIO", "ENOLCK"), "mmap": ("ENOMEM",),
+         "getdents64": ("EIO",), "newfstatat": ("EIO",), "access": ("EIO",), "faccessat2": ("EIO",), "fcntl": ("EIO", "ENOLCK"), "mmap": ("ENOMEM",),
          "memfd_create": ("EMFILE",), "socketpair": ("EMFILE",), "pipe2": ("EMFILE",)}
 
 
@@ -114,6 +115,22 @@ def looks(job, wanted, rng):
             note("%s %s: %s" % (came, error, wrong))
     check(cases and not bad, "I5 each of %d failing reads and looks of %d ends in one line and alters nothing"
           % (len(cases), len(seen)), "%d were bad" % bad)
+
+
+def worlds(job):
+    """A world that the disk does not tell of is no world that is not there; nor does one that is gone end in a crash."""
+    seen, wrong = [], []
+    corpus = job.corpus()
+    job.trace(corpus, READS, seen.append)
+    for call in [c for c in seen if c.name == "newfstatat" and c.path.endswith("/work/cars/retrieve/world.db")][:2]:
+        wrong.append(look_fails(job, call.n, "EIO"))
+    check(wrong and all(w is None and came for w, came in wrong), "I5 a look at a world that fails is one line", wrong)
+    corpus = job.corpus()
+    job.trace(corpus, CHANGES, lambda call: "kill" if "retrieve: done" in call.said() else None, below=corpus)
+    os.unlink(corpus + "/work/cars/retrieve/world.db")
+    done = run(job.command(corpus))
+    check(done.returncode == 2 and "it has no world" in done.stderr and done.stderr.count("error") == 1,
+          "I5 a world that somebody took away is one line", "exit code %d: %s" % (done.returncode, done.stderr))
 
 
 def verbs(job, rng, n):
@@ -165,7 +182,7 @@ def main():
     p.add_argument("--calls", type=int, default=14)
     p.add_argument("--long", action="store_true")
     p.add_argument("--seed", type=int, default=1)
-    p.add_argument("--only", help="interrupted, changes, looks or verbs")
+    p.add_argument("--only", help="interrupted, changes, looks, worlds or verbs")
     p.add_argument("--at", nargs=3)
     o = p.parse_args()
     job = Job(o.agon, o.trace)
@@ -177,6 +194,7 @@ def main():
             each_once(job, ["openat2"], "EAGAIN", "a path lookup that raced with a rename is done again")),
         "changes": lambda: sweep(job, n, rng),
         "looks": lambda: looks(job, n, rng),
+        "worlds": lambda: worlds(job),
         "verbs": lambda: verbs(job, rng, 40 if o.long else 3),
     }
     if o.at:
