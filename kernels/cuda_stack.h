@@ -1,12 +1,14 @@
 #pragma once
 /*
- * All layers of a small model in one launch: see stack.cu. What is computed is what the operators
- * of cuda_ops.h, cuda_gemm.h and cuda_attend.h compute in fast mode: BF16 products with F32 sums,
- * the residual stream, norms and router in F32. A row's result depends on its own past alone.
+ * The layers of a small model in six launches each: see stack.cu. What is computed is what the
+ * operators of cuda_ops.h, cuda_gemm.h and cuda_attend.h compute in fast mode: BF16 products with
+ * F32 sums, the residual stream, norms and router in F32. A row's result depends on its own past
+ * alone.
  *
  * Two products of attention are one here, multiplied when the weights are loaded: a head's query
  * comes from the q latent in the latents' space (W_UK^T W_Q), its output goes from there to the
- * residual stream (W_O W_UV).
+ * residual stream (W_O W_UV). They are in F16: rounded to BF16 they would add as much error again
+ * as all else of fast mode has.
  */
 #include "kernels/cuda_indexer.h"
 #include "kernels/cuda_mla.h"
@@ -27,7 +29,7 @@ enum {
 
 /*
  * Packed weights: W [n][k] as tensor cores read it, tiles of 8 outputs (n rounded up, zeros
- * behind), [tile][k / 32][lane of 32][8] BF16. Bytes of them, and the place of element (i, j) in
+ * behind), [tile][k / 32][lane of 32][8] BF16 or F16. How many of them, and the place of (i, j) in
  * it.
  */
 static inline size_t agon_stack_packed_size(int n, int k)
@@ -41,13 +43,14 @@ static inline size_t agon_stack_packed_at(int k, int i, int j)
     return (tile * 32 + (size_t)lane) * 8 + (size_t)(j % 32 / 8 * 2 + j % 2);
 }
 
-/* Device pointers; an array of these lies on the device. */
+/* Device pointers. */
 struct agon_stack_layer {
-    const float *attention_norm, *mlp_norm;                  /* [hidden] */
+    /* [hidden]; next_norm: of what follows this layer. */
+    const float *attention_norm, *mlp_norm, *next_norm;
     const float *q_norm, *kv_norm, *index_norm, *index_bias; /* of latents */
-    /* Packed. input: [q_lora + entry + index_dim + index_heads][hidden]; query: of each head
-     * [entry], then of each index head [index_dim], from q_lora; output: [hidden][n_heads *
-     * kv_lora]. */
+    /* Packed; query and output F16, all else BF16. input: [q_lora + entry + index_dim +
+     * index_heads][hidden]; query: of each head [entry], then of each index head [index_dim], from
+     * q_lora; output: [hidden][n_heads * kv_lora]. */
     const void *input, *query, *output;
     const float *router, *router_bias; /* [n_experts][hidden], [n_experts]; NULL: a dense layer */
     /* Groups: the shared expert (where there is one), then the experts; or pieces of the dense MLP.
@@ -65,12 +68,13 @@ struct agon_stack {
         inner_max; /* of all layers: how many groups a row goes through, and their width */
     bool normalise, index_interleaved;
     float route_scale, eps, latent_eps, softmax_scale, index_scale;
-    const struct agon_stack_layer *layers; /* device [n_layers] */
+    const struct agon_stack_layer *layers; /* [n_layers], of the host */
     /* The cache: pools of the first layer (BF16 latents, F32 keys), bytes from one to the next. */
     char *latents, *keys;
     size_t latent_layer_bytes, keys_layer_bytes;
     /* The batch. A row is computed where sequence is not below 0, and stored where store is not. */
     struct agon_cuda_rows rows;
+    bool apart; /* no two rows are of one sequence */
     const int32_t *store;
     const float *cosine, *sine; /* [n_rows][rope / 2] */
     const uint16_t *forced;     /* [n_rows][top_k] of the layer that begins, or NULL */
@@ -86,10 +90,11 @@ struct agon_stack {
     int32_t *route_ids; /* [n_rows][top_k] */
     uint64_t *mask;     /* [n_rows][ld_mask] */
     int ld_mask;
-    void *scratch; /* agon_stack_scratch() bytes */
+    void *scratch; /* agon_stack_scratch() bytes, of n_rows_max rows: of any launch */
+    int n_rows_max;
 };
 
-/* Stages of a layer; a launch runs any range of them, number layer * AGON_STACK_STAGES + stage. */
+/* Stages of a layer; number: layer * AGON_STACK_STAGES + stage. */
 enum {
     AGON_STACK_INPUT,  /* norm, and the products of the residual stream */
     AGON_STACK_QUERY,  /* queries; the rows' entries to the cache */
@@ -106,12 +111,9 @@ static inline int agon_stack_head(const struct agon_stack *stack)
 }
 
 bool agon_stack_does(const struct agon_stack *stack);
-size_t agon_stack_scratch(const struct agon_stack *stack, int n_rows);
-/*
- * Stages [begin, end), the last of which may be agon_stack_head(). Rows of one launch must not see
- * each other's entries where it runs both QUERY and ATTEND of a layer: rows of one sequence take a
- * launch up to QUERY, and another from ATTEND on.
- */
+size_t agon_stack_scratch(const struct agon_stack *stack);
+/* Stages [begin, end), the last of which may be agon_stack_head(): a launch each. What a stage
+ * leaves for the next is in scratch. */
 int agon_stack_cuda(const struct agon_stack *stack, int begin, int end, void *stream,
                     struct agon_err *err) AGON_MUST_USE;
 

@@ -37,6 +37,7 @@ uint8_t agon_e4m3_encode(float x);
 float agon_bf16_decode(uint16_t code);
 uint16_t agon_bf16_encode(float x); /* to nearest even */
 float agon_f16_decode(uint16_t code);
+uint16_t agon_f16_encode(float x); /* to nearest even; what F16 does not reach is its largest */
 /* The smallest power of two that is not below x (x > 0). */
 float agon_ue8m0_round_up(float x);
 /* Quantise n values to e4m3 with one scale, max(amax, 1e-4) / 448, rounded up to a power of

@@ -6,7 +6,9 @@
  *
  * The rule: a kernel launched by launch_overlapping() calls depends_wait() before it reads or
  * writes anything that another kernel writes or reads, in every thread; it then holds all that was
- * launched before it as finished. Weights alone may be read earlier.
+ * launched before it as finished. Earlier it may read weights, and what the launch before last or
+ * one before that wrote: the launch before has waited for those in all its blocks, or this one
+ * would not have been set up.
  */
 #include <cuda_runtime.h>
 #include <utility>
@@ -16,6 +18,13 @@ static __device__ __forceinline__ void depends_wait(void)
 {
     asm volatile("griddepcontrol.wait;" ::: "memory");
     asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+}
+
+/* The block's dynamic shared memory. */
+static __device__ __forceinline__ char *block_shared(void)
+{
+    extern __shared__ __align__(128) char bytes[];
+    return bytes;
 }
 
 template <class... Parameters, class... Arguments>

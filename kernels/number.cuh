@@ -13,6 +13,14 @@ static __device__ __forceinline__ float bf16_decode(uint16_t code)
     return __uint_as_float((uint32_t)code << 16);
 }
 
+/* 2^x, 2 ulp; what is below F32's normal numbers is 0. */
+static __device__ __forceinline__ float exp2_fast(float x)
+{
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
 static __device__ __forceinline__ uint16_t bf16_encode(float x)
 {
     return __bfloat16_as_ushort(__float2bfloat16_rn(x));
@@ -98,5 +106,15 @@ static __device__ __forceinline__ float matrix_at(const struct agon_cuda_matrix 
 /* Two bf16 values, the first in the low half. */
 static __device__ __forceinline__ uint32_t bf16_pack(float low, float high)
 {
-    return (uint32_t)bf16_encode(low) | (uint32_t)bf16_encode(high) << 16;
+    __nv_bfloat162 both = __floats2bfloat162_rn(low, high);
+    return *(uint32_t *)&both;
+}
+
+/* Two F16 values, the first in the low half; what F16 does not reach is its largest. */
+static __device__ __forceinline__ uint32_t half_pack(float low, float high)
+{
+    const float most = 65504;
+    __half2 both =
+        __floats2half2_rn(fminf(fmaxf(low, -most), most), fminf(fmaxf(high, -most), most));
+    return *(uint32_t *)&both;
 }

@@ -76,6 +76,22 @@ uint16_t agon_bf16_encode(float x)
     return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
+uint16_t agon_f16_encode(float x)
+{
+    uint32_t bits;
+    float size = fabsf(x);
+    memcpy(&bits, &size, sizeof(bits));
+    uint16_t sign = signbit(x) ? 0x8000 : 0;
+    if (isnan(x))
+        return 0x7e00;
+    if (size > 65504)
+        return sign | 0x7bff;
+    if (size < 0x1p-14F) /* subnormal */
+        return (uint16_t)(sign | (uint16_t)lrintf(size * 0x1p24F));
+    bits -= (127 - 15) << 23;
+    return (uint16_t)(sign | (bits + 0xfff + (bits >> 13 & 1)) >> 13);
+}
+
 float agon_f16_decode(uint16_t code)
 {
     int exponent = code >> 10 & 31, mantissa = code & 1023;

@@ -1,69 +1,95 @@
 /*
- * The layers of a small model: see cuda_stack.h.
+ * The layers of a small model: see cuda_stack.h. A stage is a launch; blocks share out its rows and
+ * its outputs. Weights are packed as the tensor cores want them, and the first of a stage come from
+ * L2 while the stage before still runs (launch.cuh).
  *
- * Rows do not meet but through the cache, where each reads what was stored before. So a cluster of
- * blocks takes some rows (16, 32 or 64) through all layers, and waits for no other: a stage ends in
- * the cluster's own barrier, which costs a fraction of a launch. Within a stage the blocks share
- * out the outputs of a product (queries: by 16 outputs; experts: by group and 8 inner values), or
- * the rows (selection and attention), or do the same work side by side where that is less than to
- * wait (norms, router). Activations go through L2. Weights go from L2 to registers, packed as the
- * tensor cores want them, the first of a stage while the barrier is under way.
- *
- * Order of sums, which a row's place does not change: k ascends by 16, in products to the residual
- * stream and from it in two halves; positions are in N_LISTS lists by page; experts ascend, the
- * shared one first.
+ * Order of sums, which neither a row's place nor how many there are changes: k is cut in
+ * STACK_WARPS parts, in products to the residual stream and from it; positions are in lists by
+ * page; a row's experts ascend, the shared one first.
  *
  * Floor, embedded model (22M parameters, 1,000 rows over 1,100 positions): 40 MB of weights through
- * L2 for each of 16 clusters, 60 GFLOP, half of them attention: some 0.2 ms.
+ * L2 for every 64 rows, 60 GFLOP, half of them attention: some 0.2 ms. At 100 rows, 50 launches:
+ * some 0.1 ms.
  */
 #include "kernels/check.cuh"
 #include "kernels/stack_attend.cuh"
 #include "kernels/stack_experts.cuh"
 
-enum {
-    SHARED_MAX = 227 << 10,
-    CLUSTERS_AT_ONCE = 15, /* of 8 blocks, on an H200 */
-};
+enum { SHARED_MAX = 227 << 10, QUERY_RANKS = 8, HEAD_RANKS = 16, HEAD_CHUNK = 4, QUERY_STEPS = 8 };
+
+/* The residual stream as it comes from the embedding, published: a block has some rows. */
+static __global__ void __launch_bounds__(STACK_THREADS)
+    begin_kernel(const __grid_constant__ struct agon_stack p,
+                 const __grid_constant__ struct agon_stack_layer l)
+{
+    struct stack_buffers b;
+    struct publisher f;
+    int part = half_warp() % STACK_PARTS, row = blockIdx.x;
+    float2 v = make_float2(0, 0);
+    stack_buffers(&b, p);
+    publisher_init(&f, p, l.attention_norm, NULL, part);
+    depends_wait();
+    if (f.mine)
+        v = __ldcg((const float2 *)(p.x + (size_t)row * p.hidden + f.column));
+    publish(f, p, b, row, part, v, true);
+}
 
 /* ---- from the residual stream ------------------------------------------------------- */
 
 template <int MT>
-static __device__ __forceinline__ void stage_input(const struct agon_stack &p,
-                                                   const struct agon_stack_layer &l,
-                                                   const struct stack_place &at,
-                                                   const struct stack_buffers &b, bool first)
+static __global__ void __launch_bounds__(STACK_THREADS, 2)
+    input_kernel(const __grid_constant__ struct agon_stack p,
+                 const __grid_constant__ struct agon_stack_layer l, int n_each)
 {
-    struct halves h = halves_of(at, l.input, b.ld_input, p.hidden);
-    struct stream<1> s = {
-    };
-    halves_begin(s, h, stack_warp());
-    if (!first)
-        cluster_wait();
-    int stride = p.hidden * 2 + 16, ld = halves_ld(h.n_tiles);
-    float *halves = (float *)(stack_room() + MT * 16 * stride);
-    for (int base = stack_warp(); base < at.n_rows; base += 2 * STACK_WARPS) {
-        float4 v[2][HIDDEN_FLOATS4] = {};
-#pragma unroll
-        for (int i = 0; i < 2; i++)
-            if (base + i * STACK_WARPS < at.n_rows)
-                row_load(v[i], p.x + (size_t)(at.row0 + base + i * STACK_WARPS) * p.hidden,
-                         p.hidden);
-#pragma unroll
-        for (int i = 0; i < 2; i++)
-            if (base + i * STACK_WARPS < at.n_rows) {
-                row_norm(v[i], l.attention_norm, p.hidden, p.eps);
-                row_store(stack_room() + (base + i * STACK_WARPS) * stride, v[i], p.hidden);
-            }
-    }
+    float *factor = (float *)block_shared();
+    char *rows = block_shared() + bytes_up(STACK_ROWS_MAX * sizeof(float));
+    struct stack_place at = stack_place(p, n_each);
+    struct stack_buffers b;
+    stack_buffers(&b, p);
+    struct part_product t = part_product_of(l.input, b.ld_input, p.hidden);
+    struct held<STACK_PART_TILES, PART_STEPS_MAX> h;
+    float acc[STACK_PART_TILES][MT][4] = {};
+    uint32_t a[MT];
+    int stride = p.hidden * 2 + 16, c = t.first + 2 * half_lane();
+    bool mine = 2 * half_lane() < t.n_tiles * 8 && c < b.ld_input, is_q = mine && c < p.q_lora;
+    held_load(h, t.w, (size_t)t.n_steps * 32, t.n_tiles, t.begin, t.end);
+    float2 w = is_q ? *(const float2 *)(l.q_norm + c) : make_float2(0, 0);
+    depends_wait();
+    rows_copy(rows, stride, b.x, NULL, at.row0, at.n_rows, p.hidden);
+    factors_make(factor, at, b.parts + PART_SQUARES, NULL, STACK_PARTS, p.hidden, p.eps);
+    rows_in_order<MT>(a, mma_address(rows), stride);
+    mma_copies_wait<0>();
     __syncthreads();
-    halves_multiply<MT>(halves, ld, s, h, mma_address(stack_room()), stride);
+    held_multiply(acc, h, a, MT, t.begin, t.end);
+    __syncthreads(); /* the rows give way to what the warps have found */
+    part_put<MT>((float *)rows, acc);
     __syncthreads();
-    int n = min(h.n_tiles * 8, b.ld_input - h.first * 8);
-    for (int i = stack_thread(); i < at.n_rows * n; i += STACK_THREADS) {
-        int r = i / n, c = i % n;
-        b.input[(size_t)(at.row0 + r) * b.ld_input + h.first * 8 + c] =
-            halves[r * ld + c] + halves[(MT * 16 + r) * ld + c];
+#pragma unroll
+    for (int i = 0; i < MT; i++) {
+        int r = half_warp() + 16 * i;
+        size_t row = (size_t)(at.row0 + r);
+        bool there = r < at.n_rows;
+        float2 v = make_float2(0, 0);
+        if (mine && there) {
+            v = part_sum((const float *)rows, MT * 16, r, half_lane());
+            v = make_float2(v.x * factor[r], v.y * factor[r]);
+            if (is_q)
+                *(uint32_t *)(b.q + row * p.q_lora + c) = half_pack(v.x * w.x, v.y * w.y);
+            else
+                *(float2 *)(b.input + row * b.ld_input + c) = v;
+        }
+        float squares = half_sum(is_q ? v.x * v.x + v.y * v.y : 0);
+        if (half_lane() == 0 && there)
+            b.parts[(row * STACK_PARTS + at.rank) * PART_LD + PART_Q] = squares;
     }
+}
+
+/* Shared memory of rows of k values, or of what the warps find of part of a product. */
+static size_t part_bytes(int mt, int k)
+{
+    size_t rows = (size_t)mt * 16 * (k * 2 + 16);
+    size_t found = (size_t)STACK_WARPS * mt * 16 * PARTIAL_LD * sizeof(float);
+    return bytes_up(STACK_ROWS_MAX * sizeof(float)) + (rows > found ? rows : found);
 }
 
 /* ---- queries and the cache ---------------------------------------------------------- */
@@ -73,35 +99,6 @@ static __device__ __forceinline__ void rotate(float *low, float *high, float a, 
 {
     *low = a * c - b * s;
     *high = a * s + b * c;
-}
-
-/* The q latents of all rows, normed, to `to`. */
-static __device__ __forceinline__ void norm_latents(const struct agon_stack &p,
-                                                    const struct agon_stack_layer &l,
-                                                    const struct stack_place &at,
-                                                    const struct stack_buffers &b, char *to,
-                                                    int stride)
-{
-    enum { PAIRS = STACK_Q_MAX / 64 };
-    for (int r = stack_warp(); r < at.n_rows; r += STACK_WARPS) {
-        const float *from = b.input + (size_t)(at.row0 + r) * b.ld_input;
-        float2 v[PAIRS] = {};
-        float square = 0;
-#pragma unroll
-        for (int i = 0; i < PAIRS; i++)
-            if (i * 64 < p.q_lora) {
-                v[i] = __ldcg((const float2 *)(from + i * 64) + stack_lane());
-                square += v[i].x * v[i].x + v[i].y * v[i].y;
-            }
-        float factor = 1 / sqrtf(warp_sum(square) / p.q_lora + p.latent_eps);
-#pragma unroll
-        for (int i = 0; i < PAIRS; i++)
-            if (i * 64 < p.q_lora) {
-                float2 w = ((const float2 *)(l.q_norm + i * 64))[stack_lane()];
-                ((uint32_t *)(to + r * stride + i * 128))[stack_lane()] =
-                    bf16_pack(w.x * (v[i].x * factor), w.y * (v[i].y * factor));
-            }
-    }
 }
 
 /* A row's entry and index key to the cache: a warp. */
@@ -153,8 +150,11 @@ static __device__ void store_row(const struct agon_stack &p, const struct agon_s
 
 /* 16 outputs of queries, of all rows: entries of heads, then index queries. */
 template <int MT>
-static __device__ void put_queries(const struct agon_stack &p, const struct stack_place &at,
-                                   const struct stack_buffers &b, float (&acc)[2][MT][4], int unit)
+static __device__ __forceinline__ void put_queries(const struct agon_stack &p,
+                                                   const struct stack_place &at,
+                                                   const struct stack_buffers &b,
+                                                   float (&acc)[2][MT][4], const float *factor,
+                                                   int unit)
 {
     int column = 2 * (stack_lane() % 4), n_head = p.n_heads * (ENTRY / 16);
     bool index = unit >= n_head;
@@ -170,6 +170,10 @@ static __device__ void put_queries(const struct agon_stack &p, const struct stac
                 continue;
             size_t row = (size_t)(at.row0 + r);
             float *low = &acc[0][m][2 * half], *high = &acc[1][m][2 * half];
+            for (int i = 0; i < 2; i++) {
+                low[i] *= factor[r];
+                high[i] *= factor[r];
+            }
             const float *cosine = p.cosine + row * AGON_STACK_ROPE / 2;
             const float *sine = p.sine + row * AGON_STACK_ROPE / 2;
             if (turned && apart) {
@@ -187,7 +191,7 @@ static __device__ void put_queries(const struct agon_stack &p, const struct stac
                 *(float2 *)to = make_float2(low[0], low[1]);
                 *(float2 *)(to + 8) = make_float2(high[0], high[1]);
             } else {
-                uint32_t *to = (uint32_t *)(b.query + row * stack_width(p) + unit * 16 + column);
+                uint32_t *to = (uint32_t *)(b.query + row * p.n_heads * ENTRY + unit * 16 + column);
                 to[0] = bf16_pack(low[0], low[1]);
                 to[4] = bf16_pack(high[0], high[1]);
             }
@@ -195,115 +199,109 @@ static __device__ void put_queries(const struct agon_stack &p, const struct stac
 }
 
 template <int MT>
-static __device__ __forceinline__ void stage_query(const struct agon_stack &p,
-                                                   const struct agon_stack_layer &l,
-                                                   const struct stack_place &at,
-                                                   const struct stack_buffers &b, int layer,
-                                                   bool first)
+static __global__ void __launch_bounds__(STACK_THREADS, 2)
+    query_kernel(const __grid_constant__ struct agon_stack p,
+                 const __grid_constant__ struct agon_stack_layer l, int layer, int n_each)
 {
+    float *factor = (float *)block_shared();
+    char *rows = block_shared() + bytes_up(STACK_ROWS_MAX * sizeof(float));
+    struct stack_place at = stack_place(p, n_each);
+    struct stack_buffers b;
+    stack_buffers(&b, p);
     int n_units = p.n_heads * (ENTRY / 16) + p.index_heads * (INDEX_DIM / 16);
     int n_steps = p.q_lora / 32, stride = p.q_lora * 2 + 16, step = at.size * STACK_WARPS;
     int unit = at.rank + at.size * stack_warp();
+    int tiles_each = ((b.ld_input + 7) / 8 + STACK_PARTS - 1) / STACK_PARTS;
+    int n_parts = (p.q_lora / 8 + tiles_each - 1) / tiles_each;
     size_t ld = (size_t)n_steps * 32;
     const uint4 *w = (const uint4 *)l.query + stack_lane();
-    struct stream<2> s = {
-    };
-    if (unit < n_units)
-        stream_load<2>(s, w + 2 * ld * unit, ld, 0, n_steps);
-    if (!first)
-        cluster_wait();
-    norm_latents(p, l, at, b, stack_room(), stride);
-    __syncthreads();
+    struct held<2, QUERY_STEPS> h;
     uint32_t a[MT];
-    rows_in_order<MT>(a, mma_address(stack_room()), stride);
+    held_load(h, w + 2 * ld * unit, ld, unit < n_units ? 2 : 0, 0, n_steps);
+    rows_in_order<MT>(a, mma_address(rows), stride);
+    depends_wait();
+    rows_copy(rows, stride, b.q, NULL, at.row0, at.n_rows, p.q_lora);
+    factors_make(factor, at, b.parts + PART_Q, NULL, n_parts, p.q_lora, p.latent_eps);
+    for (int i = at.rank + at.size * stack_warp(); i < at.n_rows; i += step)
+        store_row(p, l, b, layer, at.row0 + i);
+    mma_copies_wait<0>();
+    __syncthreads();
     for (; unit < n_units; unit += step) {
         float acc[2][MT][4] = {};
-        multiply<MT, 2>(acc, s, a, MT, w + 2 * ld * unit, ld, 0, n_steps,
-                        unit + step < n_units ? w + 2 * ld * (unit + step) : NULL, 0, n_steps);
-        put_queries<MT>(p, at, b, acc, unit);
+        held_multiply<true>(acc, h, a, MT, 0, n_steps);
+        held_load(h, w + 2 * ld * (unit + step), ld, unit + step < n_units ? 2 : 0, 0, n_steps);
+        put_queries<MT>(p, at, b, acc, factor, unit);
     }
-    for (int i = STACK_WARPS - 1 - stack_warp(); i < at.n_own; i += STACK_WARPS)
-        store_row(p, l, b, layer, at.own0 + i);
-}
-
-/* ---- attention ---------------------------------------------------------------------- */
-
-template <int MT>
-static __device__ __forceinline__ void stage_attend(const struct agon_stack &p,
-                                                    const struct stack_place &at,
-                                                    const struct stack_buffers &b, int layer,
-                                                    bool first)
-{
-    struct own_rows *own = (struct own_rows *)stack_room();
-    char *room = stack_room() + (sizeof(*own) + 127) / 128 * 128;
-    if (!first)
-        cluster_wait();
-    own_init(own, p, at, b);
-    select_rows(own, p, at, p.keys + layer * p.keys_layer_bytes, (uint32_t *)room);
-    __syncthreads();
-    attend_rows(own, p, at, b, p.latents + layer * p.latent_layer_bytes, room);
 }
 
 /* ---- to the residual stream --------------------------------------------------------- */
 
 template <int MT>
-static __device__ __forceinline__ void stage_output(const struct agon_stack &p,
-                                                    const struct agon_stack_layer &l,
-                                                    const struct stack_place &at,
-                                                    const struct stack_buffers &b, bool first)
+static __global__ void __launch_bounds__(STACK_THREADS, 2)
+    output_kernel(const __grid_constant__ struct agon_stack p,
+                  const __grid_constant__ struct agon_stack_layer l, int n_each)
 {
+    char *rows = block_shared() + bytes_up(STACK_ROWS_MAX * sizeof(float));
+    struct stack_place at = stack_place(p, n_each);
+    struct stack_buffers b;
+    stack_buffers(&b, p);
     int k = p.n_heads * KV, stride = k * 2 + 16;
-    struct halves h = halves_of(at, l.output, p.hidden, k);
-    struct stream<1> s = {
-    };
-    halves_begin(s, h, stack_warp());
-    if (!first)
-        cluster_wait();
-    int ld = halves_ld(h.n_tiles), n = h.n_tiles * 8;
-    float *halves = (float *)(stack_room() + MT * 16 * stride);
-    rows_copy(stack_room(), stride, b.attended + (size_t)at.row0 * k, at.n_rows, k);
+    struct part_product t = part_product_of(l.output, p.hidden, k);
+    struct held<STACK_PART_TILES, PART_STEPS_MAX> h;
+    struct residual<MT> x;
+    float acc[STACK_PART_TILES][MT][4] = {};
+    uint32_t a[MT];
+    held_load(h, t.w, (size_t)t.n_steps * 32, t.n_tiles, t.begin, t.end);
+    residual_begin(x, p, at, l.mlp_norm, l.router);
+    depends_wait();
+    rows_copy(rows, stride, b.attended, NULL, at.row0, at.n_rows, k);
+    rows_in_order<MT>(a, mma_address(rows), stride);
     mma_copies_wait<0>();
     __syncthreads();
-    halves_multiply<MT>(halves, ld, s, h, mma_address(stack_room()), stride);
+    held_multiply<true>(acc, h, a, MT, t.begin, t.end);
+    __syncthreads(); /* the rows give way to what the warps have found */
+    part_put<MT>((float *)rows, acc);
     __syncthreads();
-    for (int i = stack_thread(); i < at.n_rows * n; i += STACK_THREADS) {
-        int r = i / n, c = i % n;
-        float *x = p.x + (size_t)(at.row0 + r) * p.hidden + h.first * 8 + c;
-        *x = __ldcg(x) + (halves[r * ld + c] + halves[(MT * 16 + r) * ld + c]);
-    }
+    residual_put(x, p, at, b, [&](int row, int pair) {
+        return part_sum((const float *)rows, MT * 16, row, pair);
+    });
 }
 
 /* ---- the head ----------------------------------------------------------------------- */
 
 template <int MT>
-static __device__ __forceinline__ void stage_head(const struct agon_stack &p,
-                                                  const struct stack_place &at, bool first)
+static __global__ void __launch_bounds__(STACK_THREADS, 2)
+    head_kernel(const __grid_constant__ struct agon_stack p, int n_each)
 {
+    float *factor = (float *)block_shared();
+    char *rows = block_shared() + bytes_up(STACK_ROWS_MAX * sizeof(float));
+    struct stack_place at = stack_place(p, n_each);
+    struct stack_buffers b;
+    stack_buffers(&b, p);
     int n_units = p.n_vocab / 16, n_steps = p.hidden / 32, stride = p.hidden * 2 + 16;
     int step = at.size * STACK_WARPS, lane = stack_lane();
-    int unit = at.rank + at.size * stack_warp();
     size_t ld = (size_t)n_steps * 32;
     const uint4 *w = (const uint4 *)p.head + lane;
-    struct stream<2> s = {
-    };
-    if (unit < n_units)
-        stream_load<2>(s, w + 2 * ld * unit, ld, 0, n_steps);
-    if (!first)
-        cluster_wait();
-    for (int r = stack_warp(); r < at.n_rows; r += STACK_WARPS) {
-        float4 v[HIDDEN_FLOATS4] = {};
-        int row = p.logit_rows ? p.logit_rows[at.row0 + r] : at.row0 + r;
-        row_load(v, p.x + (size_t)row * p.hidden, p.hidden);
-        row_norm(v, p.norm, p.hidden, p.eps);
-        row_store(stack_room() + r * stride, v, p.hidden);
-    }
-    __syncthreads();
+    int unit = at.rank + at.size * stack_warp();
+    struct held<2, HEAD_CHUNK> next;
     uint32_t a[MT];
-    rows_in_order<MT>(a, mma_address(stack_room()), stride);
+    held_load(next, w + 2 * ld * unit, ld, unit < n_units ? 2 : 0, 0, n_steps);
+    depends_wait();
+    rows_copy(rows, stride, b.x, p.logit_rows, at.row0, at.n_rows, p.hidden);
+    factors_make(factor, at, b.parts + PART_SQUARES, p.logit_rows, STACK_PARTS, p.hidden, p.eps);
+    rows_in_order<MT>(a, mma_address(rows), stride);
+    mma_copies_wait<0>();
+    __syncthreads();
     for (; unit < n_units; unit += step) {
         float acc[2][MT][4] = {};
-        multiply<MT, 2>(acc, s, a, MT, w + 2 * ld * unit, ld, 0, n_steps,
-                        unit + step < n_units ? w + 2 * ld * (unit + step) : NULL, 0, n_steps);
+        for (int k = 0; k < n_steps; k += HEAD_CHUNK) {
+            struct held<2, HEAD_CHUNK> now = next;
+            bool more = k + HEAD_CHUNK < n_steps;
+            int other = more ? unit : unit + step;
+            held_load(next, w + 2 * ld * other, ld, other < n_units ? 2 : 0,
+                      more ? k + HEAD_CHUNK : 0, n_steps);
+            held_multiply(acc, now, a, MT, k, n_steps);
+        }
 #pragma unroll
         for (int m = 0; m < MT; m++)
 #pragma unroll
@@ -312,165 +310,87 @@ static __device__ __forceinline__ void stage_head(const struct agon_stack &p,
                 if (r >= at.n_rows)
                     continue;
                 float *to = p.logits + (size_t)(at.row0 + r) * p.n_vocab + unit * 16 + lane % 4 * 2;
-                *(float2 *)to = make_float2(acc[0][m][2 * half], acc[0][m][2 * half + 1]);
-                *(float2 *)(to + 8) = make_float2(acc[1][m][2 * half], acc[1][m][2 * half + 1]);
+                float by = factor[r];
+                *(float2 *)to = make_float2(acc[0][m][2 * half] * by, acc[0][m][2 * half + 1] * by);
+                *(float2 *)(to + 8) =
+                    make_float2(acc[1][m][2 * half] * by, acc[1][m][2 * half + 1] * by);
             }
-    }
-}
-
-/* ---- all of it ---------------------------------------------------------------------- */
-
-static __host__ __device__ inline size_t bytes_up(size_t bytes)
-{
-    return (bytes + 255) / 256 * 256;
-}
-
-static __host__ __device__ inline size_t buffers_of(struct stack_buffers *b,
-                                                    const struct agon_stack &p, int n_rows)
-{
-    char *at = (char *)p.scratch;
-    size_t rows = ((size_t)n_rows + STACK_ROWS_MAX - 1) / STACK_ROWS_MAX * STACK_ROWS_MAX;
-    b->ld_input = p.q_lora + ENTRY + INDEX_DIM + p.index_heads;
-    b->input = (float *)at;
-    at += bytes_up(rows * b->ld_input * sizeof(float));
-    b->index_query = (float *)at;
-    at += bytes_up(rows * p.index_heads * INDEX_DIM * sizeof(float));
-    b->query = (uint16_t *)at;
-    at += bytes_up(rows * p.n_heads * ENTRY * sizeof(uint16_t));
-    b->attended = (uint16_t *)at;
-    at += bytes_up(rows * p.n_heads * KV * sizeof(uint16_t));
-    b->act = (uint16_t *)at;
-    at += bytes_up(rows * p.pairs_max * p.inner_max * sizeof(uint16_t));
-    return (size_t)(at - (char *)p.scratch);
-}
-
-static __device__ __forceinline__ void block_init(struct stack_block *block,
-                                                  const struct agon_stack &p, int n_each)
-{
-    struct stack_place at;
-    at.rank = cluster_rank();
-    at.size = cluster_size();
-    at.row0 = cluster_number() * n_each;
-    at.n_rows = min(n_each, p.rows.n_rows - at.row0);
-    int own_most = (n_each + at.size - 1) / at.size;
-    at.own0 = at.row0 + at.rank * own_most;
-    at.n_own = max(0, min(own_most, at.row0 + at.n_rows - at.own0));
-    block->at = at;
-    buffers_of(&block->buffers, p, p.rows.n_rows);
-    block->buffers.act += (size_t)at.row0 * p.pairs_max * p.inner_max;
-}
-
-template <int MT>
-static __global__ void __launch_bounds__(STACK_THREADS, 1)
-    stack_kernel(const __grid_constant__ struct agon_stack p, int n_each, int begin, int end)
-{
-    struct stack_block *block = (struct stack_block *)cluster_shared();
-    const struct stack_place &at = block->at;
-    const struct stack_buffers &b = block->buffers;
-    const struct agon_stack_layer &l = block->layer;
-    if (stack_thread() == 0)
-        block_init(block, p, n_each);
-    __syncthreads();
-    depends_wait();
-    int head = p.n_layers * AGON_STACK_STAGES;
-    bool any = false;
-    for (int r = stack_thread(); r < at.n_rows; r += STACK_THREADS)
-        any |= begin == head || row_is(p, at.row0 + r) || p.store[at.row0 + r] >= 0;
-    if (!__syncthreads_or(any))
-        return; /* all blocks of the cluster */
-    for (int stage = begin; stage < end; stage++) {
-        int layer = stage / AGON_STACK_STAGES;
-        bool first = stage == begin;
-        if (stage == head) {
-            stage_head<MT>(p, at, first);
-            break;
-        }
-        if (first || stage % AGON_STACK_STAGES == 0) {
-            __syncthreads();
-            if (stack_thread() < sizeof(block->layer) / sizeof(uint32_t))
-                ((uint32_t *)&block->layer)[stack_thread()] =
-                    ((const uint32_t *)&p.layers[layer])[stack_thread()];
-            __syncthreads();
-        }
-        switch (stage % AGON_STACK_STAGES) {
-        case AGON_STACK_INPUT: stage_input<MT>(p, l, at, b, first); break;
-        case AGON_STACK_QUERY: stage_query<MT>(p, l, at, b, layer, first); break;
-        case AGON_STACK_ATTEND: stage_attend<MT>(p, at, b, layer, first); break;
-        case AGON_STACK_OUTPUT: stage_output<MT>(p, l, at, b, first); break;
-        case AGON_STACK_UP:
-            if (!first)
-                cluster_wait();
-            stage_up<MT>(&block->routes, p, l, at, b.act);
-            break;
-        case AGON_STACK_DOWN:
-            if (!first)
-                cluster_wait();
-            stage_down<MT>(&block->routes, p, l, at, b.act);
-            break;
-        }
-        if (stage + 1 < end)
-            cluster_arrive();
     }
 }
 
 /* ---- launches ----------------------------------------------------------------------- */
 
-static size_t most(size_t a, size_t b)
-{
-    return a > b ? a : b;
-}
-
-/* Shared memory of the stages, for 16 mt rows a cluster. */
-static size_t shared_bytes(const struct agon_stack *p, int mt, int n_max)
-{
-    size_t rows = (size_t)mt * 16, own = rows / STACK_CLUSTER, k = (size_t)p->n_heads * KV;
-    size_t heads = (own * p->n_heads + 15) / 16 * 16;
-    size_t pages = (size_t)agon_ceil_div(n_max, AGON_CUDA_PAGE);
-    int tiles_x = agon_ceil_div(p->hidden / 8, STACK_CLUSTER);
-    int tiles_input = agon_ceil_div(
-        agon_ceil_div(p->q_lora + ENTRY + INDEX_DIM + p->index_heads, 8), STACK_CLUSTER);
-    size_t halves = 2 * rows * halves_ld(tiles_x > tiles_input ? tiles_x : tiles_input) * 4;
-    size_t attend = most(own * pages * AGON_CUDA_PAGE * sizeof(uint32_t),
-                         most(N_LISTS * 2 * TILE_BYTES + heads * TILE_STRIDE,
-                              N_LISTS * heads * (KV + 2) * sizeof(float)));
-    size_t bytes = rows * (p->hidden * 2 + 16) + halves;
-    bytes = most(bytes, rows * (p->q_lora * 2 + 16));
-    bytes = most(bytes, (sizeof(struct own_rows) + 127) / 128 * 128 + attend);
-    bytes = most(bytes, rows * (k * 2 + 16) + halves);
-    bytes = most(bytes, rows * p->pairs_max * (p->inner_max * 2 + 16) + halves);
-    return (sizeof(struct stack_block) + 127) / 128 * 128 + bytes;
-}
-
 extern "C" bool agon_stack_does(const struct agon_stack *p)
 {
+    int n_input = p->q_lora + ENTRY + INDEX_DIM + p->index_heads, ignored;
     return p->hidden % 128 == 0 && p->hidden <= STACK_HIDDEN_MAX && p->n_vocab % 16 == 0 &&
            p->q_lora % 64 == 0 && p->q_lora <= STACK_Q_MAX && p->n_heads > 0 &&
-           p->n_heads <= AGON_STACK_HEADS_MAX && p->index_heads > 0 &&
-           p->index_heads <= INDEX_HEADS_MAX && p->index_heads % 2 == 0 && p->inner_max <= 256 &&
+           p->n_heads <= AGON_STACK_HEADS_MAX && p->index_heads > 0 && p->index_heads % 2 == 0 &&
+           p->index_heads <= INDEX_HEADS_MAX && 16 % p->index_heads == 0 &&
+           n_input <= STACK_PARTS * STACK_PART_TILES * 8 && p->inner_max <= STACK_INNER_MAX &&
            p->n_experts <= STACK_EXPERTS_MAX && p->top_k <= STACK_TOPK_MAX && p->n_shared <= 1 &&
-           p->rows.n_max <= AGON_STACK_WINDOW_MAX &&
-           shared_bytes(p, 5, AGON_STACK_WINDOW_MAX) <= SHARED_MAX;
+           p->rows.n_max <= AGON_STACK_WINDOW_MAX && down_bytes(p, 4) <= SHARED_MAX &&
+           attend_kernel_bytes(&ignored, p, STACK_OWN_MAX, AGON_STACK_WINDOW_MAX) <= SHARED_MAX;
 }
 
-extern "C" size_t agon_stack_scratch(const struct agon_stack *p, int n_rows)
+extern "C" size_t agon_stack_scratch(const struct agon_stack *p)
 {
     struct stack_buffers ignored;
-    return buffers_of(&ignored, *p, n_rows);
+    return stack_buffers(&ignored, *p);
+}
+
+template <class... Parameters, class... Arguments>
+static int launch_stage(struct agon_err *err, void (*kernel)(Parameters...), dim3 grid,
+                        unsigned n_threads, size_t bytes, void *stream, Arguments &&...arguments)
+{
+    AGON_CUDA(
+        err, "layers",
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, SHARED_MAX));
+    AGON_CUDA(err, "layers: launch",
+              launch_overlapping(kernel, grid, n_threads, bytes, stream,
+                                 std::forward<Arguments>(arguments)...));
+    return 0;
+}
+
+static int launch_attend(const struct agon_stack *p, int layer, void *stream, struct agon_err *err)
+{
+    enum { MULTIPROCESSORS = 132 };
+    int n_each = agon_ceil_div(p->rows.n_rows, MULTIPROCESSORS);
+    n_each = n_each < STACK_OWN_MAX ? n_each : STACK_OWN_MAX;
+    int keys_at;
+    size_t bytes = attend_kernel_bytes(&keys_at, p, n_each, p->rows.n_max);
+    return launch_stage(err, attend_kernel, dim3(agon_ceil_div(p->rows.n_rows, n_each)),
+                        ATTEND_THREADS, bytes, stream, *p, layer, n_each, keys_at);
 }
 
 template <int MT>
-static int launch(const struct agon_stack *p, int n_each, int begin, int end, void *stream,
-                  struct agon_err *err)
+static int launch_one(const struct agon_stack *p, int number, void *stream, struct agon_err *err)
 {
-    size_t bytes = shared_bytes(p, MT, p->rows.n_max);
-    unsigned n_clusters = (unsigned)agon_ceil_div(p->rows.n_rows, n_each);
-    AGON_CUDA(err, "layers",
-              cudaFuncSetAttribute(stack_kernel<MT>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                   SHARED_MAX));
-    AGON_CUDA(err, "layers: launch",
-              launch_clusters(stack_kernel<MT>, n_clusters, STACK_CLUSTER, STACK_THREADS, bytes,
-                              stream, *p, n_each, begin, end));
-    return 0;
+    int layer = number / AGON_STACK_STAGES, n_each = 16 * MT;
+    unsigned groups = (unsigned)agon_ceil_div(p->rows.n_rows, n_each);
+    const struct agon_stack_layer *l = &p->layers[layer];
+    dim3 parts(groups, STACK_PARTS);
+    if (number == agon_stack_head(p))
+        return launch_stage(err, head_kernel<MT>, dim3(groups, HEAD_RANKS), STACK_THREADS,
+                            part_bytes(MT, p->hidden), stream, *p, n_each);
+    switch (number % AGON_STACK_STAGES) {
+    case AGON_STACK_INPUT:
+        return launch_stage(err, input_kernel<MT>, parts, STACK_THREADS, part_bytes(MT, p->hidden),
+                            stream, *p, *l, n_each);
+    case AGON_STACK_QUERY:
+        return launch_stage(err, query_kernel<MT>, dim3(groups, QUERY_RANKS), STACK_THREADS,
+                            part_bytes(MT, p->q_lora), stream, *p, *l, layer, n_each);
+    case AGON_STACK_ATTEND: return launch_attend(p, layer, stream, err);
+    case AGON_STACK_OUTPUT:
+        return launch_stage(err, output_kernel<MT>, parts, STACK_THREADS,
+                            part_bytes(MT, p->n_heads * KV), stream, *p, *l, n_each);
+    case AGON_STACK_UP:
+        return launch_stage(err, up_kernel<MT>, dim3(groups, MT == 4 ? 16 : 32), STACK_THREADS,
+                            up_bytes(p, MT), stream, *p, *l, n_each);
+    default:
+        return launch_stage(err, down_kernel<MT>, parts, DOWN_WARPS * 32, down_bytes(p, MT), stream,
+                            *p, *l, n_each);
+    }
 }
 
 extern "C" int agon_stack_cuda(const struct agon_stack *p, int begin, int end, void *stream,
@@ -479,13 +399,15 @@ extern "C" int agon_stack_cuda(const struct agon_stack *p, int begin, int end, v
     if (!agon_stack_does(p) || begin < 0 || end > agon_stack_head(p) + 1)
         return agon_fail(err, AGON_EINPUT, "layers: %d of %d values, %d heads, stages %d to %d",
                          p->n_layers, p->hidden, p->n_heads, begin, end);
-    if (p->rows.n_rows <= 0 || begin >= end)
+    int n = p->rows.n_rows, r = 0;
+    if (n <= 0 || begin >= end)
         return 0;
-    /* As few rows a cluster as let all of them run at once. */
-    int n_each = agon_ceil_div(p->rows.n_rows, CLUSTERS_AT_ONCE);
-    if (n_each <= 16)
-        return launch<1>(p, 16, begin, end, stream, err);
-    if (n_each <= 32)
-        return launch<2>(p, n_each, begin, end, stream, err);
-    return launch<5>(p, n_each < STACK_ROWS_MAX ? n_each : STACK_ROWS_MAX, begin, end, stream, err);
+    if (begin == 0)
+        r = launch_stage(err, begin_kernel, dim3((unsigned)n), STACK_THREADS, 0, stream, *p,
+                         p->layers[0]);
+    for (int stage = begin; stage < end && r == 0; stage++)
+        r = n <= 128   ? launch_one<1>(p, stage, stream, err)
+            : n <= 256 ? launch_one<2>(p, stage, stream, err)
+                       : launch_one<4>(p, stage, stream, err);
+    return r;
 }

@@ -1,82 +1,115 @@
 #pragma once
-/* What the stages of stack.cu share: places, products, rows and their norms. */
-#include "kernels/cluster.cuh"
+/*
+ * What the stages of stack.cu share: places, rows and their norms, products.
+ *
+ * A norm is not a stage: the stage before it writes rows times the norm's weights, and what each of
+ * its blocks sums up of their squares; the product behind it multiplies by the row's factor at its
+ * end. The router's logits come in the same way, in F32.
+ */
 #include "kernels/cuda_ops.h"
 #include "kernels/cuda_stack.h"
+#include "kernels/launch.cuh"
 #include "kernels/mma.cuh"
 #include "kernels/number.cuh"
 
 enum {
-    STACK_THREADS = 512,
-    STACK_WARPS = STACK_THREADS / 32,
-    STACK_CLUSTER = 8,
-    STACK_ROWS_MAX = 80,                            /* of a cluster */
-    STACK_OWN_MAX = STACK_ROWS_MAX / STACK_CLUSTER, /* of a block: 10 */
+    STACK_WARPS = 8, /* of a block that multiplies */
+    STACK_THREADS = STACK_WARPS * 32,
+    STACK_ROWS_MAX = 64, /* of a block that multiplies */
+    STACK_OWN_MAX = 8,   /* of a block that attends */
     STACK_HIDDEN_MAX = 384,
     STACK_Q_MAX = 256,
-    STACK_EXPERTS_MAX = AGON_STACK_GROUPS_MAX - 1,
+    STACK_INNER_MAX = 256,
+    STACK_EXPERTS_MAX = 8,
     STACK_TOPK_MAX = 4,
+    STACK_PAGES_MAX = AGON_STACK_WINDOW_MAX / AGON_CUDA_PAGE,
+    /* Columns of the residual stream, and of what is made of it first, are cut in so many parts,
+     * for any number of rows. Of each part of a row: logits of the router, the sum of squares of
+     * the residual stream, and of q latents. */
+    STACK_PARTS = 16,
+    STACK_PART_TILES = 3,
+    PART_ROUTER = 0,
+    PART_SQUARES = STACK_EXPERTS_MAX,
+    PART_Q,
+    PART_LD = 16,
+    PARTIAL_LD = STACK_PART_TILES * 8 + 4, /* floats: rows lie in different banks */
 };
 
-/*
- * The thread's number, read anew wherever it is asked for: what is made of it then lives as long as
- * its stage. The compiler would rather keep it for all stages, in registers that there are not.
- */
-static __device__ __forceinline__ int stack_thread(void)
-{
-    return opaque_thread();
-}
 static __device__ __forceinline__ int stack_warp(void)
 {
-    return stack_thread() / 32;
+    return threadIdx.x / 32;
 }
 static __device__ __forceinline__ int stack_lane(void)
 {
-    return stack_thread() % 32;
+    return threadIdx.x % 32;
 }
 
-/* Where a block is. */
+/* Where a block is: its share of the outputs, its rows. */
 struct stack_place {
-    int rank, size;   /* the block in its cluster */
-    int row0, n_rows; /* the cluster's rows */
-    int own0, n_own;  /* the block's: first, how many */
+    int rank, size, row0, n_rows;
+};
+
+static __device__ __forceinline__ struct stack_place stack_place(const struct agon_stack &p,
+                                                                 int n_each)
+{
+    struct stack_place at;
+    at.rank = blockIdx.y;
+    at.size = gridDim.y;
+    at.row0 = blockIdx.x * n_each;
+    at.n_rows = min(n_each, p.rows.n_rows - at.row0);
+    return at;
+}
+
+/* Which rows of a block go through which group of weights, as DOWN reads it. */
+struct stack_groups {
+    int n[AGON_STACK_GROUPS_MAX], begin[AGON_STACK_GROUPS_MAX + 4];
+    float weight[AGON_STACK_GROUPS_MAX][STACK_ROWS_MAX]; /* how much the output counts */
+    short row[AGON_STACK_GROUPS_MAX][STACK_ROWS_MAX];
+    short slot[AGON_STACK_GROUPS_MAX][STACK_ROWS_MAX]; /* which of the row's groups it is */
 };
 
 /* Buffers between the stages, each [n_rows][..]. */
 struct stack_buffers {
-    float *input; /* [ld_input] */
+    float *input; /* [ld_input]; its q latents are in q */
     float *index_query;
-    uint16_t *query, *attended, *act;
+    float *parts; /* [STACK_PARTS][PART_LD] */
+    /* x and q: times the weights of the norm that follows, not yet by the row's factor. F16: q and
+     * attended, which meet weights that are products themselves. */
+    uint16_t *x, *q, *query, *attended, *act;
+    struct stack_groups *groups; /* of each block's rows */
     int ld_input;
 };
 
-/* Which rows go through which group of weights, and how much its output counts. */
-struct stack_routes {
-    int n[AGON_STACK_GROUPS_MAX], begin[AGON_STACK_GROUPS_MAX + 1];
-    float logits[STACK_ROWS_MAX][STACK_EXPERTS_MAX + 1];
-    float weight[STACK_ROWS_MAX][STACK_TOPK_MAX];
-    short id[STACK_ROWS_MAX][STACK_TOPK_MAX];
-    short row[AGON_STACK_GROUPS_MAX][STACK_ROWS_MAX];
-    float row_weight[AGON_STACK_GROUPS_MAX][STACK_ROWS_MAX];
-};
-
-/* At the beginning of a block's shared memory: once for all threads, where registers are short. */
-struct stack_block {
-    struct stack_place at;
-    struct stack_buffers buffers;
-    struct agon_stack_layer layer;
-    struct stack_routes routes;
-};
-
-/* Room for a stage. */
-static __device__ __forceinline__ char *stack_room(void)
+static __host__ __device__ inline size_t bytes_up(size_t bytes)
 {
-    return cluster_shared() + (sizeof(struct stack_block) + 127) / 128 * 128;
+    return (bytes + 255) / 256 * 256;
 }
 
-static __device__ __forceinline__ int stack_width(const struct agon_stack &p)
+static __host__ __device__ inline size_t stack_buffers(struct stack_buffers *b,
+                                                       const struct agon_stack &p)
 {
-    return p.n_heads * AGON_STACK_ENTRY;
+    char *at = (char *)p.scratch;
+    size_t rows = ((size_t)p.n_rows_max + STACK_ROWS_MAX - 1) / STACK_ROWS_MAX * STACK_ROWS_MAX;
+    b->ld_input = p.q_lora + AGON_STACK_ENTRY + AGON_STACK_INDEX_DIM + p.index_heads;
+    b->parts = (float *)at;
+    at += bytes_up(rows * STACK_PARTS * PART_LD * sizeof(float));
+    b->groups = (struct stack_groups *)at;
+    at += bytes_up(rows / 16 * sizeof(*b->groups));
+    b->input = (float *)at;
+    at += bytes_up(rows * b->ld_input * sizeof(float));
+    b->index_query = (float *)at;
+    at += bytes_up(rows * p.index_heads * AGON_STACK_INDEX_DIM * sizeof(float));
+    b->x = (uint16_t *)at;
+    at += bytes_up(rows * p.hidden * sizeof(uint16_t));
+    b->q = (uint16_t *)at;
+    at += bytes_up(rows * p.q_lora * sizeof(uint16_t));
+    b->query = (uint16_t *)at;
+    at += bytes_up(rows * p.n_heads * AGON_STACK_ENTRY * sizeof(uint16_t));
+    b->attended = (uint16_t *)at;
+    at += bytes_up(rows * p.n_heads * AGON_STACK_KV * sizeof(uint16_t));
+    b->act = (uint16_t *)at;
+    at += bytes_up(rows * p.pairs_max * p.inner_max * sizeof(uint16_t));
+    return (size_t)(at - (char *)p.scratch);
 }
 
 static __device__ __forceinline__ bool row_is(const struct agon_stack &p, int row)
@@ -84,63 +117,91 @@ static __device__ __forceinline__ bool row_is(const struct agon_stack &p, int ro
     return row < p.rows.n_rows && p.rows.row_sequence[row] >= 0;
 }
 
-/* ---- weights ------------------------------------------------------------------------ */
+/* ---- rows --------------------------------------------------------------------------- */
 
-/* NB tiles of weights that take the same rows, a few steps of 32 ahead of their use. */
-template <int NB> struct stream {
-    enum { CHUNK = NB == 1 ? 4 : 3 };
-    uint4 next[NB][CHUNK];
+/* n values of rows first .. of from (or of those that `rows` names) to shared memory, `stride`
+ * bytes apart there; waited for by the caller. */
+static __device__ __forceinline__ void rows_copy(char *to, int stride, const uint16_t *from,
+                                                 const int32_t *rows, int first, int n_rows, int n)
+{
+    uint32_t at = mma_address(to);
+    int lane = stack_lane(), n_warps = blockDim.x / 32;
+#pragma unroll 4
+    for (int r = stack_warp(); r < n_rows; r += n_warps) {
+        const uint16_t *row = from + (size_t)(rows ? rows[first + r] : first + r) * n;
+        for (int chunk = lane; chunk < n / 8; chunk += 32)
+            mma_copy16(at + r * stride + chunk * 16, row + chunk * 8, true);
+    }
+    mma_copies_end();
+}
+
+/* What RMSNorm multiplies a row by, of the n values whose squares n_parts parts have. */
+static __device__ __forceinline__ void factors_make(float *factor, const struct stack_place &at,
+                                                    const float *parts, const int32_t *rows,
+                                                    int n_parts, int n, float eps)
+{
+    int r = threadIdx.x;
+    if (r >= at.n_rows)
+        return;
+    int row = rows ? rows[at.row0 + r] : at.row0 + r;
+    float part[STACK_PARTS], squares = 0;
+#pragma unroll
+    for (int i = 0; i < STACK_PARTS; i++)
+        part[i] = i < n_parts ? __ldcg(parts + ((size_t)row * STACK_PARTS + i) * PART_LD) : 0;
+#pragma unroll
+    for (int i = 0; i < STACK_PARTS; i++)
+        squares += part[i];
+    factor[r] = rsqrtf(squares / n + eps);
+}
+
+/* ---- products ----------------------------------------------------------------------- */
+
+/* NB tiles of weights, S steps of 32: this lane's. */
+template <int NB, int S> struct held {
+    uint4 w[NB][S];
 };
 
-/* Steps [k, end) of tile b, which this lane has at w + b * ld. */
-template <int NB>
-static __device__ __forceinline__ void stream_load(struct stream<NB> &s, const uint4 *w, size_t ld,
-                                                   int k, int end)
+/* Steps [begin, end) of n_tiles tiles, ld apart; 0 where there is none. */
+template <int NB, int S>
+static __device__ __forceinline__ void held_load(struct held<NB, S> &h, const uint4 *w, size_t ld,
+                                                 int n_tiles, int begin, int end)
 {
 #pragma unroll
     for (int b = 0; b < NB; b++)
 #pragma unroll
-        for (int i = 0; i < stream<NB>::CHUNK; i++)
-            s.next[b][i] = k + i < end ? weights_load(w + b * ld + (size_t)(k + i) * 32)
-                                       : make_uint4(0, 0, 0, 0); /* never as it was before */
+        for (int i = 0; i < S; i++)
+            h.w[b][i] = b < n_tiles && begin + i < end
+                            ? weights_load(w + b * ld + (size_t)(begin + i) * 32)
+                            : make_uint4(0, 0, 0, 0);
 }
 
-/*
- * acc[b][m] += 16 rows by the 8 outputs of tile b, over steps [begin, end), the first of which are
- * in s. a[m]: this lane's address for ldmatrix. `after`: what s is to hold next (its steps from
- * after_begin), or NULL.
- */
-template <int MT, int NB>
-static __device__ __forceinline__ void multiply(float (&acc)[NB][MT][4], struct stream<NB> &s,
-                                                const uint32_t (&a)[MT], int n_m, const uint4 *w,
-                                                size_t ld, int begin, int end, const uint4 *after,
-                                                int after_begin, int after_end)
+/* acc[b][m] += 16 rows by the 8 outputs of tile b, over steps [begin, end) that are held. a[m]:
+ * this lane's address for ldmatrix; n_m: how many of them there are. HALF: F16, else BF16. */
+template <bool HALF = false, int MT, int NB, int S>
+static __device__ __forceinline__ void held_multiply(float (&acc)[NB][MT][4],
+                                                     const struct held<NB, S> &h,
+                                                     const uint32_t (&a)[MT], int n_m, int begin,
+                                                     int end)
 {
-    enum { CHUNK = stream<NB>::CHUNK };
-    for (int k = begin; k < end; k += CHUNK) {
-        struct stream<NB> now = s;
-        if (k + CHUNK < end)
-            stream_load<NB>(s, w, ld, k + CHUNK, end);
-        else if (after)
-            stream_load<NB>(s, after, ld, after_begin, after_end);
 #pragma unroll
-        for (int i = 0; i < CHUNK; i++) {
-            if (k + i >= end)
+    for (int i = 0; i < S; i++) {
+        if (begin + i >= end)
+            break;
+#pragma unroll
+        for (int m = 0; m < MT; m++) {
+            if (m >= n_m)
                 break;
+            uint32_t x[4], y[4];
+            mma_load(x, a[m] + (begin + i) * 64);
+            mma_load(y, a[m] + (begin + i) * 64 + 32);
 #pragma unroll
-            for (int m = 0; m < MT; m++) {
-                if (m >= n_m)
-                    break;
-                uint32_t x[4];
-                mma_load(x, a[m] + (k + i) * 64);
+            for (int b = 0; b < NB; b++)
+                HALF ? mma_half(acc[b][m], x, h.w[b][i].x, h.w[b][i].y)
+                     : mma(acc[b][m], x, h.w[b][i].x, h.w[b][i].y);
 #pragma unroll
-                for (int b = 0; b < NB; b++)
-                    mma(acc[b][m], x, now.next[b][i].x, now.next[b][i].y);
-                mma_load(x, a[m] + (k + i) * 64 + 32);
-#pragma unroll
-                for (int b = 0; b < NB; b++)
-                    mma(acc[b][m], x, now.next[b][i].z, now.next[b][i].w);
-            }
+            for (int b = 0; b < NB; b++)
+                HALF ? mma_half(acc[b][m], y, h.w[b][i].z, h.w[b][i].w)
+                     : mma(acc[b][m], y, h.w[b][i].z, h.w[b][i].w);
         }
     }
 }
@@ -155,139 +216,186 @@ static __device__ __forceinline__ void rows_in_order(uint32_t (&a)[MT], uint32_t
         a[m] = at + (m * 16 + lane % 16) * stride + lane / 16 * 16;
 }
 
-/* ---- rows --------------------------------------------------------------------------- */
-
-/* n floats of a row, 4 a lane at a time; N of those. */
-template <int N>
-static __device__ __forceinline__ void row_load(float4 (&v)[N], const float *from, int n)
-{
-#pragma unroll
-    for (int i = 0; i < N; i++)
-        v[i] = i * 128 < n ? __ldcg((const float4 *)(from + i * 128) + stack_lane())
-                           : make_float4(0, 0, 0, 0);
-}
-
-/* RMSNorm of a row that a warp holds. */
-template <int N>
-static __device__ __forceinline__ void row_norm(float4 (&v)[N], const float *w, int n, float eps)
-{
-    float square = 0;
-#pragma unroll
-    for (int i = 0; i < N; i++)
-        if (i * 128 < n)
-            square += v[i].x * v[i].x + v[i].y * v[i].y + v[i].z * v[i].z + v[i].w * v[i].w;
-    float factor = 1 / sqrtf(warp_sum(square) / n + eps);
-#pragma unroll
-    for (int i = 0; i < N; i++)
-        if (i * 128 < n) {
-            float4 by = ((const float4 *)(w + i * 128))[stack_lane()];
-            v[i] = make_float4(by.x * (v[i].x * factor), by.y * (v[i].y * factor),
-                               by.z * (v[i].z * factor), by.w * (v[i].w * factor));
-        }
-}
-
-/* A row as BF16. */
-template <int N>
-static __device__ __forceinline__ void row_store(char *to, const float4 (&v)[N], int n)
-{
-#pragma unroll
-    for (int i = 0; i < N; i++)
-        if (i * 128 < n)
-            ((uint2 *)(to + i * 256))[stack_lane()] =
-                make_uint2(bf16_pack(v[i].x, v[i].y), bf16_pack(v[i].z, v[i].w));
-}
-
-/* [n_rows][n] BF16 to shared memory, rows `stride` bytes apart there; waited for by the caller. */
-static __device__ __forceinline__ void rows_copy(char *to, int stride, const uint16_t *from,
-                                                 int n_rows, int n)
-{
-    uint32_t at = mma_address(to);
-    int n_chunks = n / 8;
-    for (int i = stack_thread(); i < n_rows * n_chunks; i += STACK_THREADS) {
-        int row = i / n_chunks, chunk = i % n_chunks;
-        mma_copy16(at + row * stride + chunk * 16, from + (size_t)row * n + chunk * 8, true);
-    }
-    mma_copies_end();
-}
-
-/* ---- products whose k is halved ----------------------------------------------------- */
-
-/* A block's share of n_tiles: the first, and how many. */
-static __device__ __forceinline__ int tiles_of(const struct stack_place &at, int n_tiles,
-                                               int *first)
-{
-    int most = (n_tiles + at.size - 1) / at.size;
-    *first = at.rank * most;
-    return max(0, min(most, n_tiles - *first));
-}
-static __host__ __device__ inline int halves_ld(int n_tiles)
-{
-    return n_tiles * 8 + 4;
-}
-
-/* Add a tile of 16 rows, times a weight for each, to half [rows][ld]. */
-static __device__ __forceinline__ void half_put(float *half, int ld, int row, int column, float a,
-                                                float b)
-{
-    *(float2 *)(half + row * ld + column) = make_float2(a, b);
-}
-
-/*
- * halves [2][R][ld] = rows (at `a`, `stride` apart) by this block's tiles of w, k halved: half of
- * the steps, and the other half. The caller has the first steps in s.
- */
-struct halves {
+/* Part `rank` of a product's outputs, whose k the block's warps share out. */
+struct part_product {
     const uint4 *w;
-    int n_steps, first, n_tiles;
+    int n_steps, begin, end, first, n_tiles; /* first: column */
 };
-static __device__ __forceinline__ struct halves halves_of(const struct stack_place &at,
-                                                          const void *w, int n, int k)
+enum { PART_STEPS_MAX = 3 };
+
+static __device__ __forceinline__ struct part_product part_product_of(const void *w, int n, int k)
 {
-    struct halves h = {};
-    h.n_steps = k / 32;
-    h.n_tiles = tiles_of(at, (n + 7) / 8, &h.first);
-    h.w = (const uint4 *)w + (size_t)h.first * h.n_steps * 32 + stack_lane();
-    return h;
-}
-static __device__ __forceinline__ void halves_range(const struct halves &h, int task, int *tile,
-                                                    int *begin, int *end)
-{
-    int middle = (h.n_steps + 1) / 2;
-    *tile = task % h.n_tiles;
-    *begin = task < h.n_tiles ? 0 : middle;
-    *end = task < h.n_tiles ? middle : h.n_steps;
-}
-static __device__ __forceinline__ void halves_begin(struct stream<1> &s, const struct halves &h,
-                                                    int task)
-{
-    int tile, begin, end;
-    if (task >= 2 * h.n_tiles)
-        return;
-    halves_range(h, task, &tile, &begin, &end);
-    stream_load<1>(s, h.w + (size_t)tile * h.n_steps * 32, 0, begin, end);
+    struct part_product t;
+    int n_tiles = (n + 7) / 8, most = (n_tiles + STACK_PARTS - 1) / STACK_PARTS;
+    int rank = blockIdx.y, warp = stack_warp();
+    t.n_steps = k / 32;
+    t.begin = t.n_steps * warp / STACK_WARPS;
+    t.end = t.n_steps * (warp + 1) / STACK_WARPS;
+    t.n_tiles = max(0, min(most, n_tiles - rank * most));
+    t.first = rank * most * 8;
+    t.w = (const uint4 *)w + (size_t)rank * most * t.n_steps * 32 + stack_lane();
+    return t;
 }
 
+/* What each warp has found of the product, for all to add up: partial [STACK_WARPS][16 MT][..]. */
 template <int MT>
-static __device__ __forceinline__ void halves_multiply(float *out, int ld, struct stream<1> &s,
-                                                       const struct halves &h, uint32_t rows,
-                                                       int stride)
+static __device__ __forceinline__ void part_put(float *partial,
+                                                const float (&acc)[STACK_PART_TILES][MT][4])
 {
-    int warp = stack_warp(), lane = stack_lane();
-    uint32_t a[MT];
-    rows_in_order<MT>(a, rows, stride);
-    for (int task = warp; task < 2 * h.n_tiles; task += STACK_WARPS) {
-        int tile, begin, end;
-        float acc[1][MT][4] = {};
-        halves_range(h, task, &tile, &begin, &end);
-        multiply<MT, 1>(acc, s, a, MT, h.w + (size_t)tile * h.n_steps * 32, 0, begin, end, NULL, 0,
-                        0);
-        halves_begin(s, h, task + STACK_WARPS);
-        float *half = out + (task < h.n_tiles ? 0 : MT * 16 * ld);
+    int lane = stack_lane();
+    partial += (stack_warp() * MT * 16 + lane / 4) * PARTIAL_LD + 2 * (lane % 4);
+#pragma unroll
+    for (int b = 0; b < STACK_PART_TILES; b++)
 #pragma unroll
         for (int m = 0; m < MT; m++) {
-            int row = m * 16 + lane / 4, column = tile * 8 + 2 * (lane % 4);
-            half_put(half, ld, row, column, acc[0][m][0], acc[0][m][1]);
-            half_put(half, ld, row + 8, column, acc[0][m][2], acc[0][m][3]);
+            float *to = partial + m * 16 * PARTIAL_LD + b * 8;
+            *(float2 *)to = make_float2(acc[b][m][0], acc[b][m][1]);
+            *(float2 *)(to + 8 * PARTIAL_LD) = make_float2(acc[b][m][2], acc[b][m][3]);
         }
+}
+
+/* Two columns of row r, from all warps. */
+static __device__ __forceinline__ float2 part_sum(const float *partial, int n_rows, int r, int pair)
+{
+    float2 sum = make_float2(0, 0);
+    partial += r * PARTIAL_LD + 2 * pair;
+#pragma unroll
+    for (int w = 0; w < STACK_WARPS; w++) {
+        float2 v = *(const float2 *)(partial + w * n_rows * PARTIAL_LD);
+        sum = make_float2(sum.x + v.x, sum.y + v.y);
+    }
+    return sum;
+}
+
+/* ---- half a warp has a row of a part: two columns a lane ----------------------------- */
+
+static __device__ __forceinline__ int half_warp(void)
+{
+    return threadIdx.x / 16;
+}
+static __device__ __forceinline__ int half_lane(void)
+{
+    return threadIdx.x % 16;
+}
+
+static __device__ __forceinline__ float half_sum(float x)
+{
+#pragma unroll
+    for (int apart = 1; apart < 16; apart *= 2)
+        x += __shfl_xor_sync(~0u, x, apart);
+    return x;
+}
+
+/* Eight sums: lane l gets that of value l % 8. */
+static __device__ __forceinline__ float half_sums_of_8(const float (&v)[8])
+{
+    int lane = stack_lane();
+    float w[4], u[2];
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+        w[i] = (lane & 1 ? v[2 * i + 1] : v[2 * i]) +
+               __shfl_xor_sync(~0u, lane & 1 ? v[2 * i] : v[2 * i + 1], 1);
+#pragma unroll
+    for (int i = 0; i < 2; i++)
+        u[i] = (lane & 2 ? w[2 * i + 1] : w[2 * i]) +
+               __shfl_xor_sync(~0u, lane & 2 ? w[2 * i] : w[2 * i + 1], 2);
+    float sum = (lane & 4 ? u[1] : u[0]) + __shfl_xor_sync(~0u, lane & 4 ? u[0] : u[1], 4);
+    return sum + __shfl_xor_sync(~0u, sum, 8);
+}
+
+/* What a lane needs to publish its columns of the residual stream, for the norm that follows and
+ * its router (NULL: none). */
+struct publisher {
+    const float *router;
+    float2 norm, route[STACK_EXPERTS_MAX];
+    int column;
+    bool mine;
+};
+
+static __device__ __forceinline__ void publisher_init(struct publisher *f,
+                                                      const struct agon_stack &p, const float *norm,
+                                                      const float *router, int part)
+{
+    int n = p.hidden / STACK_PARTS;
+    f->router = router;
+    f->column = part * n + 2 * half_lane();
+    f->mine = 2 * half_lane() < n;
+    f->norm = f->mine ? *(const float2 *)(norm + f->column) : make_float2(0, 0);
+    if (router)
+#pragma unroll
+        for (int e = 0; e < STACK_EXPERTS_MAX; e++)
+            f->route[e] = f->mine && e < p.n_experts
+                              ? *(const float2 *)(router + (size_t)e * p.hidden + f->column)
+                              : make_float2(0, 0);
+}
+
+/* A part of a row; v: this lane's columns, 0 where it has none. there: there is such a row. */
+static __device__ __forceinline__ void publish(const struct publisher &f,
+                                               const struct agon_stack &p,
+                                               const struct stack_buffers &b, int row, int part,
+                                               float2 v, bool there)
+{
+    float *to = b.parts + ((size_t)row * STACK_PARTS + part) * PART_LD;
+    float squares = half_sum(v.x * v.x + v.y * v.y), logits[STACK_EXPERTS_MAX];
+    v = make_float2(v.x * f.norm.x, v.y * f.norm.y);
+    if (f.mine && there)
+        *(uint32_t *)(b.x + (size_t)row * p.hidden + f.column) = bf16_pack(v.x, v.y);
+    if (half_lane() == 0 && there)
+        to[PART_SQUARES] = squares;
+    if (!f.router)
+        return;
+#pragma unroll
+    for (int e = 0; e < STACK_EXPERTS_MAX; e++)
+        logits[e] = fmaf(v.y, f.route[e].y, v.x * f.route[e].x);
+    float logit = half_sums_of_8(logits);
+    if (half_lane() < STACK_EXPERTS_MAX && there)
+        to[PART_ROUTER + half_lane()] = logit;
+}
+
+/* A part of the residual stream, read long before it is needed: the launch before last, or one
+ * before that, has written it (launch.cuh). */
+template <int MT> struct residual {
+    struct publisher f;
+    float2 x[MT];
+};
+
+template <int MT>
+static __device__ __forceinline__ void residual_begin(struct residual<MT> &r,
+                                                      const struct agon_stack &p,
+                                                      const struct stack_place &at,
+                                                      const float *norm, const float *router)
+{
+    publisher_init(&r.f, p, norm, router, at.rank);
+#pragma unroll
+    for (int i = 0; i < MT; i++) {
+        int row = half_warp() + 16 * i;
+        bool there = r.f.mine && half_warp() < 16 && row < at.n_rows;
+        r.x[i] = make_float2(0, 0);
+        if (there)
+            r.x[i] =
+                __ldcg((const float2 *)(p.x + (size_t)(at.row0 + row) * p.hidden + r.f.column));
+    }
+}
+
+/* x += sum(row), published; by the first 16 half warps. */
+template <int MT, class F>
+static __device__ __forceinline__ void residual_put(const struct residual<MT> &r,
+                                                    const struct agon_stack &p,
+                                                    const struct stack_place &at,
+                                                    const struct stack_buffers &b, F sum)
+{
+    if (half_warp() >= 16)
+        return;
+#pragma unroll
+    for (int i = 0; i < MT; i++) {
+        int row = half_warp() + 16 * i;
+        bool there = row < at.n_rows;
+        float2 v = r.x[i];
+        if (there && r.f.mine) {
+            float2 more = sum(row, half_lane());
+            v = make_float2(v.x + more.x, v.y + more.y);
+            *(float2 *)(p.x + (size_t)(at.row0 + row) * p.hidden + r.f.column) = v;
+        }
+        publish(r.f, p, b, at.row0 + row, at.rank, v, there);
     }
 }

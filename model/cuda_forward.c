@@ -328,7 +328,7 @@ int cuda_forward_init(struct cuda_forward *f, const struct agon_checkpoint *chec
     int r = cuda_weights_init(&f->weights, checkpoint, &weights, err);
     if (r || (r = cuda_forward_prepare(f, &checkpoint->config, options, err)))
         return r;
-    return options->fused && options->n_ranks <= 1 ? cuda_stack_init(f, err) : 0;
+    return options->stack ? cuda_stack_init(f, err) : 0;
 }
 
 int cuda_forward_clear(struct cuda_forward *f, struct agon_err *err)

@@ -87,7 +87,8 @@ struct cuda_forward {
 struct cuda_forward_options {
     int n_rows_max, n_logits_max;
     size_t cache_bytes_max; /* 0: most of what is left */
-    bool fast, fp8, fused, record_routing, record_indexer;
+    bool fast, fp8, record_routing, record_indexer;
+    bool stack; /* a small model's layers in few launches (cuda_stack.h) */
     int rank, n_ranks; /* which experts are here, and the number of the device; 0 ranks are 1 */
 };
 /* Buffers and pools around weights that stand in f->weights already; config is borrowed. */

@@ -93,10 +93,17 @@ static void pack_row(uint16_t *to, int k, int i, const uint16_t *row)
         to[agon_stack_packed_at(k, i, j)] = row[j];
 }
 
+/* As F16. */
 static void pack_floats(uint16_t *to, int k, int i, const float *row)
 {
     for (int j = 0; j < k; j++)
-        to[agon_stack_packed_at(k, i, j)] = agon_bf16_encode(row[j]);
+        to[agon_stack_packed_at(k, i, j)] = agon_f16_encode(row[j]);
+}
+
+static void pack_row_f16(uint16_t *to, int k, int i, const uint16_t *row)
+{
+    for (int j = 0; j < k; j++)
+        to[agon_stack_packed_at(k, i, j)] = agon_f16_encode(agon_bf16_decode(row[j]));
 }
 
 static int pack_matrix(uint16_t *to, const struct agon_cuda_matrix *w, struct agon_err *err)
@@ -134,11 +141,11 @@ static int pack_query(uint16_t *to, const struct agon_config *c, const struct cu
             pack_floats(to, k, h * entry + i, made);
         }
         for (int i = 0; i < c->rope_dim; i++)
-            pack_row(to, k, h * entry + c->kv_lora + i,
-                     fetched_row(&query, h * qk + c->nope_dim + i));
+            pack_row_f16(to, k, h * entry + c->kv_lora + i,
+                         fetched_row(&query, h * qk + c->nope_dim + i));
     }
     for (int i = 0; i < c->index_heads * c->index_dim; i++)
-        pack_row(to, k, c->n_heads * entry + i, fetched_row(&query, c->n_heads * qk + i));
+        pack_row_f16(to, k, c->n_heads * entry + i, fetched_row(&query, c->n_heads * qk + i));
     return 0;
 }
 
@@ -219,8 +226,10 @@ static struct agon_stack_layer layer_of(const struct cuda_forward *f, int i, con
     const struct cuda_layer *l = &f->weights.layers[i];
     struct packed_layout at = layout_of(c, i);
     size_t size = sizeof(uint16_t);
+    const float *next = i + 1 < c->n_layers ? l[1].attention_norm : f->weights.norm;
     return (struct agon_stack_layer){.attention_norm = l->attention_norm,
                                      .mlp_norm = l->mlp_norm,
+                                     .next_norm = next,
                                      .q_norm = l->q_a_norm,
                                      .kv_norm = l->kv_a_norm,
                                      .index_norm = l->index_norm,
@@ -266,13 +275,9 @@ int cuda_stack_pack(struct cuda_forward *f, struct agon_err *err)
                       : pack_layer(packed, f, i, made, err)) ||
             (r = agon_cuda_copy(f->stack.weights + at, packed, bytes, NULL, err)))
             break;
-        struct agon_stack_layer layer = {0};
-        if (!head) {
-            layer = layer_of(f, i, f->stack.weights + at);
-            r = agon_cuda_copy(&f->stack.layers[i], &layer, sizeof(layer), NULL, err);
-        }
-        if (r == 0)
-            r = agon_cuda_sync(NULL, err);
+        if (!head)
+            f->stack.layers[i] = layer_of(f, i, f->stack.weights + at);
+        r = agon_cuda_sync(NULL, err);
         at += bytes;
     }
     free(packed);
@@ -318,7 +323,8 @@ static struct agon_stack model_of(const struct cuda_forward *f)
                            .keys = f->keys,
                            .latent_layer_bytes = f->latent_layer_bytes,
                            .keys_layer_bytes = f->keys_layer_bytes,
-                           .rows = {.n_max = c->window}};
+                           .rows = {.n_max = c->window},
+                           .n_rows_max = f->n_rows_max};
     for (int i = 0; i < c->n_layers; i++) {
         int pairs = c->sparse[i] ? c->router.top_k + c->n_shared : layer_groups(c, i);
         s.pairs_max = s.pairs_max > pairs ? s.pairs_max : pairs;
@@ -334,8 +340,8 @@ int cuda_stack_init(struct cuda_forward *f, struct agon_err *err)
         f->keys_format != AGON_KEYS_F32 || !config_fits(c))
         return 0;
     struct agon_stack model = model_of(f);
-    size_t bytes = 0, layers = (size_t)c->n_layers * sizeof(struct agon_stack_layer);
-    void *weights, *on_device, *scratch;
+    size_t bytes = 0;
+    void *weights, *scratch;
     int r;
     if (!agon_stack_does(&model))
         return 0;
@@ -346,10 +352,10 @@ int cuda_stack_init(struct cuda_forward *f, struct agon_err *err)
     if ((r = agon_cuda_alloc(&weights, bytes, err)))
         return agon_err_in(err, r, "weights");
     f->stack.weights = weights;
-    if ((r = agon_cuda_alloc(&on_device, layers, err)))
-        return agon_err_in(err, r, "weights");
-    f->stack.layers = on_device;
-    if ((r = agon_cuda_alloc(&scratch, agon_stack_scratch(&model, f->n_rows_max), err)))
+    f->stack.layers = calloc((size_t)c->n_layers, sizeof(*f->stack.layers));
+    if (!f->stack.layers)
+        return agon_fail(err, AGON_ENOMEM, "weights: out of memory");
+    if ((r = agon_cuda_alloc(&scratch, agon_stack_scratch(&model), err)))
         return agon_err_in(err, r, "engine: buffers");
     f->stack.scratch = scratch;
     model.layers = f->stack.layers;
@@ -368,7 +374,7 @@ int cuda_stack_init(struct cuda_forward *f, struct agon_err *err)
 void cuda_stack_deinit(struct cuda_stack *stack)
 {
     agon_cuda_free(stack->weights);
-    agon_cuda_free(stack->layers);
+    free(stack->layers);
     agon_cuda_free(stack->scratch);
     *stack = (struct cuda_stack){0};
 }
@@ -381,6 +387,7 @@ static struct agon_stack stack_of(const struct cuda_run *run)
     struct agon_stack s = f->stack.model;
     s.rows = cuda_run_rows(run, 0, run->pass->n_rows, false);
     s.store = cuda_run_rows(run, 0, run->pass->n_rows, true).row_sequence;
+    s.apart = run->pass->apart;
     return s;
 }
 
@@ -447,13 +454,16 @@ int cuda_stack_run(struct cuda_run *run)
     const struct cuda_pass *pass = run->pass;
     struct agon_stack s = stack_of(run);
     int r = 0, head = agon_stack_head(&s);
-    if (pass->apart && f->n_selected == 0 && f->n_experts == 0)
-        return agon_stack_cuda(&s, 0, head + 1, run->stream, run->err);
+    bool recorded = f->n_selected > 0 || f->n_experts > 0;
+    if (!recorded && !pass->forced && !pass->select_all && !pass->layer_done) {
+        r = agon_stack_cuda(&s, 0, head, run->stream, run->err);
+        run->i_layer = c->n_layers;
+    }
     for (; r == 0 && run->i_layer < c->n_layers; run->i_layer++) {
         r = run_layer(run, &s);
         run->i_sparse += c->sparse[run->i_layer];
     }
     s.rows.n_rows = pass->n_logits;
-    s.logit_rows = f->batch.logit_rows;
+    s.logit_rows = pass->apart ? NULL : f->batch.logit_rows;
     return r ? r : agon_stack_cuda(&s, head, head + 1, run->stream, run->err);
 }

@@ -1,9 +1,7 @@
 #pragma once
 /*
  * The layers of a small model in few launches (kernels/cuda_stack.h): weights packed for it, and
- * the pass. What a launch may hold depends on the rows: sequences that each have one row go through
- * all layers in one; rows of one sequence read each other's entries, and take a launch for each
- * layer.
+ * the pass.
  */
 #include "kernels/cuda_stack.h"
 #include "model/config.h"
@@ -15,7 +13,7 @@ struct cuda_stack {
     bool used;                       /* asked for, and the model is one that it does */
     struct agon_stack model;         /* the batch left open */
     char *weights;                   /* owned: packed, of all layers */
-    struct agon_stack_layer *layers; /* owned, on the device */
+    struct agon_stack_layer *layers; /* owned */
     void *scratch;                   /* owned */
 };
 

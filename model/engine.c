@@ -19,7 +19,7 @@ enum { BATCH_MAX = 4096 };
 
 int agon_engine_check_device(const char *device, struct agon_err *err)
 {
-    static const char *const known[] = {"cpu", "cuda", "cuda:fp8", "cuda:fused", "cuda:reference"};
+    static const char *const known[] = {"cpu", "cuda", "cuda:fp8", "cuda:reference"};
     for (size_t i = 0; device && i < sizeof(known) / sizeof(known[0]); i++)
         if (strcmp(device, known[i]) == 0)
             return 0;
@@ -39,10 +39,9 @@ static int engine_compute_new(struct agon_engine *e, const struct agon_engine_op
                    ? agon_fail(err, AGON_EINPUT, "engine: the CPU needs the weights in memory")
                    : engine_cpu_new(e, options, err);
     return engine_cuda_new(e, options,
-                           strcmp(device, "cuda") == 0         ? ENGINE_CUDA_FAST
-                           : strcmp(device, "cuda:fp8") == 0   ? ENGINE_CUDA_FP8
-                           : strcmp(device, "cuda:fused") == 0 ? ENGINE_CUDA_FUSED
-                                                               : ENGINE_CUDA_REFERENCE,
+                           strcmp(device, "cuda") == 0       ? ENGINE_CUDA_FAST
+                           : strcmp(device, "cuda:fp8") == 0 ? ENGINE_CUDA_FP8
+                                                             : ENGINE_CUDA_REFERENCE,
                            err);
 }
 

@@ -36,9 +36,8 @@ struct agon_engine_options {
     int rank;
 };
 /* cuda: the first GPU that the process sees, in BF16 where the kernels can; cuda:fp8: with e4m3
- * weights as they are, and FP8 caches; cuda:reference: in F32, with the sums of the CPU;
- * cuda:fused: as cuda, the layers of a small model in one launch (being tried: kernels/BENCH.md). */
-#define AGON_DEVICES "cpu|cuda|cuda:fp8|cuda:fused|cuda:reference"
+ * weights as they are, and FP8 caches; cuda:reference: in F32, with the sums of the CPU. */
+#define AGON_DEVICES "cpu|cuda|cuda:fp8|cuda:reference"
 #define AGON_ENGINE_OPTIONS  \
     {                        \
         .cpu = AGON_CPU_BEST \

@@ -2,13 +2,11 @@
 /* The engine's compute on a GPU; see engine_internal.h. */
 #include "model/engine_internal.h"
 
-/* F32; BF16 where the reference mode has F32; e4m3 for weights that are, and in the caches;
- * BF16, the layers of a small model in one launch. */
+/* F32; BF16 where the reference mode has F32; e4m3 for weights that are, and in the caches. */
 enum engine_cuda_mode {
     ENGINE_CUDA_REFERENCE,
     ENGINE_CUDA_FAST,
-    ENGINE_CUDA_FP8,
-    ENGINE_CUDA_FUSED
+    ENGINE_CUDA_FP8
 };
 
 /* As engine_cpu_new(). AGON_EDEVICE: no GPU, or no library for one (engine_cuda_load.c). */

@@ -90,8 +90,7 @@ static int whole(const struct agon_checkpoint *checkpoint, const char *device, i
 /* With a number: that batch alone, for prof.c; on the device named behind it, or "cuda". */
 int main(int argc, char **argv)
 {
-    const char *dir = getenv("AGON_EMBEDDED"),
-               *devices[] = {"cuda", "cuda:fused", "cuda:reference"};
+    const char *dir = getenv("AGON_EMBEDDED"), *devices[] = {"cuda", "cuda:reference"};
     struct agon_checkpoint *checkpoint AGON_AUTO(agon_checkpoint_freep) = NULL;
     struct agon_cuda_info info;
     struct agon_err err;
@@ -107,7 +106,7 @@ int main(int argc, char **argv)
     }
     if (argc > 1)
         return whole(checkpoint, argc > 2 ? argv[2] : "cuda", atoi(argv[1]), 64);
-    for (int d = 0; d < 3; d++) {
+    for (int d = 0; d < 2; d++) {
         r |= bench(checkpoint, info.name, devices[d], 100, 256);
         r |= bench(checkpoint, info.name, devices[d], 1000, 128);
     }

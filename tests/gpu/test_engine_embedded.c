@@ -136,13 +136,6 @@ TEST(fast_mode_says_the_same_where_the_reference_is_sure)
     check_fast("cuda");
 }
 
-TEST(so_do_layers_in_one_launch)
-{
-    REQUIRE_GPU();
-    REQUIRE(embedded());
-    check_fast("cuda:fused");
-}
-
 /* ---- draws of fast mode ------------------------------------------------------------- */
 
 enum { N_FORKS = 300, N_FORK_IDS = 24, N_SHARED_IDS = 700 };
@@ -231,11 +224,4 @@ TEST(the_embedded_model_draws_the_same_in_any_batch)
     REQUIRE_GPU();
     REQUIRE(embedded());
     check_forks("cuda");
-}
-
-TEST(and_with_its_layers_in_one_launch)
-{
-    REQUIRE_GPU();
-    REQUIRE(embedded());
-    check_forks("cuda:fused");
 }

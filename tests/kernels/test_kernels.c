@@ -41,6 +41,26 @@ static struct agon_matrix random_matrix(int n, int k, enum agon_dtype dtype)
     return w;
 }
 
+/* Every F16 value is itself again; between two of them the nearer one, the even one of two as near. */
+TEST(f16_is_rounded_to_nearest_even)
+{
+    int n_differ = 0;
+    for (int code = 0; code < 0x7c00; code++) {
+        float x = agon_f16_decode((uint16_t)code), next = agon_f16_decode((uint16_t)(code + 1));
+        n_differ += agon_f16_encode(x) != code;
+        n_differ += agon_f16_encode(-x) != (code | 0x8000);
+        if (code == 0x7bff)
+            break;
+        float middle = (x + next) / 2;
+        n_differ += agon_f16_encode(middle) != code + code % 2;
+        n_differ += agon_f16_encode(nextafterf(middle, x)) != code;
+        n_differ += agon_f16_encode(nextafterf(middle, next)) != code + 1;
+    }
+    EXPECT(n_differ == 0);
+    EXPECT(agon_f16_encode(1e6F) == 0x7bff && agon_f16_encode(-INFINITY) == 0xfbff);
+    EXPECT(isnan(agon_f16_decode(agon_f16_encode(NAN))));
+}
+
 TEST(matmul_equals_its_twin_in_every_shape_and_dtype)
 {
     static const int shapes[][3] = {{1, 1, 1},     {3, 17, 5},     {6, 16, 128}, {7, 33, 129},
