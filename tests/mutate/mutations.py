@@ -163,8 +163,7 @@ MUTATIONS = [
         ("    if (setresgid(NOBODY, NOBODY, NOBODY) < 0)", "    if (0)"),
         ("        (void)!write(fd, \"1000\", 4); /* a wish */\n", ""),
         ("    (void)setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});\n", ""),
-        ("            (void)personality(ADDR_NO_RANDOMIZE); /* see agon_script_new() */\n", "            ;\n"),
-        ("char *const no_environment[] = {NULL};", "char **no_environment = environ;"),
+        ("            (void)personality(ADDR_NO_RANDOMIZE); /* see agon_script_new() */\n", "            (void)q;\n"),
         (" || close_range(4, ~0U, 0) < 0", ""),
     ]),
     ("sandbox/box.c", ["bashbox", END, MORE, BOXES, CELLS], [
@@ -383,7 +382,7 @@ MUTATIONS = [
     ]),
     ("verifiers/gate_mutants.c", [GATES, PLANTED], [
         ("!judged->brief->pass || !judged->differs", "!judged->brief->pass || judged->differs"),
-        ("!p->n_survivors || g->in->task->answers == AGON_ANSWERS_MANY", "!p->n_survivors"),
+        ("    if (!p->n_survivors || many)", "    if (!p->n_survivors)"),
         ("p->n_survivors++ >= SURVIVORS_MAX", "p->n_survivors++ >= 1000 * SURVIVORS_MAX"),
     ]),
     ("verifiers/mutants.c", ["verifiers mutants", GATES, PLANTED], [
@@ -562,6 +561,8 @@ KNOWN = [
      "the state is made again after the call, whatever it wrote outside of a transaction"),
     ("sandbox/launcher.c", (" ||\n        close_range(ABOVE, ~0U, CLOSE_RANGE_CLOEXEC) < 0", ""),
      "the launcher closed what the driver had open when it began, and opens nothing that stays open"),
+    ("sandbox/launcher.c", ("char *const no_environment[] = {NULL};", "char **no_environment = environ;"),
+     "bubblewrap clears it once more, and shows its own to nobody"),
     ("sandbox/box.c", ("\"unshare-user\", \"disable-userns\",", "\"unshare-user\","),
      "the filter refuses each way to a user namespace"),
     ("sandbox/runner.c", ("from.size >= NAME_MAX_SIZE || memchr(from.data, 0, from.size)", "from.size >= NAME_MAX_SIZE"),

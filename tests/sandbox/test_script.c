@@ -105,6 +105,8 @@ TEST(strings_do_what_the_manual_says)
     ENDS("return string.format('%p', {})", AGON_SCRIPT_ERROR, "invalid conversion '%p'");
     ENDS("return string.format('%------d', 1)", AGON_SCRIPT_ERROR, "invalid conversion '%------d'");
     GIVES("return string.format('%-----2dx', 1)", "1 x");
+    ENDS("table.move({1, 2}, 1, 2, math.maxinteger)", AGON_SCRIPT_ERROR, "destination wrap around");
+    GIVES("return table.move({1, 2}, 1, 2, math.maxinteger - 1)[math.maxinteger]", "2");
     ENDS("return ('x'):find('[a')", AGON_SCRIPT_ERROR, "malformed pattern (missing ']')");
     ENDS("return ('x'):find('%')", AGON_SCRIPT_ERROR, "malformed pattern (ends with '%')");
 }
