@@ -1,7 +1,7 @@
 #pragma once
 /*
  * The layers of a small model in six launches each: see stack.cu. What is computed is what the
- * operators of cuda_ops.h, cuda_gemm.h and cuda_attend.h compute in fast mode: BF16 products with
+ * operators of cuda_ops.h, cuda_gemm.h and cuda_mla.h compute in fast mode: BF16 products with
  * F32 sums, the residual stream, norms and router in F32. A row's result depends on its own past
  * alone.
  *
@@ -116,6 +116,10 @@ size_t agon_stack_scratch(const struct agon_stack *stack);
  * leaves for the next is in scratch. */
 int agon_stack_cuda(const struct agon_stack *stack, int begin, int end, void *stream,
                     struct agon_err *err) AGON_MUST_USE;
+/* A mask as a list: selected [n_rows][k], ascending, -1 behind the last; n_selected [n_rows]. */
+int agon_stack_list_cuda(int32_t *selected, int32_t *n_selected, int k, const uint64_t *mask,
+                         int ld_mask, int n_rows, void *stream,
+                         struct agon_err *err) AGON_MUST_USE;
 
 #ifdef __cplusplus
 }

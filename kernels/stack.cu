@@ -411,3 +411,37 @@ extern "C" int agon_stack_cuda(const struct agon_stack *p, int begin, int end, v
                        : launch_one<4>(p, stage, stream, err);
     return r;
 }
+
+/* ---- masks as lists ------------------------------------------------------------------ */
+
+/* A warp a row. */
+static __global__ void list_kernel(int32_t *selected, int32_t *n_selected, int k,
+                                   const uint64_t *mask, int ld_mask)
+{
+    depends_wait();
+    int lane = stack_lane(), n = 0;
+    selected += (size_t)blockIdx.x * k;
+    for (int word = 0; word < 2 * ld_mask; word++) {
+        uint32_t bits = ((const uint32_t *)(mask + (size_t)blockIdx.x * ld_mask))[word];
+        int at = n + __popc(bits & ((1U << lane) - 1));
+        if ((bits >> lane & 1) && at < k)
+            selected[at] = word * 32 + lane;
+        n += __popc(bits);
+    }
+    for (int i = n + lane; i < k; i += 32)
+        selected[i] = -1;
+    if (lane == 0)
+        n_selected[blockIdx.x] = min(n, k);
+}
+
+extern "C" int agon_stack_list_cuda(int32_t *selected, int32_t *n_selected, int k,
+                                    const uint64_t *mask, int ld_mask, int n_rows, void *stream,
+                                    struct agon_err *err)
+{
+    if (n_rows <= 0)
+        return 0;
+    AGON_CUDA(err, "selections as lists",
+              launch_overlapping(list_kernel, (unsigned)n_rows, 32, 0, stream, selected, n_selected,
+                                 k, mask, ld_mask));
+    return 0;
+}

@@ -72,7 +72,7 @@ struct cuda_forward {
     int32_t *positions;       /* the same as positions, where recorded or traced */
     float *scores;            /* [score_rows][window] */
     size_t scores_bytes;
-    uint64_t *mask; /* selections of small models: cuda_attend.h */
+    uint64_t *mask; /* what stack.cu selects: bits of positions */
     /* FP8 alone (cuda_forward_fp8.c): a product's input as codes, rows before they are stored, the
      * indexer's queries as codes and the source of its weights, how its scores are shared out. */
     uint8_t *codes, *index_codes;

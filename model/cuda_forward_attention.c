@@ -3,7 +3,6 @@
  * and the MLP (engine.md 4, 5 and 7). What is computed is forward_attention.c's and
  * forward_mlp.c's.
  */
-#include "kernels/cuda_attend.h"
 #include "kernels/cuda_latents.h"
 #include "model/cuda_forward_internal.h"
 
@@ -194,55 +193,10 @@ static int select_rows(struct cuda_run *run, int begin, int n, bool positions)
     return r;
 }
 
-static struct agon_select small_select(const struct cuda_run *run)
-{
-    const struct cuda_forward *f = run->f;
-    return (struct agon_select){.keys = keys_of(run),
-                                .rows = cuda_run_rows(run, 0, run->pass->n_rows, false),
-                                .n_heads = f->config->index_heads,
-                                .q = f->index_query,
-                                .weights = f->index_weights,
-                                .k = f->config->index_topk,
-                                .mask = f->mask,
-                                .ld_mask = run->pass->ld_pages};
-}
-
-static struct agon_attend small_attend(const struct cuda_run *run)
-{
-    const struct cuda_forward *f = run->f;
-    struct agon_cuda_rows rows = cuda_run_rows(run, 0, run->pass->n_rows, false);
-    return (struct agon_attend){.cache = cache_of(run),
-                                .rows = mla_rows(&rows),
-                                .n_heads = f->config->n_heads,
-                                .scale = f->softmax_scale,
-                                .q = f->absorbed,
-                                .out = f->attended,
-                                .mask = selects_all(run) ? NULL : f->mask,
-                                .ld_mask = run->pass->ld_pages,
-                                .n_max = run->pass->n_max};
-}
-
-/* Do the kernels of small models do this pass? */
-static bool is_small(const struct cuda_run *run)
-{
-    struct agon_select select = small_select(run);
-    struct agon_attend attend = small_attend(run);
-    return run->f->fast && agon_select_does(&select) && agon_attend_does(&attend);
-}
-
 static int select_all_rows(struct cuda_run *run, bool positions)
 {
-    struct cuda_forward *f = run->f;
     int n_rows = run->pass->n_rows, r = 0;
     int n_most = cuda_score_rows(run);
-    if (is_small(run)) {
-        struct agon_select select = small_select(run);
-        r = agon_select_cuda(&select, run->stream, run->err);
-        return r || !positions
-                   ? r
-                   : agon_select_list_cuda(f->positions, f->n_slots, f->config->index_topk, f->mask,
-                                           run->pass->ld_pages, n_rows, run->stream, run->err);
-    }
     for (int begin = 0; begin < n_rows && r == 0; begin += n_most)
         r = select_rows(run, begin, n_rows - begin < n_most ? n_rows - begin : n_most, positions);
     return r;
@@ -269,10 +223,6 @@ static int run_attend(struct cuda_run *run)
     const struct agon_config *c = f->config;
     bool all = selects_all(run);
     struct agon_cuda_rows rows = cuda_run_rows(run, 0, run->pass->n_rows, false);
-    if (is_small(run)) {
-        struct agon_attend attend = small_attend(run);
-        return agon_attend_cuda(&attend, run->stream, run->err);
-    }
     struct agon_mla mla = {.cache = cache_of(run),
                            .rows = mla_rows(&rows),
                            .n_heads = c->n_heads,

@@ -1,7 +1,6 @@
 /* Small models: see cuda_stack.h. */
 #include "model/cuda_stack.h"
 
-#include "kernels/cuda_attend.h"
 #include "model/cuda_forward_internal.h"
 
 #include <stdlib.h>
@@ -397,7 +396,7 @@ static int selection_done(struct cuda_run *run)
     struct cuda_forward *f = run->f;
     const struct agon_config *c = f->config;
     int n = run->pass->n_rows, r;
-    if ((r = agon_select_list_cuda(f->positions, f->n_slots, c->index_topk, f->mask,
+    if ((r = agon_stack_list_cuda(f->positions, f->n_slots, c->index_topk, f->mask,
                                    run->pass->ld_pages, n, run->stream, run->err)))
         return r;
     struct agon_cuda_rows rows = cuda_run_rows(run, 0, n, true);

@@ -1,11 +1,10 @@
 /*
  * Latent attention: median times by shape (launches in a graph), operations a second and the share
- * of the floor. Small models have two kernels, cuda_mla.h's and cuda_attend.h's: both, over the
- * same rows. Operations: 2 * heads * (576 + 512) for each entry seen. Floor: the larger of
+ * of the floor. Operations: 2 * heads * (576 + 512) for each entry seen. Floor: the larger of
  * operations at the matrix units' dense BF16 rate (989 TFLOP/s) and bytes (each slot a launch reads
  * once, queries, outputs) at the rate of a copy.
  */
-#include "kernels/cuda_attend.h"
+#include "kernels/cuda_mla.h"
 #include "tests/gpu/median.h"
 
 struct shape {
@@ -18,7 +17,6 @@ struct shape {
     bool small;   /* entries of 128 + 16, not of 512 + 64 */
     int n_prefix; /* positions that all sequences share */
     bool grouped; /* and the kernel is told so */
-    bool attend;  /* by cuda_attend.h */
 };
 
 static const struct shape shapes[] = {
@@ -58,33 +56,22 @@ static const struct shape shapes[] = {
         "small, " what, AGON_LATENT_BF16, rows, 6, seen,                                   \
             .n_pool = pool, .sparse = true, .small = true, .n_prefix = prefix, __VA_ARGS__ \
     }
-#define SMALLS(what, rows, seen, pool, prefix)             \
-    SMALL(what, rows, seen, pool, prefix, .plain = false), \
-        SMALL(what ", attend", rows, seen, pool, prefix, .attend = true)
-    SMALLS("1000 + 536", 1, 512, 1536, 1000),
-    SMALLS("1000 + 536", 100, 512, 1536, 1000),
-    SMALLS("1000 + 536", 1000, 512, 1536, 1000),
-    SMALLS("1000 + 3032", 100, 512, 4032, 1000),
-    SMALLS("1000 + 3032", 1000, 512, 4032, 1000),
-    SMALLS("1536, none shared", 100, 512, 1536, 0),
-    SMALLS("1536, none shared", 1000, 512, 1536, 0),
-    SMALLS("all of 512, 448 shared", 100, 512, 512, 448),
-    SMALLS("all of 512, 448 shared", 1000, 512, 512, 448),
+    SMALL("1000 + 536", 1, 512, 1536, 1000, .plain = false),
+    SMALL("1000 + 536", 100, 512, 1536, 1000, .plain = false),
+    SMALL("1000 + 536", 1000, 512, 1536, 1000, .plain = false),
+    SMALL("1000 + 3032", 100, 512, 4032, 1000, .plain = false),
+    SMALL("1000 + 3032", 1000, 512, 4032, 1000, .plain = false),
+    SMALL("1536, none shared", 100, 512, 1536, 0, .plain = false),
+    SMALL("1536, none shared", 1000, 512, 1536, 0, .plain = false),
+    SMALL("all of 512, 448 shared", 100, 512, 512, 448, .plain = false),
+    SMALL("all of 512, 448 shared", 1000, 512, 512, 448, .plain = false),
     SMALL("1000 + 536, grouped", 1000, 512, 1536, 1000, .grouped = true),
     SMALL("1000 + 536, plain", 1000, 512, 1536, 1000, .plain = true),
 };
 
-struct launch {
-    const struct shape *shape;
-    struct agon_mla mla;
-    struct agon_attend attend;
-};
-
 static int run(void *arg, void *stream, struct agon_err *err)
 {
-    struct launch *l = arg;
-    return l->shape->attend ? agon_attend_cuda(&l->attend, stream, err)
-                            : agon_mla_cuda(&l->mla, stream, err);
+    return agon_mla_cuda(arg, stream, err);
 }
 
 /* A pool with n entries stored from random values. */
@@ -141,7 +128,6 @@ static void bench(const struct shape *s, const struct agon_cuda_info *gpu)
     int32_t *position = malloc(n_slots * sizeof(*position));
     int32_t *pages = malloc((size_t)n_pages * sizeof(*pages));
     int32_t *selected = malloc(n_rows * (size_t)s->n_seen * sizeof(*selected));
-    uint64_t *mask = calloc(n_rows * (size_t)ld_pages, sizeof(*mask));
     for (int i = 0; i < n_pages; i++)
         pages[i] = i % ld_pages < s->n_prefix / AGON_CUDA_PAGE ? i % ld_pages : i;
     for (size_t i = 0; i < n_slots; i++) {
@@ -159,7 +145,6 @@ static void bench(const struct shape *s, const struct agon_cuda_info *gpu)
         for (int i = 0; i < s->n_seen; i++) /* ascending, as the indexer gives them */
         {
             int p = (int)(((int64_t)i * s->n_pool + random_below(s->n_pool)) / s->n_seen);
-            mask[r * (size_t)ld_pages + (size_t)(p / 64)] |= (uint64_t)1 << p % 64;
             selected[r * (size_t)s->n_seen + (size_t)i] =
                 s->grouped ? p
                            : pages[sequence[r] * ld_pages + p / AGON_CUDA_PAGE] * AGON_CUDA_PAGE +
@@ -169,10 +154,9 @@ static void bench(const struct shape *s, const struct agon_cuda_info *gpu)
     GPU_AUTO d_row_sequence = gpu_upload(sequence, n_rows * sizeof(*sequence));
     GPU_AUTO d_row_position = gpu_upload(position, n_rows * sizeof(*position));
     GPU_AUTO d_selected = gpu_upload(selected, n_rows * (size_t)s->n_seen * sizeof(*selected));
-    GPU_AUTO d_mask = gpu_upload(mask, n_rows * (size_t)ld_pages * sizeof(*mask));
     size_t n_q = n_rows * (size_t)(s->n_heads * dim);
     size_t n_out = n_rows * (size_t)(s->n_heads * kv_lora);
-    GPU_AUTO d_q = queries(n_q, s->attend ? AGON_F32 : AGON_BF16);
+    GPU_AUTO d_q = queries(n_q, AGON_BF16);
     GPU_AUTO d_out = gpu_poisoned(n_out * sizeof(uint16_t), 0xff);
     rows.sequence = d_row_sequence.p;
     rows.position = d_row_position.p;
@@ -199,25 +183,11 @@ static void bench(const struct shape *s, const struct agon_cuda_info *gpu)
     GPU_AUTO scratch = gpu_poisoned(agon_mla_scratch(&mla), 0xff);
     mla.scratch = scratch.p;
 
-    struct launch launch = {
-        .shape = s,
-        .mla = mla,
-        .attend = {.cache = mla.cache,
-                   .rows = rows,
-                   .n_heads = s->n_heads,
-                   .scale = mla.scale,
-                   .q = d_q.p,
-                   .out = d_out.p,
-                   .out_dtype = AGON_BF16,
-                   .mask = s->n_seen < s->n_pool ? d_mask.p : NULL,
-                   .ld_mask = ld_pages,
-                   .n_max = s->n_pool},
-    };
     if (agon_cuda_sync(NULL, &err)) { /* other streams do not wait for what was uploaded */
         printf("%s: %s\n", s->name, err.text);
         exit(1);
     }
-    double seconds = 1e-6 * gpu_median_us((struct gpu_launch){run, &launch}, 8);
+    double seconds = 1e-6 * gpu_median_us((struct gpu_launch){run, &mla}, 8);
     double operations = 2.0 * (double)n_rows * s->n_heads * s->n_seen * (dim + kv_lora);
     double read = (double)n_rows * s->n_seen;
     if (read > (double)n_slots)
@@ -236,7 +206,6 @@ static void bench(const struct shape *s, const struct agon_cuda_info *gpu)
     free(position);
     free(pages);
     free(selected);
-    free(mask);
 }
 
 int main(int argc, char **argv)

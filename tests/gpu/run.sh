@@ -19,6 +19,7 @@ pack() {
     cp "$root/tests/tap.py" "$to/tests/" && cp "$root"/tests/model/{server,test_sample,test_serve}.py "$to/tests/model/" || exit 1
     cp "$root"/model/embedded/{config.json,tokenizer.json,EXAMPLES.md,skeletons.bin,model*} "$to/embedded/"
     cp /usr/share/zoneinfo/zone1970.tab /usr/share/iso-codes/json/iso_{4217,3166-3}.json "$to/sources/"
+    cp -r "$root/synth/prompts" "$to/"
     git -C "$root" describe --always --dirty >"$to/commit"
     for program in "$build"/agon "$build"/agon-{cell,parse,cuda.so} "$build"/tests/gpu/{test,bench}_gpu_*; do
         [ -f "$program" ] || continue
@@ -149,20 +150,22 @@ END
 synth() {
     printf 'time_zones: time zones of the world\ncurrencies: ISO 4217 currencies\n' >"$work/categories.txt"
     "$work/bin/agon" synth general --corpus "$work/corpus" --categories "$work/categories.txt" --source "$here/sources" \
-        --model "local:$AGON_EMBEDDED" --device cuda --levels 2 --lines 1 --rollouts 8 | grep -E 'kept, the' &&
+        --prompts "$here/prompts" --model "local:$AGON_EMBEDDED" --device cuda --levels 2 --lines 1 --rollouts 8 | grep -E 'kept, the' &&
         "$work/bin/agon" verify "$work/corpus" | tail -n 2 && echo "ok 1 - synth"
 }
 
 # What trainers and clients use, over the GPU: tests/model's own.
 served() { AGON_TEST_DEVICE=cuda python3 "$here/tests/model/test_$1.py" "$work/bin/agon" "$AGON_EMBEDDED"; }
 
-# sanitize TOOL NAME PROGRAM CASE
+# sanitize TOOL NAME PROGRAM CASE: accesses; calls that NCCL makes to see whether they work are none of ours.
 sanitize() {
-    start "$1-$2" 60 compute-sanitizer --tool "$1" --error-exitcode 99 "$work/bin/test_gpu_$3" "$4"
+    local calls=
+    [ "$1" = racecheck ] || calls="--report-api-errors no"
+    start "$1-$2" 60 compute-sanitizer --tool "$1" $calls --error-exitcode 99 "$work/bin/test_gpu_$3" "$4"
 }
 
 # The long ones first. Racecheck takes a thousand times as long as a kernel alone: it sees few rows, and
-# no kernel that orders its threads by bar.arrive (mla) or by a cluster's barrier (topk).
+# no kernel that orders its threads by bar.arrive (mla), a cluster's barrier (topk) or a copy's own (indexer).
 checks() {
     local program sanitizer=true
     command -v compute-sanitizer >/dev/null || sanitizer=false
@@ -191,10 +194,9 @@ checks() {
         sanitize memcheck experts moe experts_in_fast_mode
         sanitize memcheck latents mla fast_attention_is_its_twin
         sanitize memcheck indexer indexer fast_scores
-        for program in attend gemm sample small; do
+        for program in gemm sample small; do
             sanitize racecheck $program $program few_rows
         done
-        sanitize racecheck indexer indexer rows_with_nothing_in_common
     fi
     for program in "$work"/bin/test_gpu_*; do
         [ "${program##*_}" = engine ] || start "${program##*test_gpu_}" 90 "$program"
