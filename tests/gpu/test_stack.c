@@ -1,0 +1,684 @@
+/*
+ * The layers of a small model (kernels/cuda_stack.h) against plain loops, stage by stage: what a
+ * stage computes is held to what the one before left on the device, so that errors do not add up.
+ * Rows that are absent, short, not stored or share pages stand among the others.
+ */
+#include "kernels/cuda_stack.h"
+#include "tests/gpu/gpu.h"
+
+enum { KV = AGON_STACK_KV, ROPE = AGON_STACK_ROPE, ENTRY = AGON_STACK_ENTRY, N_LAYERS = 2 };
+enum { DIM = AGON_STACK_INDEX_DIM, LD_PAGES = 12, EXPERTS_MAX = 8 };
+
+struct dims {
+    int hidden, q_lora, n_heads, index_heads, n_experts, top_k, n_shared, inner, pieces, n_vocab;
+    int k, n_prefix, n_rows;
+    bool interleaved;
+};
+
+/* Weights as the device has them, and packed there. Owned: w. */
+struct matrix {
+    float *w;
+    int n, k;
+    struct gpu_buffer packed;
+};
+
+struct layer {
+    struct matrix input, query, output, gate_up, down;
+    float *norms[6], *router, *bias;
+    struct gpu_buffer on_device[8];
+    struct agon_stack_layer device;
+};
+
+struct world {
+    struct dims d;
+    struct layer layers[N_LAYERS];
+    struct matrix head;
+    float *norm, *x, *angles[2];
+    int32_t *sequence, *store, *position, *pages;
+    uint16_t *latents;
+    float *keys;
+    int n_pages;
+    struct gpu_buffer on_device[12];
+    struct agon_stack stack;
+};
+
+static struct gpu_buffer keep_uploaded(const void *from, size_t bytes)
+{
+    struct gpu_buffer b = gpu_upload(from, bytes);
+    EXPECT(agon_cuda_sync(NULL, &(struct agon_err){0}) == 0);
+    return b;
+}
+
+/* half: F16, else BF16. */
+static struct matrix matrix_new(int n, int k, float scale, bool half)
+{
+    struct matrix m = {random_floats((size_t)n * (size_t)k), n, k, {0}};
+    uint16_t *packed = calloc(agon_stack_packed_size(n, k), sizeof(*packed));
+    for (int i = 0; i < n; i++)
+        for (int j = 0; j < k; j++) {
+            float *w = &m.w[(size_t)i * (size_t)k + (size_t)j];
+            uint16_t code = half ? agon_f16_encode(*w * scale) : agon_bf16_encode(*w * scale);
+            *w = half ? agon_f16_decode(code) : agon_bf16_decode(code);
+            packed[agon_stack_packed_at(k, i, j)] = code;
+        }
+    m.packed = keep_uploaded(packed, agon_stack_packed_size(n, k) * sizeof(*packed));
+    free(packed);
+    return m;
+}
+
+static float *around(float base, float scale, size_t n)
+{
+    float *x = random_floats(n);
+    for (size_t i = 0; i < n; i++)
+        x[i] = base + scale * x[i];
+    return x;
+}
+
+static void layer_init(struct layer *l, const struct dims *d, bool sparse)
+{
+    int n_groups = sparse ? d->n_shared + d->n_experts : d->pieces;
+    const int sizes[] = {d->hidden, d->hidden, d->q_lora, KV, DIM, DIM};
+    l->input = matrix_new(d->q_lora + ENTRY + DIM + d->index_heads, d->hidden, 0.15F, false);
+    l->query = matrix_new(d->n_heads * ENTRY + d->index_heads * DIM, d->q_lora, 0.2F, true);
+    l->output = matrix_new(d->hidden, d->n_heads * KV, 0.1F, true);
+    l->gate_up = matrix_new(n_groups * 2 * d->inner, d->hidden, 0.2F, false);
+    l->down = matrix_new(n_groups * d->hidden, d->inner, 0.2F, false);
+    for (int i = 0; i < 6; i++) {
+        l->norms[i] = around(i == 5 ? 0 : 1, 0.1F, (size_t)sizes[i]);
+        l->on_device[i] = keep_uploaded(l->norms[i], (size_t)sizes[i] * sizeof(float));
+    }
+    l->router = around(0, 0.2F, (size_t)(d->n_experts * d->hidden));
+    l->bias = around(0, 0.05F, (size_t)d->n_experts);
+    l->on_device[6] = keep_uploaded(l->router, (size_t)(d->n_experts * d->hidden) * sizeof(float));
+    l->on_device[7] = keep_uploaded(l->bias, (size_t)d->n_experts * sizeof(float));
+    l->device = (struct agon_stack_layer){.attention_norm = l->on_device[0].p,
+                                          .mlp_norm = l->on_device[1].p,
+                                          .q_norm = l->on_device[2].p,
+                                          .kv_norm = l->on_device[3].p,
+                                          .index_norm = l->on_device[4].p,
+                                          .index_bias = l->on_device[5].p,
+                                          .input = l->input.packed.p,
+                                          .query = l->query.packed.p,
+                                          .output = l->output.packed.p,
+                                          .router = sparse ? l->on_device[6].p : NULL,
+                                          .router_bias = l->on_device[7].p,
+                                          .gate_up = l->gate_up.packed.p,
+                                          .down = l->down.packed.p,
+                                          .n_groups = n_groups,
+                                          .inner = d->inner};
+}
+
+/* Every 11th row is absent, every 13th short, every 9th shares nothing, every 17th is not stored.
+ */
+static void rows_init(struct world *w)
+{
+    const struct dims *d = &w->d;
+    size_t n = (size_t)d->n_rows;
+    int n_common = d->n_prefix / AGON_CUDA_PAGE;
+    w->sequence = malloc(n * sizeof(int32_t));
+    w->store = malloc(n * sizeof(int32_t));
+    w->position = malloc(n * sizeof(int32_t));
+    w->pages = malloc(n * LD_PAGES * sizeof(int32_t));
+    w->n_pages = n_common;
+    for (int r = 0; r < d->n_rows; r++) {
+        bool shares = r % 9 != 3;
+        w->position[r] = r % 13 == 5 ? 20 + r % 30 : d->n_prefix + r * 7 % 90;
+        w->sequence[r] = r % 11 == 7 ? -1 : r;
+        bool stored = w->sequence[r] >= 0 && r % 17 != 4 &&
+                      (w->position[r] / AGON_CUDA_PAGE >= n_common || !shares);
+        w->store[r] = stored ? r : -1;
+        for (int i = 0; i < LD_PAGES; i++)
+            w->pages[r * LD_PAGES + i] = i < n_common && shares ? i : w->n_pages++;
+    }
+}
+
+static void world_init(struct world *w, const struct dims *d)
+{
+    size_t n = (size_t)d->n_rows;
+    *w = (struct world){.d = *d};
+    for (int i = 0; i < N_LAYERS; i++)
+        layer_init(&w->layers[i], d, i > 0);
+    w->head = matrix_new(d->n_vocab, d->hidden, 0.1F, false);
+    w->norm = around(1, 0.1F, (size_t)d->hidden);
+    rows_init(w);
+    size_t slots = (size_t)w->n_pages * AGON_CUDA_PAGE * N_LAYERS;
+    w->latents = malloc(slots * ENTRY * sizeof(uint16_t));
+    for (size_t i = 0; i < slots * ENTRY; i++)
+        w->latents[i] = agon_bf16_encode(random_float());
+    w->keys = random_floats(slots * DIM);
+    w->x = around(0, 2, n * (size_t)d->hidden);
+    for (int i = 0; i < 2; i++)
+        w->angles[i] = malloc(n * ROPE / 2 * sizeof(float));
+    for (size_t i = 0; i < n * ROPE / 2; i++) {
+        float angle = 3 * random_float();
+        w->angles[0][i] = cosf(angle);
+        w->angles[1][i] = sinf(angle);
+    }
+    const void *from[] = {w->norm,  w->x,        w->angles[0], w->angles[1], w->sequence,
+                          w->store, w->position, w->pages,     w->latents,   w->keys};
+    const size_t bytes[] = {(size_t)d->hidden * 4,
+                            n * (size_t)d->hidden * 4,
+                            n * ROPE / 2 * 4,
+                            n * ROPE / 2 * 4,
+                            n * 4,
+                            n * 4,
+                            n * 4,
+                            n * LD_PAGES * 4,
+                            slots * ENTRY * 2,
+                            slots * DIM * 4};
+    for (int i = 0; i < 10; i++)
+        w->on_device[i] = keep_uploaded(from[i], bytes[i]);
+    w->on_device[10] = gpu_poisoned(n * (size_t)d->n_vocab * sizeof(float), 0xff);
+    for (int i = 0; i < N_LAYERS; i++)
+        w->layers[i].device.next_norm =
+            i + 1 < N_LAYERS ? w->layers[i + 1].device.attention_norm : w->on_device[0].p;
+}
+
+/* The stack over rows first .. first + n - 1; layers and scratch are the caller's. */
+static struct agon_stack stack_of(struct world *w, const struct agon_stack_layer *layers, int first,
+                                  int n)
+{
+    const struct dims *d = &w->d;
+    size_t at = (size_t)first, page = (size_t)w->n_pages * AGON_CUDA_PAGE;
+    return (struct agon_stack){
+        .hidden = d->hidden,
+        .n_heads = d->n_heads,
+        .q_lora = d->q_lora,
+        .index_heads = d->index_heads,
+        .index_topk = d->k,
+        .n_layers = N_LAYERS,
+        .n_experts = d->n_experts,
+        .n_shared = d->n_shared,
+        .top_k = d->top_k,
+        .pairs_max = d->top_k + d->n_shared > d->pieces ? d->top_k + d->n_shared : d->pieces,
+        .inner_max = d->inner,
+        .normalise = true,
+        .index_interleaved = d->interleaved,
+        .route_scale = 1.5F,
+        .eps = 1e-6F,
+        .latent_eps = 1e-6F,
+        .softmax_scale = 0.125F,
+        .index_scale = 0.3F,
+        .layers = layers,
+        .latents = w->on_device[8].p,
+        .keys = w->on_device[9].p,
+        .latent_layer_bytes = page * ENTRY * 2,
+        .keys_layer_bytes = page * DIM * 4,
+        .rows = {.n_rows = n,
+                 .n_max = LD_PAGES * AGON_CUDA_PAGE,
+                 .row_sequence = (int32_t *)w->on_device[4].p + at,
+                 .row_position = (int32_t *)w->on_device[6].p + at,
+                 .pages = w->on_device[7].p,
+                 .ld_pages = LD_PAGES},
+        .apart = true,
+        .store = (int32_t *)w->on_device[5].p + at,
+        .cosine = (float *)w->on_device[2].p + at * ROPE / 2,
+        .sine = (float *)w->on_device[3].p + at * ROPE / 2,
+        .n_vocab = d->n_vocab,
+        .norm = w->on_device[0].p,
+        .head = w->head.packed.p,
+        .logits = (float *)w->on_device[10].p + at * (size_t)d->n_vocab,
+        .x = (float *)w->on_device[1].p + at * (size_t)d->hidden,
+        .n_rows_max = n};
+}
+
+static void world_free(struct world *w)
+{
+    for (int i = 0; i < N_LAYERS; i++) {
+        struct layer *l = &w->layers[i];
+        struct matrix *all[] = {&l->input, &l->query, &l->output, &l->gate_up, &l->down};
+        for (int j = 0; j < 5; j++) {
+            free(all[j]->w);
+            gpu_buffer_free(&all[j]->packed);
+        }
+        for (int j = 0; j < 6; j++)
+            free(l->norms[j]);
+        for (int j = 0; j < 8; j++)
+            gpu_buffer_free(&l->on_device[j]);
+        free(l->router);
+        free(l->bias);
+    }
+    void *owned[] = {w->head.w, w->norm,     w->x,     w->angles[0], w->angles[1], w->sequence,
+                     w->store,  w->position, w->pages, w->latents,   w->keys};
+    for (size_t i = 0; i < sizeof(owned) / sizeof(owned[0]); i++)
+        free(owned[i]);
+    gpu_buffer_free(&w->head.packed);
+    for (int i = 0; i < 11; i++)
+        gpu_buffer_free(&w->on_device[i]);
+}
+
+/* ---- plain loops -------------------------------------------------------------------- */
+
+static void normed(double *out, const double *x, const float *w, int n)
+{
+    double squares = 0;
+    for (int i = 0; i < n; i++)
+        squares += x[i] * x[i];
+    for (int i = 0; i < n; i++)
+        out[i] = w[i] * x[i] / sqrt(squares / n + 1e-6);
+}
+
+/* out[n] = rows first .. of w by x. */
+static void product(double *out, const struct matrix *w, int first, int n, const double *x)
+{
+    for (int i = 0; i < n; i++) {
+        const float *row = w->w + (size_t)(first + i) * (size_t)w->k;
+        out[i] = 0;
+        for (int j = 0; j < w->k; j++)
+            out[i] += (double)row[j] * x[j];
+    }
+}
+
+static void rotate(double *low, double *high, const struct world *w, int row, int pair)
+{
+    double c = w->angles[0][row * ROPE / 2 + pair], s = w->angles[1][row * ROPE / 2 + pair];
+    double a = *low, b = *high;
+    *low = a * c - b * s;
+    *high = a * s + b * c;
+}
+
+static void rotate_index(double *x, const struct world *w, int row)
+{
+    for (int i = 0; i < ROPE / 2; i++) {
+        if (w->d.interleaved)
+            rotate(&x[2 * i], &x[2 * i + 1], w, row, i);
+        else
+            rotate(&x[i], &x[i + ROPE / 2], w, row, i);
+    }
+}
+
+/* What a row's attention works with, from its x. */
+struct row {
+    double input[1024], query[1024], index[8 * DIM], *weights, entry[ENTRY], key[DIM];
+};
+
+static void row_of(struct row *to, const struct world *w, const struct layer *l, int r)
+{
+    const struct dims *d = &w->d;
+    double x[512], h[512];
+    for (int i = 0; i < d->hidden; i++)
+        x[i] = w->x[(size_t)r * (size_t)d->hidden + (size_t)i];
+    normed(h, x, l->norms[0], d->hidden);
+    product(to->input, &l->input, 0, l->input.n, h);
+    const double *kv = to->input + d->q_lora, *key = kv + ENTRY;
+    double mean = 0, scatter = 0;
+    to->weights = to->input + d->q_lora + ENTRY + DIM;
+    normed(h, to->input, l->norms[2], d->q_lora);
+    product(to->query, &l->query, 0, d->n_heads * ENTRY, h);
+    product(to->index, &l->query, d->n_heads * ENTRY, d->index_heads * DIM, h);
+    for (int i = 0; i < d->n_heads; i++)
+        for (int j = 0; j < ROPE / 2; j++)
+            rotate(&to->query[i * ENTRY + KV + 2 * j], &to->query[i * ENTRY + KV + 2 * j + 1], w, r,
+                   j);
+    for (int i = 0; i < d->index_heads; i++)
+        rotate_index(to->index + i * DIM, w, r);
+    normed(to->entry, kv, l->norms[3], KV);
+    for (int j = 0; j < ROPE / 2; j++) {
+        to->entry[KV + 2 * j] = kv[KV + 2 * j];
+        to->entry[KV + 2 * j + 1] = kv[KV + 2 * j + 1];
+        rotate(&to->entry[KV + 2 * j], &to->entry[KV + 2 * j + 1], w, r, j);
+    }
+    for (int i = 0; i < DIM; i++)
+        mean += key[i] / DIM;
+    for (int i = 0; i < DIM; i++)
+        scatter += (key[i] - mean) * (key[i] - mean) / DIM;
+    for (int i = 0; i < DIM; i++)
+        to->key[i] = l->norms[4][i] * (key[i] - mean) / sqrt(scatter + 1e-6) + l->norms[5][i];
+    rotate_index(to->key, w, r);
+}
+
+static size_t slot_of(const struct world *w, int layer, int r, int position)
+{
+    int page = w->pages[r * LD_PAGES + position / AGON_CUDA_PAGE];
+    return ((size_t)layer * (size_t)w->n_pages + (size_t)page) * AGON_CUDA_PAGE +
+           (size_t)(position % AGON_CUDA_PAGE);
+}
+
+static double error_of(const double *a, const double *b, size_t n)
+{
+    double difference = 0, norm = 0;
+    for (size_t i = 0; i < n; i++) {
+        difference += (a[i] - b[i]) * (a[i] - b[i]);
+        norm += b[i] * b[i];
+    }
+    return sqrt(difference / norm);
+}
+
+/* ---- stages ------------------------------------------------------------------------- */
+
+/* Entries and keys that stored rows left in the cache. */
+static void check_cache(struct world *w, int layer)
+{
+    struct row row;
+    double most = 0;
+    gpu_download(w->latents, &w->on_device[8]);
+    gpu_download(w->keys, &w->on_device[9]);
+    for (int r = 0; r < w->d.n_rows; r++) {
+        if (w->store[r] < 0)
+            continue;
+        size_t slot = slot_of(w, layer, r, w->position[r]);
+        double entry[ENTRY], key[DIM];
+        row_of(&row, w, &w->layers[layer], r);
+        for (int i = 0; i < ENTRY; i++)
+            entry[i] = agon_bf16_decode(w->latents[slot * ENTRY + (size_t)i]);
+        for (int i = 0; i < DIM; i++)
+            key[i] = w->keys[slot * DIM + (size_t)i];
+        most = fmax(most, fmax(error_of(entry, row.entry, ENTRY), error_of(key, row.key, DIM)));
+    }
+    printf("# layer %d, cache: a row's error at most %.2g\n", layer, most);
+    EXPECT(most < 1e-2);
+}
+
+static double score_of(const struct world *w, const struct row *row, int layer, int r, int position)
+{
+    const float *key = w->keys + slot_of(w, layer, r, position) * DIM;
+    double score = 0;
+    for (int h = 0; h < w->d.index_heads; h++) {
+        double dot = 0;
+        for (int i = 0; i < DIM; i++)
+            dot += row->index[h * DIM + i] * key[i];
+        score += dot < 0 ? 0 : row->weights[h] * 0.3 * dot;
+    }
+    return score;
+}
+
+/* As many as there should be are selected, and none that is worse by more than rounding allows. */
+static void check_masks(struct world *w, int layer, const uint64_t *masks)
+{
+    struct row row;
+    int n_wrong = 0;
+    for (int r = 0; r < w->d.n_rows; r++) {
+        int n = w->sequence[r] < 0 ? 0 : w->position[r] + 1, n_taken = 0;
+        double least = INFINITY, most = -INFINITY, size = 0;
+        row_of(&row, w, &w->layers[layer], r);
+        for (int i = 0; i < LD_PAGES * 64; i++) {
+            bool taken = masks[r * LD_PAGES + i / 64] >> i % 64 & 1;
+            n_taken += taken;
+            n_wrong += taken && i >= n;
+            if (i >= n)
+                continue;
+            double score = score_of(w, &row, layer, r, i);
+            size = fmax(size, fabs(score));
+            least = taken ? fmin(least, score) : least;
+            most = taken ? most : fmax(most, score);
+        }
+        n_wrong += n_taken != (n < w->d.k ? n : w->d.k) || least < most - 1e-2 * size;
+    }
+    EXPECT(n_wrong == 0);
+}
+
+/* out[n_heads][KV], from what the device has in its cache and its mask. */
+static void attend(double *out, const struct world *w, const struct row *row, int layer, int r,
+                   const uint64_t *mask)
+{
+    for (int h = 0; h < w->d.n_heads; h++) {
+        double score[LD_PAGES * 64], most = -INFINITY, sum = 0;
+        for (int i = 0; i < LD_PAGES * 64; i++) {
+            if (!(mask[i / 64] >> i % 64 & 1))
+                continue;
+            const uint16_t *entry = w->latents + slot_of(w, layer, r, i) * ENTRY;
+            score[i] = 0;
+            for (int j = 0; j < ENTRY; j++)
+                score[i] += row->query[h * ENTRY + j] * agon_bf16_decode(entry[j]) * 0.125;
+            most = fmax(most, score[i]);
+        }
+        memset(out + h * KV, 0, KV * sizeof(*out));
+        for (int i = 0; i < LD_PAGES * 64; i++) {
+            if (!(mask[i / 64] >> i % 64 & 1))
+                continue;
+            const uint16_t *entry = w->latents + slot_of(w, layer, r, i) * ENTRY;
+            double weight = exp(score[i] - most);
+            sum += weight;
+            for (int j = 0; j < KV; j++)
+                out[h * KV + j] += weight * agon_bf16_decode(entry[j]);
+        }
+        for (int j = 0; j < KV && sum > 0; j++)
+            out[h * KV + j] /= sum;
+    }
+}
+
+/* What attention adds to the residual stream; w->x is from before. */
+static void check_attention(struct world *w, int layer, const uint64_t *masks)
+{
+    const struct dims *d = &w->d;
+    size_t n = (size_t)d->n_rows * (size_t)d->hidden;
+    float *after = malloc(n * sizeof(*after));
+    double got[512], wanted[512], out[1024], most = 0;
+    struct row row;
+    gpu_download(after, &w->on_device[1]);
+    for (int r = 0; r < d->n_rows; r++) {
+        size_t at = (size_t)r * (size_t)d->hidden;
+        if (w->sequence[r] < 0)
+            continue;
+        row_of(&row, w, &w->layers[layer], r);
+        attend(out, w, &row, layer, r, masks + r * LD_PAGES);
+        product(wanted, &w->layers[layer].output, 0, d->hidden, out);
+        for (int i = 0; i < d->hidden; i++)
+            got[i] = (double)after[at + (size_t)i] - w->x[at + (size_t)i];
+        most = fmax(most, error_of(got, wanted, (size_t)d->hidden));
+    }
+    printf("# layer %d, attention: a row's error at most %.2g\n", layer, most);
+    EXPECT(most < 3e-2);
+    memcpy(w->x, after, n * sizeof(*after));
+    free(after);
+}
+
+/* add[hidden] += weight * a group's output for h. */
+static void add_group(double *add, const struct world *w, const struct layer *l, int group,
+                      const double *h, double weight)
+{
+    int inner = w->d.inner, hidden = w->d.hidden;
+    double both[512], act[256], out[512];
+    product(both, &l->gate_up, group * 2 * inner, 2 * inner, h);
+    for (int i = 0; i < inner; i++) {
+        double gate = both[i / 8 * 16 + i % 8], up = both[i / 8 * 16 + 8 + i % 8];
+        act[i] = gate / (1 + exp(-gate)) * up;
+    }
+    product(out, &l->down, group * hidden, hidden, act);
+    for (int i = 0; i < hidden; i++)
+        add[i] += weight * out[i];
+}
+
+/* What the MLP adds; experts as the device chose them, which must be as good as any. */
+static void check_mlp(struct world *w, int layer, const int32_t *ids)
+{
+    const struct dims *d = &w->d;
+    const struct layer *l = &w->layers[layer];
+    size_t n = (size_t)d->n_rows * (size_t)d->hidden;
+    float *after = malloc(n * sizeof(*after));
+    double most = 0;
+    int n_wrong = 0;
+    gpu_download(after, &w->on_device[1]);
+    for (int r = 0; r < d->n_rows; r++) {
+        double x[512], h[512], wanted[512] = {0}, got[512], score[EXPERTS_MAX], total = 0;
+        uint32_t taken = 0;
+        size_t at = (size_t)r * (size_t)d->hidden;
+        if (w->sequence[r] < 0)
+            continue;
+        for (int i = 0; i < d->hidden; i++)
+            x[i] = w->x[at + (size_t)i];
+        normed(h, x, l->norms[1], d->hidden);
+        for (int e = 0; e < d->n_experts; e++) {
+            score[e] = 0;
+            for (int i = 0; i < d->hidden; i++)
+                score[e] += h[i] * l->router[e * d->hidden + i];
+            score[e] = 1 / (1 + exp(-score[e]));
+        }
+        for (int i = 0; layer > 0 && i < d->top_k; i++) {
+            int id = ids[r * d->top_k + i];
+            n_wrong += id < 0 || id >= d->n_experts || taken >> id & 1;
+            for (int e = 0; e < d->n_experts; e++)
+                n_wrong +=
+                    !(taken >> e & 1) && score[e] + l->bias[e] > score[id] + l->bias[id] + 1e-5;
+            taken |= 1U << id;
+            total += score[id];
+        }
+        for (int g = 0; g < (layer > 0 ? d->n_shared : d->pieces); g++)
+            add_group(wanted, w, l, g, h, 1);
+        for (int e = 0; layer > 0 && e < d->n_experts; e++)
+            if (taken >> e & 1)
+                add_group(wanted, w, l, d->n_shared + e, h, score[e] / total * 1.5);
+        for (int i = 0; i < d->hidden; i++)
+            got[i] = (double)after[at + (size_t)i] - w->x[at + (size_t)i];
+        most = fmax(most, error_of(got, wanted, (size_t)d->hidden));
+    }
+    printf("# layer %d, MLP: a row's error at most %.2g\n", layer, most);
+    EXPECT(most < 2e-2 && n_wrong == 0);
+    memcpy(w->x, after, n * sizeof(*after));
+    free(after);
+}
+
+static void check_head(struct world *w)
+{
+    const struct dims *d = &w->d;
+    float *logits = malloc((size_t)d->n_rows * (size_t)d->n_vocab * sizeof(*logits));
+    double *wanted = malloc((size_t)d->n_vocab * sizeof(*wanted)), most = 0;
+    double *got = malloc((size_t)d->n_vocab * sizeof(*got));
+    gpu_download(logits, &w->on_device[10]);
+    for (int r = 0; r < d->n_rows; r++) {
+        double x[512], h[512];
+        for (int i = 0; i < d->hidden; i++)
+            x[i] = w->x[(size_t)r * (size_t)d->hidden + (size_t)i];
+        normed(h, x, w->norm, d->hidden);
+        product(wanted, &w->head, 0, d->n_vocab, h);
+        for (int i = 0; i < d->n_vocab; i++)
+            got[i] = logits[(size_t)r * (size_t)d->n_vocab + (size_t)i];
+        most = fmax(most, error_of(got, wanted, (size_t)d->n_vocab));
+    }
+    printf("# head: a row's error at most %.2g\n", most);
+    EXPECT(most < 1e-2);
+    free(logits);
+    free(wanted);
+    free(got);
+}
+
+static const struct dims small = {.hidden = 128,
+                                  .q_lora = 64,
+                                  .n_heads = 6,
+                                  .index_heads = 4,
+                                  .n_experts = 8,
+                                  .top_k = 2,
+                                  .n_shared = 1,
+                                  .inner = 64,
+                                  .pieces = 3,
+                                  .n_vocab = 304,
+                                  .k = 40,
+                                  .n_prefix = 160,
+                                  .n_rows = 70};
+static const struct dims embedded = {.hidden = 384,
+                                     .q_lora = 192,
+                                     .n_heads = 6,
+                                     .index_heads = 4,
+                                     .n_experts = 8,
+                                     .top_k = 2,
+                                     .n_shared = 1,
+                                     .inner = 224,
+                                     .pieces = 4,
+                                     .n_vocab = 512,
+                                     .k = 100,
+                                     .n_prefix = 300,
+                                     .n_rows = 150};
+static const struct dims odd = {.hidden = 256,
+                                .q_lora = 128,
+                                .n_heads = 3,
+                                .index_heads = 8,
+                                .n_experts = 5,
+                                .top_k = 3,
+                                .n_shared = 0,
+                                .inner = 96,
+                                .pieces = 2,
+                                .n_vocab = 160,
+                                .k = 64,
+                                .n_prefix = 64,
+                                .n_rows = 300,
+                                .interleaved = true};
+
+static void check_stages(const struct dims *d)
+{
+    struct world w;
+    struct agon_err err = {0};
+    struct agon_stack_layer layers[N_LAYERS];
+    world_init(&w, d);
+    for (int i = 0; i < N_LAYERS; i++)
+        layers[i] = w.layers[i].device;
+    struct agon_stack s = stack_of(&w, layers, 0, d->n_rows);
+    size_t n = (size_t)d->n_rows;
+    uint64_t *masks = malloc(n * LD_PAGES * sizeof(*masks));
+    int32_t *ids = malloc(n * (size_t)d->top_k * sizeof(*ids));
+    GPU_AUTO scratch = gpu_poisoned(agon_stack_scratch(&s), 0xff);
+    GPU_AUTO mask = gpu_poisoned(n * LD_PAGES * sizeof(*masks), 0xff);
+    GPU_AUTO id = gpu_poisoned(n * (size_t)d->top_k * sizeof(*ids), 0xff);
+    s.scratch = scratch.p;
+    s.mask = mask.p;
+    s.ld_mask = LD_PAGES;
+    s.route_ids = id.p;
+    EXPECT(agon_stack_does(&s));
+    for (int layer = 0; layer < N_LAYERS; layer++) {
+        int at = layer * AGON_STACK_STAGES;
+        EXPECT(agon_stack_cuda(&s, at, at + AGON_STACK_ATTEND, NULL, &err) == 0);
+        check_cache(&w, layer);
+        EXPECT(agon_stack_cuda(&s, at + AGON_STACK_ATTEND, at + AGON_STACK_UP, NULL, &err) == 0);
+        gpu_download(masks, &mask);
+        check_masks(&w, layer, masks);
+        check_attention(&w, layer, masks);
+        EXPECT(agon_stack_cuda(&s, at + AGON_STACK_UP, at + AGON_STACK_STAGES, NULL, &err) == 0);
+        gpu_download(ids, &id);
+        check_mlp(&w, layer, ids);
+    }
+    int head = agon_stack_head(&s);
+    EXPECT(agon_stack_cuda(&s, head, head + 1, NULL, &err) == 0);
+    check_head(&w);
+    free(masks);
+    free(ids);
+    world_free(&w);
+}
+
+TEST(each_stage_is_what_plain_loops_make_of_the_stage_before)
+{
+    REQUIRE_GPU();
+    check_stages(&small);
+    check_stages(&embedded);
+    check_stages(&odd);
+}
+
+/* Logits of rows first .. first + n - 1 of a world made anew, by themselves. */
+static float *alone(const struct dims *d, int first, int n)
+{
+    struct world w;
+    struct agon_err err = {0};
+    struct agon_stack_layer layers[N_LAYERS];
+    random_state = 77;
+    world_init(&w, d);
+    for (int i = 0; i < N_LAYERS; i++)
+        layers[i] = w.layers[i].device;
+    struct agon_stack s = stack_of(&w, layers, first, n);
+    GPU_AUTO scratch = gpu_poisoned(agon_stack_scratch(&s), 0xff);
+    float *logits = malloc((size_t)d->n_rows * (size_t)d->n_vocab * sizeof(*logits));
+    s.scratch = scratch.p;
+    EXPECT(agon_stack_cuda(&s, 0, agon_stack_head(&s) + 1, NULL, &err) == 0);
+    gpu_download(logits, &w.on_device[10]);
+    world_free(&w);
+    return logits;
+}
+
+TEST(a_row_is_the_same_among_any_others)
+{
+    REQUIRE_GPU();
+    const struct dims *all[] = {&small, &embedded, &odd};
+    const int parts[][2] = {{0, 16}, {13, 30}, {20, 40}, {33, 1}};
+    for (int i = 0; i < 3; i++) {
+        const struct dims *d = all[i];
+        float *whole = alone(d, 0, d->n_rows);
+        for (int part = 0; part < 4; part++) {
+            int first = parts[part][0], n = parts[part][1], n_differ = 0;
+            float *some = alone(d, first, n);
+            for (int r = first; r < first + n; r++)
+                n_differ += r % 11 != 7 && memcmp(some + (size_t)r * (size_t)d->n_vocab,
+                                                  whole + (size_t)r * (size_t)d->n_vocab,
+                                                  (size_t)d->n_vocab * sizeof(*some)) != 0;
+            EXPECT(n_differ == 0);
+            free(some);
+        }
+        free(whole);
+    }
+}
