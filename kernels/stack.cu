@@ -101,50 +101,75 @@ static __device__ __forceinline__ void rotate(float *low, float *high, float a, 
     *high = a * s + b * c;
 }
 
-/* A row's entry and index key to the cache: a warp. */
-static __device__ void store_row(const struct agon_stack &p, const struct agon_stack_layer &l,
-                                 const struct stack_buffers &b, int layer, int row)
+/* Where a row's entry and index key go, and what they are multiplied by: a lane's. */
+struct stored {
+    bool there;
+    size_t slot;
+    float2 kv_norm[2];
+    float key_norm, key_bias;
+    float2 entry_turn, key_turn; /* cosine, sine */
+};
+
+/* Nothing of the launch before is read. */
+static __device__ __forceinline__ void stored_begin(struct stored *to, const struct agon_stack &p,
+                                                    const struct agon_stack_layer &l, int row,
+                                                    bool there)
 {
-    int lane = stack_lane(), sequence = p.store[row];
-    if (sequence < 0)
+    int lane = stack_lane(), sequence = there ? p.store[row] : -1;
+    to->there = sequence >= 0;
+    if (!to->there)
         return;
     int position = p.rows.row_position[row];
     int page = p.rows.pages[(size_t)sequence * p.rows.ld_pages + position / AGON_CUDA_PAGE];
-    size_t slot = (size_t)page * AGON_CUDA_PAGE + position % AGON_CUDA_PAGE;
-    const float *x = b.input + (size_t)row * b.ld_input + p.q_lora;
+    int turned = lane % AGON_STACK_ROPE;
+    int pair = p.index_interleaved ? turned / 2 : turned % (AGON_STACK_ROPE / 2);
     const float *cosine = p.cosine + (size_t)row * AGON_STACK_ROPE / 2;
     const float *sine = p.sine + (size_t)row * AGON_STACK_ROPE / 2;
-    uint32_t *entry = (uint32_t *)(p.latents + layer * p.latent_layer_bytes) + slot * ENTRY / 2;
-    float *key = (float *)(p.keys + layer * p.keys_layer_bytes) + slot * INDEX_DIM;
+    to->slot = (size_t)page * AGON_CUDA_PAGE + position % AGON_CUDA_PAGE;
+    for (int i = 0; i < 2; i++)
+        to->kv_norm[i] = ((const float2 *)l.kv_norm)[i * 32 + lane];
+    to->key_norm = l.index_norm[lane];
+    to->key_bias = l.index_bias[lane];
+    to->entry_turn =
+        make_float2(cosine[lane % (AGON_STACK_ROPE / 2)], sine[lane % (AGON_STACK_ROPE / 2)]);
+    to->key_turn = make_float2(cosine[pair], sine[pair]);
+}
 
-    float2 v[2], w;
-    float square = 0;
-    for (int i = 0; i < 2; i++) {
+/* A row's entry and index key to the cache: a warp. */
+static __device__ __forceinline__ void store_row(const struct agon_stack &p,
+                                                 const struct stack_buffers &b,
+                                                 const struct stored &to, int layer, int row)
+{
+    int lane = stack_lane();
+    const float *x = b.input + (size_t)row * b.ld_input + p.q_lora;
+    uint32_t *entry = (uint32_t *)(p.latents + layer * p.latent_layer_bytes) + to.slot * ENTRY / 2;
+    float *key = (float *)(p.keys + layer * p.keys_layer_bytes) + to.slot * INDEX_DIM;
+    if (!to.there)
+        return;
+    float2 v[2], w, pe = make_float2(0, 0);
+    float from = __ldcg(x + ENTRY + lane), square = 0;
+    for (int i = 0; i < 2; i++)
         v[i] = __ldcg((const float2 *)x + i * 32 + lane);
+    if (lane < AGON_STACK_ROPE / 2)
+        pe = __ldcg((const float2 *)(x + KV) + lane);
+    for (int i = 0; i < 2; i++)
         square += v[i].x * v[i].x + v[i].y * v[i].y;
-    }
-    float factor = 1 / sqrtf(warp_sum(square) / KV + p.latent_eps);
-    for (int i = 0; i < 2; i++) {
-        w = ((const float2 *)l.kv_norm)[i * 32 + lane];
-        entry[i * 32 + lane] = bf16_pack(w.x * (v[i].x * factor), w.y * (v[i].y * factor));
-    }
-    if (lane < AGON_STACK_ROPE / 2) {
-        float2 pe = __ldcg((const float2 *)(x + KV) + lane);
-        rotate(&w.x, &w.y, pe.x, pe.y, cosine[lane], sine[lane]);
+    float factor = rsqrtf(warp_sum(square) / KV + p.latent_eps);
+    for (int i = 0; i < 2; i++)
+        entry[i * 32 + lane] =
+            bf16_pack(to.kv_norm[i].x * (v[i].x * factor), to.kv_norm[i].y * (v[i].y * factor));
+    rotate(&w.x, &w.y, pe.x, pe.y, to.entry_turn.x, to.entry_turn.y);
+    if (lane < AGON_STACK_ROPE / 2)
         entry[KV / 2 + lane] = bf16_pack(w.x, w.y);
-    }
 
-    float from = __ldcg(x + ENTRY + lane), mean = warp_sum(from) / INDEX_DIM;
+    float mean = warp_sum(from) / INDEX_DIM;
     float scatter = warp_sum((from - mean) * (from - mean)) / INDEX_DIM;
-    from =
-        l.index_norm[lane] * ((from - mean) / sqrtf(scatter + p.latent_eps)) + l.index_bias[lane];
+    from = to.key_norm * ((from - mean) * rsqrtf(scatter + p.latent_eps)) + to.key_bias;
     int distance = p.index_interleaved ? 1 : AGON_STACK_ROPE / 2;
     float other = __shfl_xor_sync(~0u, from, distance);
-    if (lane < AGON_STACK_ROPE) {
-        int pair = p.index_interleaved ? lane / 2 : lane % (AGON_STACK_ROPE / 2);
-        from = lane & distance ? other * sine[pair] + from * cosine[pair]
-                               : from * cosine[pair] - other * sine[pair];
-    }
+    if (lane < AGON_STACK_ROPE)
+        from = lane & distance ? other * to.key_turn.y + from * to.key_turn.x
+                               : from * to.key_turn.x - other * to.key_turn.y;
     key[lane] = from;
 }
 
@@ -219,11 +244,14 @@ static __global__ void __launch_bounds__(STACK_THREADS, 2)
     uint32_t a[MT];
     held_load(h, w + 2 * ld * unit, ld, unit < n_units ? 2 : 0, 0, n_steps);
     rows_in_order<MT>(a, mma_address(rows), stride);
+    int own = at.rank + at.size * stack_warp(); /* the row that this warp stores */
+    struct stored stored;
+    static_assert(QUERY_RANKS * STACK_WARPS >= STACK_ROWS_MAX, "a row a warp");
+    stored_begin(&stored, p, l, at.row0 + own, own < at.n_rows);
     depends_wait();
     rows_copy(rows, stride, b.q, NULL, at.row0, at.n_rows, p.q_lora);
     factors_make(factor, at, b.parts + PART_Q, NULL, n_parts, p.q_lora, p.latent_eps);
-    for (int i = at.rank + at.size * stack_warp(); i < at.n_rows; i += step)
-        store_row(p, l, b, layer, at.row0 + i);
+    store_row(p, b, stored, layer, at.row0 + own);
     mma_copies_wait<0>();
     __syncthreads();
     for (; unit < n_units; unit += step) {
