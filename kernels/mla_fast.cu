@@ -33,8 +33,8 @@ __device__ void load_query(struct shared_state *s, const struct fast_args *args,
             } else {
                 float4 a = __ldg((const float4 *)((const float *)args->q + at));
                 float4 b = __ldg((const float4 *)((const float *)args->q + at) + 1);
-                x = {pack_bf16(a.x, a.y), pack_bf16(a.z, a.w), pack_bf16(b.x, b.y),
-                     pack_bf16(b.z, b.w)};
+                x = {bf16_pack(a.x, a.y), bf16_pack(a.z, a.w), bf16_pack(b.x, b.y),
+                     bf16_pack(b.z, b.w)};
             }
         }
         store16(to + unit / 8 * CHUNK + head * 128 + ((unit % 8) ^ (head % 8)) * 16, x);
@@ -93,7 +93,7 @@ __device__ __forceinline__ void run_to(struct running *run, float (&by)[2], floa
     for (int r = 0; r < 2; r++) {
         float largest = r ? largest_high : largest_low;
         float base = largest == -INFINITY ? 0 : largest;
-        by[r] = power_of_2((run->largest[r] - base) * scale);
+        by[r] = exp2_fast((run->largest[r] - base) * scale);
         run->largest[r] = largest;
         run->total[r] *= by[r];
     }
@@ -118,12 +118,12 @@ __device__ __forceinline__ void weigh(uint32_t (&weights)[16], const float (&sco
     float w[32];
 #pragma unroll
     for (int i = 0; i < 32; i++) {
-        w[i] = power_of_2(fmaf(scores[i], scale, -base[i / 2 % 2]));
+        w[i] = exp2_fast(fmaf(scores[i], scale, -base[i / 2 % 2]));
         run->total[i / 2 % 2] += w[i];
     }
 #pragma unroll
     for (int i = 0; i < 16; i++)
-        weights[i] = pack_bf16(w[2 * i], w[2 * i + 1]);
+        weights[i] = bf16_pack(w[2 * i], w[2 * i + 1]);
 }
 
 /* Lay this thread's weights into a chunk, [64 heads][64 entries]. */
@@ -279,7 +279,7 @@ __device__ __forceinline__ void finish(struct shared_state *s, const struct fast
             if (args->out_dtype == AGON_F32)
                 *(float2 *)((float *)args->out + at + j * 8) = x;
             else
-                *(uint32_t *)((uint16_t *)args->out + at + j * 8) = pack_bf16(x.x, x.y);
+                *(uint32_t *)((uint16_t *)args->out + at + j * 8) = bf16_pack(x.x, x.y);
         }
     }
 }
@@ -375,7 +375,7 @@ __global__ void combine_kernel(const __grid_constant__ fast_args args)
         largest = fmaxf(largest, args.partial[at + i * step].x);
     for (int i = 0; i < n; i++) {
         float2 part = args.partial[at + i * step];
-        float by = part.y == 0 ? 0 : power_of_2(part.x - largest);
+        float by = part.y == 0 ? 0 : exp2_fast(part.x - largest);
         float4 x = *((const float4 *)(args.partial_out + (at + i * step) * VALUES) + threadIdx.x);
         total += part.y * by;
         sum = {fmaf(x.x, by, sum.x), fmaf(x.y, by, sum.y), fmaf(x.z, by, sum.z),
@@ -386,7 +386,7 @@ __global__ void combine_kernel(const __grid_constant__ fast_args args)
     if (args.out_dtype == AGON_F32) {
         *(float4 *)((float *)args.out + to) = {sum.x * by, sum.y * by, sum.z * by, sum.w * by};
     } else {
-        uint2 x = {pack_bf16(sum.x * by, sum.y * by), pack_bf16(sum.z * by, sum.w * by)};
+        uint2 x = {bf16_pack(sum.x * by, sum.y * by), bf16_pack(sum.z * by, sum.w * by)};
         *(uint2 *)((uint16_t *)args.out + to) = x;
     }
 }

@@ -2,6 +2,7 @@
 /* Shared by the parts of mla_fast.cu, whose head says how they work together. */
 #include "kernels/mla.cuh"
 #include "kernels/mla_wgmma.cuh"
+#include "kernels/number.cuh"
 
 namespace
 {
@@ -109,19 +110,6 @@ __device__ __forceinline__ void copy16(uint32_t to, const void *from, bool there
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from),
                  "r"(there ? 16 : 0)
                  : "memory");
-}
-
-__device__ __forceinline__ float power_of_2(float x)
-{
-    float y;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
-}
-
-__device__ __forceinline__ uint32_t pack_bf16(float low, float high)
-{
-    __nv_bfloat162 x = __floats2bfloat162_rn(low, high);
-    return *(uint32_t *)&x;
 }
 
 } // namespace

@@ -6,18 +6,8 @@
  */
 #include "kernels/mla.cuh"
 #include "kernels/mma.cuh"
+#include "kernels/number.cuh"
 
-static __device__ __forceinline__ float mma_power_of_2(float x)
-{
-    float y;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
-}
-static __device__ __forceinline__ uint32_t mma_pack(float low, float high)
-{
-    __nv_bfloat162 x = __floats2bfloat162_rn(low, high);
-    return *(uint32_t *)&x;
-}
 /* 16 rows of 16 * STEPS queries, from element `begin` on; rows from n_rows on are zeros. */
 template <int STEPS>
 static __device__ __forceinline__ void mma_query(uint32_t (&q)[STEPS][4], const void *from,
@@ -35,7 +25,7 @@ static __device__ __forceinline__ void mma_query(uint32_t (&q)[STEPS][4], const 
             else if (dtype == AGON_BF16)
                 q[k][i] = *(const uint32_t *)((const uint16_t *)from + at);
             else
-                q[k][i] = mma_pack(((const float *)from)[at], ((const float *)from)[at + 1]);
+                q[k][i] = bf16_pack(((const float *)from)[at], ((const float *)from)[at + 1]);
         }
 }
 
@@ -91,14 +81,14 @@ static __device__ __forceinline__ void mma_softmax(float (&scores)[TILES][4],
         most = fmaxf(most, __shfl_xor_sync(~0U, most, 2));
         most = fmaxf(most, largest[r]);
         float base = most == -INFINITY ? 0 : most;
-        by[r] = mma_power_of_2(largest[r] - base);
+        by[r] = exp2_fast(largest[r] - base);
         largest[r] = most;
         float added = 0;
 #pragma unroll
         for (int j = 0; j < TILES; j++)
 #pragma unroll
             for (int i = 0; i < 2; i++) {
-                scores[j][2 * r + i] = mma_power_of_2(scores[j][2 * r + i] - base);
+                scores[j][2 * r + i] = exp2_fast(scores[j][2 * r + i] - base);
                 added += scores[j][2 * r + i];
             }
         total[r] = fmaf(total[r], by[r], added);
@@ -125,7 +115,7 @@ static __device__ __forceinline__ void mma_add(float (&sums)[TILES][4],
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             const float *w = &weights[2 * k + i / 2][i % 2 * 2];
-            a[i] = mma_pack(w[0], w[1]);
+            a[i] = bf16_pack(w[0], w[1]);
         }
 #pragma unroll
         for (int j = 0; j < TILES; j += 2) {

@@ -114,7 +114,7 @@ __device__ __forceinline__ uint32_t fetch_chunk(uint32_t to, const uint8_t *late
 __device__ __forceinline__ void add_part(float *all, float *sum, float2 part, float part_sum,
                                          float most)
 {
-    float by = part.y == 0 ? 0 : mma_power_of_2(part.x - most);
+    float by = part.y == 0 ? 0 : exp2_fast(part.x - most);
     *all = fmaf(part.y, by, *all);
     *sum = fmaf(part_sum, by, *sum);
 }

@@ -15,7 +15,7 @@
 #include "kernels/stack_attend.cuh"
 #include "kernels/stack_experts.cuh"
 
-enum { SHARED_MAX = 227 << 10, QUERY_RANKS = 8, HEAD_RANKS = 16, HEAD_CHUNK = 4, QUERY_STEPS = 8 };
+enum { QUERY_RANKS = 8, HEAD_RANKS = 16, HEAD_CHUNK = 4, QUERY_STEPS = 8 };
 
 /* The residual stream as it comes from the embedding, published: a block has some rows. */
 static __global__ void __launch_bounds__(STACK_THREADS)
@@ -322,14 +322,7 @@ static __global__ void __launch_bounds__(STACK_THREADS, 2)
     __syncthreads();
     for (; unit < n_units; unit += step) {
         float acc[2][MT][4] = {};
-        for (int k = 0; k < n_steps; k += HEAD_CHUNK) {
-            struct held<2, HEAD_CHUNK> now = next;
-            bool more = k + HEAD_CHUNK < n_steps;
-            int other = more ? unit : unit + step;
-            held_load(next, w + 2 * ld * other, ld, other < n_units ? 2 : 0,
-                      more ? k + HEAD_CHUNK : 0, n_steps);
-            held_multiply(acc, now, a, MT, k, n_steps);
-        }
+        held_stream(acc, next, w, ld, n_steps, a, MT, unit, unit + step, n_units);
 #pragma unroll
         for (int m = 0; m < MT; m++)
 #pragma unroll
@@ -357,8 +350,9 @@ extern "C" bool agon_stack_does(const struct agon_stack *p)
            p->index_heads <= INDEX_HEADS_MAX && 16 % p->index_heads == 0 &&
            n_input <= STACK_PARTS * STACK_PART_TILES * 8 && p->inner_max <= STACK_INNER_MAX &&
            p->n_experts <= STACK_EXPERTS_MAX && p->top_k <= STACK_TOPK_MAX && p->n_shared <= 1 &&
-           p->rows.n_max <= AGON_STACK_WINDOW_MAX && down_bytes(p, 4) <= SHARED_MAX &&
-           attend_kernel_bytes(&ignored, p, STACK_OWN_MAX, AGON_STACK_WINDOW_MAX) <= SHARED_MAX;
+           p->rows.n_max <= AGON_STACK_WINDOW_MAX && down_bytes(p, 4) <= STACK_SHARED_MAX &&
+           attend_kernel_bytes(&ignored, p, STACK_OWN_MAX, AGON_STACK_WINDOW_MAX) <=
+               STACK_SHARED_MAX;
 }
 
 extern "C" size_t agon_stack_scratch(const struct agon_stack *p)
@@ -371,9 +365,9 @@ template <class... Parameters, class... Arguments>
 static int launch_stage(struct agon_err *err, void (*kernel)(Parameters...), dim3 grid,
                         unsigned n_threads, size_t bytes, void *stream, Arguments &&...arguments)
 {
-    AGON_CUDA(
-        err, "layers",
-        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, SHARED_MAX));
+    AGON_CUDA(err, "layers",
+              cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                   STACK_SHARED_MAX));
     AGON_CUDA(err, "layers: launch",
               launch_overlapping(kernel, grid, n_threads, bytes, stream,
                                  std::forward<Arguments>(arguments)...));

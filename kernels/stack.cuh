@@ -32,6 +32,7 @@ enum {
     PART_SQUARES = STACK_EXPERTS_MAX,
     PART_Q,
     PART_LD = 16,
+    STACK_SHARED_MAX = 227 << 10,
     PARTIAL_LD = STACK_PART_TILES * 8 + 4, /* floats: rows lie in different banks */
 };
 
@@ -203,6 +204,27 @@ static __device__ __forceinline__ void held_multiply(float (&acc)[NB][MT][4],
                 HALF ? mma_half(acc[b][m], y, h.w[b][i].z, h.w[b][i].w)
                      : mma(acc[b][m], y, h.w[b][i].z, h.w[b][i].w);
         }
+    }
+}
+
+/*
+ * acc += rows by both tiles of `unit`, all steps, CHUNK of them at a time: `next` has its first,
+ * and then the first of `after`. w: this lane's, of unit 0; ld: from one tile to the next; units
+ * from n_units on are none.
+ */
+template <int MT, int CHUNK>
+static __device__ __forceinline__ void held_stream(float (&acc)[2][MT][4],
+                                                   struct held<2, CHUNK> &next, const uint4 *w,
+                                                   size_t ld, int n_steps, const uint32_t (&a)[MT],
+                                                   int n_m, int unit, int after, int n_units)
+{
+    for (int k = 0; k < n_steps; k += CHUNK) {
+        struct held<2, CHUNK> now = next;
+        bool more = k + CHUNK < n_steps;
+        int other = more ? unit : after;
+        held_load(next, w + 2 * ld * other, ld, other < n_units ? 2 : 0, more ? k + CHUNK : 0,
+                  n_steps);
+        held_multiply(acc, now, a, n_m, k, n_steps);
     }
 }
 

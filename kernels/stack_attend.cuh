@@ -466,14 +466,13 @@ static size_t larger_of(size_t a, size_t b)
 static size_t attend_kernel_bytes(int *ret_keys_at, const struct agon_stack *p, int n_each,
                                   int n_max)
 {
-    enum { SHARED_MAX = 227 << 10 };
     size_t heads = (size_t)(n_each * p->n_heads + 15) / 16 * 16;
     size_t keys =
         (size_t)agon_ceil_div(n_max, AGON_CUDA_PAGE) * AGON_CUDA_PAGE * n_each * sizeof(uint32_t);
     size_t fixed = bytes_up(sizeof(struct own_pages)) + bytes_up(sizeof(struct own_rows));
     size_t room = larger_of(attend_bytes(heads), attend_bytes(heads < 32 ? heads : 32));
     room = larger_of(room, ATTEND_LISTS * heads * FOUND_LD * sizeof(float));
-    bool apart = fixed + larger_of(room, TILES_BYTES + keys) <= SHARED_MAX;
+    bool apart = fixed + larger_of(room, TILES_BYTES + keys) <= STACK_SHARED_MAX;
     *ret_keys_at = apart ? TILES_BYTES : 0;
     return fixed + larger_of(room, apart ? TILES_BYTES + keys : keys);
 }

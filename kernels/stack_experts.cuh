@@ -227,14 +227,7 @@ static __global__ void __launch_bounds__(STACK_THREADS, 2)
             a[m] =
                 mma_address(rows) + stack_lane() / 16 * 16 +
                 (n > 0 ? u->groups.row[group][min(m * 16 + stack_lane() % 16, n - 1)] : 0) * stride;
-        for (int k = 0; k < n_steps; k += UP_CHUNK) {
-            struct held<2, UP_CHUNK> now = next;
-            bool more = k + UP_CHUNK < n_steps;
-            int other = more ? task : task + step;
-            held_load(next, weights + 2 * ld * other, ld, other < n_tasks ? 2 : 0,
-                      more ? k + UP_CHUNK : 0, n_steps);
-            held_multiply(acc, now, a, (n + 15) / 16, k, n_steps);
-        }
+        held_stream(acc, next, weights, ld, n_steps, a, (n + 15) / 16, task, task + step, n_tasks);
         up_put(b.act + task % n_tiles * 8, l.inner, u, acc, group);
     }
 }
