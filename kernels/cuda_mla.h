@@ -47,21 +47,6 @@ int agon_mla_store_cuda(const struct agon_mla_cache *cache, const void *kv,
                         enum agon_dtype kv_dtype, size_t ld_kv, const struct agon_mla_rows *rows,
                         void *stream, struct agon_err *err);
 
-/*
- * Groups of rows whose sequences begin with the same pages, as forks of one prompt do. Those pages
- * are then read once for 64 queries (rows times heads), not once for each. How a row's sums are cut
- * depends on n_shared of its group: keep it for a sequence's life (the length of its prompt), alone
- * in a batch or not.
- */
-struct agon_mla_groups {
-    int n_groups, n_shared_max;
-    const int32_t
-        *begin; /* device [n_groups + 1], rising: group g is rows begin[g] .. begin[g + 1] - 1 */
-    const int32_t
-        *sequence; /* device [n_groups]: one whose page table begins with the shared pages */
-    const int32_t *n_shared; /* device [n_groups]: positions shared, no row's position is below */
-};
-
 struct agon_mla {
     struct agon_mla_cache cache;
     struct agon_mla_rows rows; /* dense: what is seen. Sparse: n_rows alone is read */
@@ -74,10 +59,9 @@ struct agon_mla {
 
     /* Sparse, where selected is not NULL: device, int32 [n_rows][ld_selected] slot numbers, -1 for
      * none; row r's first n_selected[r] count (NULL: all ld_selected). A row that selects nothing
-     * gets zeros. by_position: they are positions of the row's sequence, not slots. */
+     * gets zeros. */
     const int32_t *selected, *n_selected;
     int ld_selected;
-    bool by_position;
 
     /* Dense: the largest number of positions any row sees (bounds the grid; 0 for sparse). */
     int n_positions_max;
@@ -85,9 +69,6 @@ struct agon_mla {
      * need it to fill the device. Sums differ in the last bits between values of it, so an engine
      * whose tokens must not depend on the batch keeps one value. Read by fast kernels alone. */
     int split;
-    /* Rows that share their first pages, for the small fast kernels (NULL: none do; others do not
-     * look). Needs dense, or selected by_position and ascending. */
-    const struct agon_mla_groups *groups;
     bool plain; /* the plain kernel even where a fast one does the shape */
 
     void *scratch; /* device, agon_mla_scratch() bytes; NULL where that is 0 */

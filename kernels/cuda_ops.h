@@ -19,9 +19,8 @@ extern "C" {
  * A matrix on the device: W [n][k], row-major as in a checkpoint, in its own dtype.
  * Under E4M3, element (i, j) is decode(data) * scale[(i / scale_rows) * ld_scale + j / 128]:
  * scale_rows is 128 for a checkpoint's own scale_inv [ceil(n/128)][ceil(k/128)], or 1 where each
- * row has scales of its own (stacked matrices whose blocks do not meet; what
- * agon_cuda_matrix_upload() makes). The fast kernels want ld and data in whole 16 bytes and fall
- * back to plain ones otherwise.
+ * row has scales of its own (stacked matrices whose blocks do not meet). The fast kernels want ld
+ * and data in whole 16 bytes and fall back to plain ones otherwise.
  */
 struct agon_cuda_matrix {
     int n, k;
@@ -44,27 +43,12 @@ int agon_cuda_matrix_alloc(struct agon_cuda_matrix *ret, int n, int k, enum agon
  */
 int agon_cuda_matrix_put(const struct agon_cuda_matrix *to, int row, const struct agon_matrix *w,
                          struct agon_err *err) AGON_MUST_USE;
-/* Both: a packed matrix on the device as `as` (E4M3 with scale_rows 1). */
-int agon_cuda_matrix_upload(struct agon_cuda_matrix *ret, const struct agon_matrix *w,
-                            enum agon_dtype as, struct agon_err *err) AGON_MUST_USE;
 void agon_cuda_matrix_free(struct agon_cuda_matrix *w);
-/* to = from, element for element, on the device; to is F32 or BF16 and of the same shape. */
-int agon_cuda_matrix_widen(const struct agon_cuda_matrix *to, const struct agon_cuda_matrix *from,
-                           void *stream, struct agon_err *err) AGON_MUST_USE;
 
 /* out[r] = row ids[r] of the table, as floats; an id out of [0, table->n) gives zeros. */
 int agon_cuda_embed(float *out, size_t ld_out, const int32_t *ids,
                     const struct agon_cuda_matrix *table, int n_rows, const int32_t *d_n_rows,
                     void *stream, struct agon_err *err) AGON_MUST_USE;
-
-/* x[r] += y[r]. */
-int agon_cuda_add(float *x, size_t ld_x, const float *y, size_t ld_y, int n, int n_rows,
-                  const int32_t *d_n_rows, void *stream, struct agon_err *err) AGON_MUST_USE;
-
-/* to[r] = from[r], between F32 and BF16 (to nearest even). */
-int agon_cuda_convert(void *to, enum agon_dtype to_dtype, size_t ld_to, const void *from,
-                      enum agon_dtype from_dtype, size_t ld_from, int n, int n_rows,
-                      const int32_t *d_n_rows, void *stream, struct agon_err *err) AGON_MUST_USE;
 
 /*
  * out[r] = w x[r] / sqrt(mean(x[r]^2) + eps); sums in double. First x[r] += add[r] where add is
@@ -85,10 +69,6 @@ struct agon_cuda_norm {
 };
 int agon_cuda_rmsnorm(const struct agon_cuda_norm *norm, void *stream,
                       struct agon_err *err) AGON_MUST_USE;
-/* out = w (x - mean) / sqrt(var + eps) + bias; add as above. */
-int agon_cuda_layernorm(const struct agon_cuda_norm *norm, const float *bias, void *stream,
-                        struct agon_err *err) AGON_MUST_USE;
-
 /* cos and sin [n_rows][half] of position[r] * inv_freq[i], in double until the end; inv_freq is
  * what agon_rope_frequencies() gives, on the device. */
 int agon_cuda_rope_angles(float *cosine, float *sine, const double *inv_freq, int half,
@@ -111,11 +91,6 @@ struct agon_cuda_rope {
 };
 int agon_cuda_rope(const struct agon_cuda_rope *rope, void *stream,
                    struct agon_err *err) AGON_MUST_USE;
-
-/* out[r][i] = silu(x[r][i]) x[r][n + i]; out F32 or BF16, x F32. */
-int agon_cuda_swiglu(void *out, enum agon_dtype out_dtype, size_t ld_out, const float *x,
-                     size_t ld_x, int n, int n_rows, const int32_t *d_n_rows, void *stream,
-                     struct agon_err *err) AGON_MUST_USE;
 
 /*
  * e4m3 codes of x[r][g * group .. (g + 1) * group), one scale a group (the last may be short):

@@ -139,39 +139,3 @@ extern "C" int agon_cuda_matrix_put(const struct agon_cuda_matrix *to, int row,
     free(scales);
     return r;
 }
-
-extern "C" int agon_cuda_matrix_upload(struct agon_cuda_matrix *ret, const struct agon_matrix *w,
-                                       enum agon_dtype as, struct agon_err *err)
-{
-    struct agon_cuda_matrix made;
-    int r = agon_cuda_matrix_alloc(&made, w->n, w->k, as, 1, err);
-    if (r)
-        return r;
-    r = agon_cuda_matrix_put(&made, 0, w, err);
-    if (r)
-        agon_cuda_matrix_free(&made);
-    else
-        *ret = made;
-    return r;
-}
-
-/* One thread an element; a block is 256 columns of row blockIdx.y. */
-static __global__ void widen_kernel(struct agon_cuda_matrix to, struct agon_cuda_matrix from)
-{
-    int j = blockIdx.x * blockDim.x + threadIdx.x;
-    for (int i = blockIdx.y; i < to.n && j < to.k; i += gridDim.y)
-        number_store(to.data, to.dtype, i * to.ld + j, matrix_at(from, i, j));
-}
-
-extern "C" int agon_cuda_matrix_widen(const struct agon_cuda_matrix *to,
-                                      const struct agon_cuda_matrix *from, void *stream,
-                                      struct agon_err *err)
-{
-    if (to->n != from->n || to->k != from->k || (to->dtype != AGON_F32 && to->dtype != AGON_BF16))
-        return agon_fail(err, AGON_EINPUT, "widening [%d][%d] to %s [%d][%d]", from->n, from->k,
-                         agon_dtype_name(to->dtype), to->n, to->k);
-    dim3 grid(agon_ceil_div(to->k, 256), to->n < 65535 ? to->n : 65535);
-    widen_kernel<<<grid, 256, 0, (cudaStream_t)stream>>>(*to, *from);
-    AGON_CUDA(err, "widen launch", cudaGetLastError());
-    return 0;
-}

@@ -16,10 +16,6 @@ static int mla_check(const struct agon_mla *mla, struct agon_err *err)
     if (mla->selected ? mla->ld_selected <= 0 : mla->rows.ld_pages <= 0 || !mla->rows.pages)
         return agon_fail(err, AGON_EINPUT,
                          "latent attention: neither selected slots nor pages of sequences");
-    if ((mla->selected && mla->by_position && !mla->rows.pages) ||
-        (mla->groups && mla->selected && !mla->by_position))
-        return agon_fail(err, AGON_EINPUT,
-                         "latent attention: selection by position needs pages, groups need it");
     if (mla->split < 0 || mla->split % 64)
         return agon_fail(err, AGON_EINPUT,
                          "latent attention: a split of %d entries is no multiple of 64",
@@ -29,11 +25,7 @@ static int mla_check(const struct agon_mla *mla, struct agon_err *err)
 
 extern "C" size_t agon_mla_scratch(const struct agon_mla *mla)
 {
-    if (mla->plain)
-        return 0;
-    return agon_mla_fast_does(mla)    ? agon_mla_fast_scratch(mla)
-           : agon_mla_small_does(mla) ? agon_mla_small_scratch(mla)
-                                      : 0;
+    return !mla->plain && agon_mla_fast_does(mla) ? agon_mla_fast_scratch(mla) : 0;
 }
 
 extern "C" int agon_mla_cuda(const struct agon_mla *mla, void *stream, struct agon_err *err)

@@ -12,7 +12,6 @@ bool agon_mla_fast_does(const struct agon_mla *mla);
 size_t agon_mla_fast_scratch(const struct agon_mla *mla);
 int agon_mla_fast(const struct agon_mla *mla, cudaStream_t stream, struct agon_err *err);
 bool agon_mla_small_does(const struct agon_mla *mla);
-size_t agon_mla_small_scratch(const struct agon_mla *mla);
 int agon_mla_small(const struct agon_mla *mla, cudaStream_t stream, struct agon_err *err);
 
 /* What a row sees, as slot numbers in order: a list, or the pages of a sequence. */
@@ -21,7 +20,6 @@ struct mla_list {
     int ld_selected;
     const int32_t *sequence, *position, *pages; /* dense */
     int ld_pages;
-    bool by_position; /* of selected */
 
     __device__ int count(int row) const
     {
@@ -33,9 +31,7 @@ struct mla_list {
     __device__ int slot(int row, int i) const
     {
         if (selected)
-            i = selected[(size_t)row * ld_selected + i];
-        if (i < 0 || (selected && !by_position))
-            return i;
+            return selected[(size_t)row * ld_selected + i];
         int page = pages[(size_t)sequence[row] * ld_pages + i / AGON_CUDA_PAGE];
         return page < 0 ? -1 : page * AGON_CUDA_PAGE + i % AGON_CUDA_PAGE;
     }
@@ -43,8 +39,8 @@ struct mla_list {
 
 static inline struct mla_list mla_list_of(const struct agon_mla *mla)
 {
-    return {mla->selected,      mla->n_selected, mla->ld_selected,   mla->rows.sequence,
-            mla->rows.position, mla->rows.pages, mla->rows.ld_pages, mla->by_position};
+    return {mla->selected,      mla->n_selected, mla->ld_selected,  mla->rows.sequence,
+            mla->rows.position, mla->rows.pages, mla->rows.ld_pages};
 }
 
 /* Element i of an array of F32 or BF16. */

@@ -39,8 +39,8 @@ __device__ void load_query(struct shared_state *s, const struct fast_args *args,
         }
         store16(to + unit / 8 * CHUNK + head * 128 + ((unit % 8) ^ (head % 8)) * 16, x);
     }
-    fence_matrix();
-    bar_sync(BAR_QUERY, 256);
+    fence_for_wgmma();
+    barrier_some(BAR_QUERY, 256);
 }
 
 /* scores = queries x entries of a buffer, both over 576 values; under way on return. */
@@ -138,7 +138,7 @@ __device__ __forceinline__ void publish(uint32_t chunk, const uint32_t (&weights
                      "r"(weights[i])
                      : "memory");
     }
-    fence_matrix();
+    fence_for_wgmma();
 }
 
 /* sums += weights in registers x 256 dimensions of the entries. */
@@ -171,7 +171,7 @@ __device__ __forceinline__ void release(struct shared_state *s, int buffer, floa
     wgmma_wait<pending>();
     wgmma_pin(sums);
     if (threadIdx.x % 32 == 0)
-        mbar_arrive(&s->empty[buffer]);
+        barrier_arrive(shared_address(&s->empty[buffer]));
 }
 
 /* The thread's two rows of heads. */
@@ -185,8 +185,8 @@ __device__ __forceinline__ int row_of(int r)
 template <int self>
 __device__ __forceinline__ void score_own(struct shared_state *s, float (&scores)[32], int pair)
 {
-    mbar_wait(&s->full[self], pair % 2);
-    fence_matrix(); /* copies that arrived by themselves (BF16) had none */
+    barrier_wait(shared_address(&s->full[self]), pair % 2);
+    fence_for_wgmma(); /* copies that arrived by themselves (BF16) had none */
     score(scores, shared_address(s->query), shared_address(s->entries[self]));
 }
 
@@ -208,7 +208,7 @@ __device__ __forceinline__ void weigh_own(struct shared_state *s, const struct f
     run_to(run, by, fmaxf(run->largest[0], largest[0]), fmaxf(run->largest[1], largest[1]),
            args->scale);
     weigh(weights, scores, run, args->scale);
-    bar_sync(BAR_CONSUMER + self, 128); /* no warp reads k_pe any more */
+    barrier_some(BAR_CONSUMER + self, 128); /* no warp reads k_pe any more */
     publish(shared_address(s->entries[self]) + 8 * CHUNK, weights);
     if (threadIdx.x % 4 == 0)
         for (int r = 0; r < 2; r++)
@@ -233,7 +233,7 @@ __device__ __forceinline__ void sum_other(struct shared_state *s, const struct f
     const int other = 1 - self;
     uint32_t entries = shared_address(s->entries[other]);
     float by[2];
-    bar_sync(BAR_EVEN + other, 256);
+    barrier_some(BAR_EVEN + other, 256);
     run_to(run, by, s->largest[other][row_of(0)], s->largest[other][row_of(1)], args->scale);
     shrink(sums, by);
     add_other(sums, entries + 8 * CHUNK, entries + self * 4 * CHUNK);
@@ -253,7 +253,7 @@ __device__ __forceinline__ void finish(struct shared_state *s, const struct fast
         if (writes)
             s->total[self][row_of(r)] = run->total[r];
     }
-    bar_sync(BAR_QUERY, 256);
+    barrier_some(BAR_QUERY, 256);
 #pragma unroll
     for (int r = 0; r < 2; r++) {
         int head = tile * HEADS + row_of(r);
@@ -339,8 +339,8 @@ __global__ void __launch_bounds__(THREADS, 1) fast_kernel(const __grid_constant_
 
     if (threadIdx.x == 0) {
         for (int i = 0; i < 2; i++) {
-            mbar_init(&s->full[i], format == AGON_LATENT_BF16 ? 132 : 128);
-            mbar_init(&s->empty[i], 8);
+            barrier_init(shared_address(&s->full[i]), format == AGON_LATENT_BF16 ? 132 : 128);
+            barrier_init(shared_address(&s->empty[i]), 8);
         }
         asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
     }

@@ -2,6 +2,7 @@
 /* Shared by the parts of mla_fast.cu, whose head says how they work together. */
 #include "kernels/mla.cuh"
 #include "kernels/mla_wgmma.cuh"
+#include "kernels/mma.cuh"
 #include "kernels/number.cuh"
 
 namespace
@@ -42,60 +43,15 @@ struct fast_args {
     float2 *partial;    /* [row][n_splits][n_heads]: largest score in log2, sum of weights */
 };
 
-__device__ __forceinline__ uint32_t shared_address(const void *p)
-{
-    return (uint32_t)__cvta_generic_to_shared(p);
-}
-
-/* ---- barriers ----------------------------------------------------------------------- */
-
-__device__ __forceinline__ void bar_sync(int bar, int n_threads)
-{
-    asm volatile("bar.sync %0, %1;" ::"r"(bar), "r"(n_threads) : "memory");
-}
+/* The threads that arrive at a barrier of some, without waiting for the others. */
 __device__ __forceinline__ void bar_arrive(int bar, int n_threads)
 {
     asm volatile("bar.arrive %0, %1;" ::"r"(bar), "r"(n_threads) : "memory");
 }
-__device__ __forceinline__ void mbar_init(uint64_t *bar, int n)
-{
-    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(bar)), "r"(n)
-                 : "memory");
-}
-__device__ __forceinline__ void mbar_arrive(uint64_t *bar)
-{
-    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(bar)) : "memory");
-}
 /* Arrive once all copies that this thread has begun are done. */
-__device__ __forceinline__ void mbar_arrive_copies(uint64_t *bar)
+__device__ __forceinline__ void mbar_arrive_copies(uint32_t barrier)
 {
-    asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(shared_address(bar))
-                 : "memory");
-}
-__device__ __forceinline__ void mbar_wait(uint64_t *bar, uint32_t parity)
-{
-    uint32_t done;
-    do
-        asm volatile("{\n.reg .pred p;\n"
-                     "mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\n"
-                     "selp.u32 %0, 1, 0, p;\n}"
-                     : "=r"(done)
-                     : "r"(shared_address(bar)), "r"(parity)
-                     : "memory");
-    while (!done);
-}
-/* What this thread wrote to shared memory is seen by matrix instructions after a barrier. */
-__device__ __forceinline__ void fence_matrix(void)
-{
-    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-}
-template <int n> __device__ __forceinline__ void registers_fewer(void)
-{
-    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(n));
-}
-template <int n> __device__ __forceinline__ void registers_more(void)
-{
-    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(n));
+    asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(barrier) : "memory");
 }
 
 __device__ __forceinline__ void store16(uint32_t address, uint4 x)
@@ -104,12 +60,4 @@ __device__ __forceinline__ void store16(uint32_t address, uint4 x)
                  "r"(x.z), "r"(x.w)
                  : "memory");
 }
-/* 16 bytes from global to shared memory, or zeros. */
-__device__ __forceinline__ void copy16(uint32_t to, const void *from, bool there)
-{
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from),
-                 "r"(there ? 16 : 0)
-                 : "memory");
-}
-
 } // namespace

@@ -11,9 +11,9 @@ __device__ __forceinline__ int slot_of(const struct fast_args *args, int row, in
 }
 
 /*
- * BF16: every warp fills 16 entries of each block; 8 lanes copy 16 bytes each of a row of a chunk, 4
- * entries at a time. No warp waits for its copies: they arrive at the barrier by themselves, so the
- * other buffer's may begin.
+ * BF16: every warp fills 16 entries of each block; 8 lanes copy 16 bytes each of a row of a chunk,
+ * 4 entries at a time. No warp waits for its copies: they arrive at the barrier by themselves, so
+ * the other buffer's may begin.
  */
 __device__ __forceinline__ void produce_bf16(struct shared_state *s, const struct fast_args *args,
                                              int row, int begin, int end, int n_pairs)
@@ -26,22 +26,21 @@ __device__ __forceinline__ void produce_bf16(struct shared_state *s, const struc
         uint32_t to = shared_address(s->entries[buffer]);
         uint32_t there = __ballot_sync(~0U, slot >= 0);
         next = slot_of(args, row, at + (n + 1) * ENTRIES, end);
-        mbar_wait(&s->empty[buffer], n / 2 % 2 ^ 1);
+        barrier_wait(shared_address(&s->empty[buffer]), n / 2 % 2 ^ 1);
 #pragma unroll
         for (int group = 0; group < 4; group++) {
             int i = group * 4 + lane / 8, r = first + i, unit = lane % 8;
             int from_slot = __shfl_sync(~0U, slot, i);
-            const uint8_t *from =
-                args->latents + (size_t)max(from_slot, 0) * (2 * 576) + unit * 16;
+            const uint8_t *from = args->latents + (size_t)max(from_slot, 0) * (2 * 576) + unit * 16;
             uint32_t place = to + r * 128 + (unit ^ (r % 8)) * 16;
 #pragma unroll
             for (int chunk = 0; chunk < CHUNKS; chunk++)
-                copy16(place + chunk * CHUNK, from + chunk * 128, from_slot >= 0);
+                mma_copy16(place + chunk * CHUNK, from + chunk * 128, from_slot >= 0);
         }
-        mbar_arrive_copies(&s->full[buffer]);
+        mbar_arrive_copies(shared_address(&s->full[buffer]));
         if (lane == 0) {
             ((uint16_t *)s->there[buffer])[warp] = (uint16_t)there;
-            mbar_arrive(&s->full[buffer]);
+            barrier_arrive(shared_address(&s->full[buffer]));
         }
     }
     asm volatile("cp.async.wait_all;" ::: "memory");
@@ -135,15 +134,15 @@ __device__ __forceinline__ void produce_fp8(struct shared_state *s, const struct
             scales[i] = fp8_scale_up(latents, units, there, 8 * i);
         next = slot_of(args, row, at + (n + 1) * ENTRIES, end);
 
-        mbar_wait(&s->empty[buffer], n / 2 % 2 ^ 1);
+        barrier_wait(shared_address(&s->empty[buffer]), n / 2 % 2 ^ 1);
         if (lane == 0)
             ((uint16_t *)s->there[buffer])[warp] = (uint16_t)there;
 #pragma unroll
         for (int group = 0; group < 4; group++) { /* k_pe */
             int i = group * 4 + lane / 8, r = first + i, unit = lane % 8;
             uint32_t from = __shfl_sync(~0U, units, i) + 528 / 16 + unit;
-            copy16(to + 8 * CHUNK + r * 128 + (unit ^ (r % 8)) * 16, latents + (size_t)from * 16,
-                   there >> i & 1);
+            mma_copy16(to + 8 * CHUNK + r * 128 + (unit ^ (r % 8)) * 16,
+                       latents + (size_t)from * 16, there >> i & 1);
         }
 #pragma unroll
         for (int i = 0; i < 16; i++) {
@@ -151,8 +150,8 @@ __device__ __forceinline__ void produce_fp8(struct shared_state *s, const struct
             fp8_widen(to + first * 128, i, codes[i], scale_up);
         }
         asm volatile("cp.async.wait_all;" ::: "memory");
-        fence_matrix();
-        mbar_arrive(&s->full[buffer]);
+        fence_for_wgmma();
+        barrier_arrive(shared_address(&s->full[buffer]));
     }
 }
 } // namespace

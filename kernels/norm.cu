@@ -1,4 +1,4 @@
-/* RMSNorm and LayerNorm, with the residual sum before them: see cuda_ops.h. */
+/* RMSNorm, with the residual sum before it: see cuda_ops.h. */
 #include "kernels/check.cuh"
 #include "kernels/cuda_ops.h"
 #include "kernels/launch.cuh"
@@ -7,32 +7,23 @@
 /* A block is a row; thread t takes columns t, t + blockDim.x, ..., and n alone says how many
  * threads there are: one order of sums for every launch. The row is read again from L1 for the
  * second pass. */
-template <bool centred>
-static __global__ void norm_kernel(struct agon_cuda_norm p, const float *bias)
+static __global__ void norm_kernel(struct agon_cuda_norm p)
 {
     depends_wait();
-    __shared__ double sums[2][32];
+    __shared__ double sums[32];
     int n_rows = rows_today(p.n_rows, p.d_n_rows);
     for (int r = blockIdx.x; r < n_rows; r += gridDim.x) {
         float *x = p.x + r * p.ld_x;
-        double sum = 0, square = 0;
+        double square = 0;
         for (int i = threadIdx.x; i < p.n; i += blockDim.x) {
             float value = x[i];
             if (p.add)
                 x[i] = value = __fadd_rn(value, p.add[r * p.ld_add + i]);
-            sum += value;
             square += (double)value * value;
         }
-        double mean = 0;
-        if (centred) {
-            mean = block_sum(sum, sums[0]) / p.n;
-            square = 0;
-            for (int i = threadIdx.x; i < p.n; i += blockDim.x)
-                square += (x[i] - mean) * (x[i] - mean);
-        }
-        double factor = 1 / sqrt(block_sum(square, sums[1]) / p.n + p.eps);
+        double factor = 1 / sqrt(block_sum(square, sums) / p.n + p.eps);
         for (int i = threadIdx.x; i < p.n; i += blockDim.x) {
-            double value = p.w[i] * ((x[i] - mean) * factor) + (centred ? bias[i] : 0);
+            double value = p.w[i] * (x[i] * factor);
             number_store(p.out, p.out_dtype, r * p.ld_out + i, (float)value);
         }
         __syncthreads(); /* sums are written again */
@@ -44,35 +35,17 @@ static unsigned norm_threads(int n)
     return n > 2048 ? 512 : 128;
 }
 
-static int norm_check(const struct agon_cuda_norm *norm, struct agon_err *err)
+extern "C" int agon_cuda_rmsnorm(const struct agon_cuda_norm *norm, void *stream,
+                                 struct agon_err *err)
 {
     if (norm->n <= 0 || norm->n_rows < 0 ||
         (norm->out_dtype != AGON_F32 && norm->out_dtype != AGON_BF16))
         return agon_fail(err, AGON_EINPUT, "norm: [%d][%d] to %s", norm->n_rows, norm->n,
                          agon_dtype_name(norm->out_dtype));
-    return 0;
-}
-
-extern "C" int agon_cuda_rmsnorm(const struct agon_cuda_norm *norm, void *stream,
-                                 struct agon_err *err)
-{
-    int r = norm_check(norm, err);
-    if (r || norm->n_rows == 0)
-        return r;
-    AGON_CUDA(err, "RMSNorm launch",
-              launch_overlapping(norm_kernel<false>, norm->n_rows, norm_threads(norm->n), 0, stream,
-                                 *norm, (const float *)NULL));
-    return 0;
-}
-
-extern "C" int agon_cuda_layernorm(const struct agon_cuda_norm *norm, const float *bias,
-                                   void *stream, struct agon_err *err)
-{
-    int r = norm_check(norm, err);
-    if (r || norm->n_rows == 0)
-        return r;
-    AGON_CUDA(err, "LayerNorm launch",
-              launch_overlapping(norm_kernel<true>, norm->n_rows, norm_threads(norm->n), 0, stream,
-                                 *norm, bias));
+    if (norm->n_rows == 0)
+        return 0;
+    AGON_CUDA(
+        err, "RMSNorm launch",
+        launch_overlapping(norm_kernel, norm->n_rows, norm_threads(norm->n), 0, stream, *norm));
     return 0;
 }

@@ -16,7 +16,6 @@ struct shape {
     bool plain;
     bool small;   /* entries of 128 + 16, not of 512 + 64 */
     int n_prefix; /* positions that all sequences share */
-    bool grouped; /* and the kernel is told so */
 };
 
 static const struct shape shapes[] = {
@@ -65,7 +64,6 @@ static const struct shape shapes[] = {
     SMALL("1536, none shared", 1000, 512, 1536, 0, .plain = false),
     SMALL("all of 512, 448 shared", 100, 512, 512, 448, .plain = false),
     SMALL("all of 512, 448 shared", 1000, 512, 512, 448, .plain = false),
-    SMALL("1000 + 536, grouped", 1000, 512, 1536, 1000, .grouped = true),
     SMALL("1000 + 536, plain", 1000, 512, 1536, 1000, .plain = true),
 };
 
@@ -146,9 +144,8 @@ static void bench(const struct shape *s, const struct agon_cuda_info *gpu)
         {
             int p = (int)(((int64_t)i * s->n_pool + random_below(s->n_pool)) / s->n_seen);
             selected[r * (size_t)s->n_seen + (size_t)i] =
-                s->grouped ? p
-                           : pages[sequence[r] * ld_pages + p / AGON_CUDA_PAGE] * AGON_CUDA_PAGE +
-                                 p % AGON_CUDA_PAGE;
+                pages[sequence[r] * ld_pages + p / AGON_CUDA_PAGE] * AGON_CUDA_PAGE +
+                p % AGON_CUDA_PAGE;
         }
     }
     GPU_AUTO d_row_sequence = gpu_upload(sequence, n_rows * sizeof(*sequence));
@@ -160,11 +157,6 @@ static void bench(const struct shape *s, const struct agon_cuda_info *gpu)
     GPU_AUTO d_out = gpu_poisoned(n_out * sizeof(uint16_t), 0xff);
     rows.sequence = d_row_sequence.p;
     rows.position = d_row_position.p;
-    int32_t group_begin[] = {0, s->n_rows}, zero = 0, n_prefix = s->n_prefix;
-    GPU_AUTO d_begin = gpu_upload(group_begin, sizeof(group_begin));
-    GPU_AUTO d_zero = gpu_upload(&zero, sizeof(zero));
-    GPU_AUTO d_prefix = gpu_upload(&n_prefix, sizeof(n_prefix));
-    struct agon_mla_groups groups = {1, s->n_prefix, d_begin.p, d_zero.p, d_prefix.p};
     struct agon_mla mla = {.cache = {pool.p, s->format, kv_lora, rope_dim},
                            .rows = rows,
                            .n_heads = s->n_heads,
@@ -175,8 +167,6 @@ static void bench(const struct shape *s, const struct agon_cuda_info *gpu)
                            .out_dtype = AGON_BF16,
                            .selected = s->sparse ? d_selected.p : NULL,
                            .ld_selected = s->n_seen,
-                           .by_position = s->grouped,
-                           .groups = s->grouped ? &groups : NULL,
                            .n_positions_max = s->n_seen,
                            .split = s->split,
                            .plain = s->plain};

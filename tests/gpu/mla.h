@@ -90,19 +90,6 @@ static inline struct mla_world mla_world_new(enum agon_latent_format format, int
     return w;
 }
 
-/* Let all sequences begin with the whole pages of sequence 0 up to n_shared positions. */
-static inline void mla_world_share(struct mla_world *w, int n_shared)
-{
-    size_t n =
-        (size_t)(n_shared / AGON_CUDA_PAGE * AGON_CUDA_PAGE) * (size_t)(w->kv_lora + w->rope_dim);
-    size_t step = (size_t)w->n_positions * (size_t)(w->kv_lora + w->rope_dim);
-    for (int s = 1; s < w->n_sequences; s++) {
-        memcpy(w->pages + s * w->ld_pages, w->pages,
-               (size_t)(n_shared / AGON_CUDA_PAGE) * sizeof(*w->pages));
-        memcpy(w->decoded + (size_t)s * step, w->decoded, n * sizeof(float));
-    }
-}
-
 static inline size_t mla_world_bytes(const struct mla_world *w)
 {
     return (size_t)w->n_pages * AGON_CUDA_PAGE * w->entry_bytes;

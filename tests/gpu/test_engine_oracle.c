@@ -2,7 +2,6 @@
  * Both engines against transformers: the folders that oracle.py writes, where AGON_ORACLES names
  * them.
  */
-#include "base/file.h"
 #include "base/json.h"
 #include "tests/gpu/engine.h"
 

@@ -91,8 +91,6 @@ struct attention {
     int n_heads, n_rows, ld_selected; /* ld_selected 0: dense */
     float query_size;                 /* sets how sharp the softmax is */
     bool bf16_query, bf16_out, plain;
-    bool by_position; /* of the selected; then they are ascending, without gaps */
-    int n_shared;     /* above 0: rows in groups */
     int split;
 };
 
@@ -118,22 +116,19 @@ static double attention_error(const struct mla_world *w, const struct attention 
     const float scale = 0.1352337788608801F;
     for (int r = 0; r < a->n_rows; r++) {
         sequence[r] = r % 5 == 4 ? -1 : random_below(w->n_sequences);
-        position[r] = r == 0   ? w->n_positions - 1
-                      : r == 1 ? a->n_shared
-                               : a->n_shared + random_below(w->n_positions - a->n_shared);
+        position[r] = r == 0 ? w->n_positions - 1 : r == 1 ? 0 : random_below(w->n_positions);
         n_selected[r] = 0;
         int n = 0, s = sequence[r];
         for (int i = 0; s >= 0 && i <= position[r]; i++) {
-            int p = a->by_position ? i : position[r] - i; /* slots: in falling order */
+            int p = position[r] - i; /* in falling order */
             bool take = a->ld_selected == 0 || random_below(w->n_positions) < a->ld_selected;
             int32_t *list = selected + (size_t)r * (size_t)a->ld_selected;
-            if (a->ld_selected && n_selected[r] < a->ld_selected && !a->by_position &&
-                random_below(16) == 0)
+            if (a->ld_selected && n_selected[r] < a->ld_selected && random_below(16) == 0)
                 list[n_selected[r]++] = -1;
             if (!take || (a->ld_selected && n_selected[r] == a->ld_selected))
                 continue;
             if (a->ld_selected)
-                list[n_selected[r]++] = a->by_position ? p : mla_world_slot(w, s, p);
+                list[n_selected[r]++] = mla_world_slot(w, s, p);
             entries[n++] = w->decoded + ((size_t)s * (size_t)w->n_positions + (size_t)p) * dim;
         }
         for (int i = n_selected[r]; i < a->ld_selected; i++)
@@ -158,14 +153,6 @@ static double attention_error(const struct mla_world *w, const struct attention 
     GPU_AUTO d_n_selected = gpu_upload(n_selected, n_rows * sizeof(*n_selected));
     size_t out_bytes = n_out * (a->bf16_out ? sizeof(uint16_t) : sizeof(float));
     GPU_AUTO d_out = gpu_poisoned(out_bytes, 0xff);
-    int first = a->n_rows / 3, second = first + 1; /* three groups, the second of one row */
-    int32_t begin[] = {0, first, second, a->n_rows}, group_sequence[] = {0, 1, 2};
-    int32_t group_shared[] = {a->n_shared, 0, a->n_shared / 2};
-    GPU_AUTO d_begin = gpu_upload(begin, sizeof(begin));
-    GPU_AUTO d_group_sequence = gpu_upload(group_sequence, sizeof(group_sequence));
-    GPU_AUTO d_group_shared = gpu_upload(group_shared, sizeof(group_shared));
-    struct agon_mla_groups groups = {3, a->n_shared, d_begin.p, d_group_sequence.p,
-                                     d_group_shared.p};
     struct agon_mla mla = {
         .cache = {pool.p, w->format, w->kv_lora, w->rope_dim},
         .rows = {a->n_rows, d_sequence.p, d_position.p, d_pages.p, w->ld_pages},
@@ -178,8 +165,6 @@ static double attention_error(const struct mla_world *w, const struct attention 
         .selected = a->ld_selected ? d_selected.p : NULL,
         .n_selected = d_n_selected.p,
         .ld_selected = a->ld_selected,
-        .by_position = a->by_position,
-        .groups = a->n_shared ? &groups : NULL,
         .n_positions_max = w->n_positions,
         .split = a->split,
         .plain = a->plain,
@@ -225,11 +210,10 @@ static void expect_near(const struct mla_world *w, struct attention a, double to
 {
     double error = attention_error(w, &a);
     if (!EXPECT(error < tolerance))
-        printf("# %s %d+%d, %d positions, %d rows x %d heads, %s %d, query %g %s, split %d, shared "
-               "%d: %g\n",
+        printf("# %s %d+%d, %d positions, %d rows x %d heads, %s %d, query %g %s, split %d: %g\n",
                format_names[w->format], w->kv_lora, w->rope_dim, w->n_positions, a.n_rows,
                a.n_heads, a.ld_selected ? "selected" : "dense", a.ld_selected, (double)a.query_size,
-               a.bf16_query ? "bf16" : "f32", a.split, a.n_shared, error);
+               a.bf16_query ? "bf16" : "f32", a.split, error);
 }
 
 /* float32: sums of some hundred products in blocks; 1e-5 leaves a factor of five or so. */
@@ -309,66 +293,50 @@ TEST(few_rows_attend_as_the_twin)
         mla_world_free(&w);
     }
     struct mla_world w = mla_world_new(AGON_LATENT_BF16, 128, 16, 3, 200, 3);
-    mla_world_share(&w, 128);
-    struct attention a = {.n_heads = 6,
-                          .n_rows = 9,
-                          .ld_selected = 50,
-                          .query_size = 2,
-                          .bf16_query = true,
-                          .by_position = true};
-    expect_near(&w, a, 1e-2);
-    a.n_shared = 128;
+    struct attention a = {
+        .n_heads = 6, .n_rows = 9, .ld_selected = 50, .query_size = 2, .bf16_query = true};
     expect_near(&w, a, 1e-2);
     mla_world_free(&w);
 }
 
-TEST(small_fast_attention_is_its_twin_alone_and_in_groups)
+TEST(small_fast_attention_is_its_twin)
 {
     REQUIRE_GPU();
     static const struct {
-        int n_heads, n_rows, n_positions, ld_selected, n_shared;
-        bool by_position;
-    } cases[] = {{6, 11, 300, 0, 0, false},   {6, 11, 900, 300, 0, false},
-                 {6, 11, 900, 300, 0, true},  {1, 3, 33, 0, 0, false},
-                 {17, 7, 200, 64, 0, false},  {6, 40, 900, 300, 640, true},
-                 {6, 40, 900, 0, 600, false}, {16, 9, 1500, 512, 1000, true},
-                 {5, 70, 200, 50, 64, true},  {1, 200, 400, 100, 300, true}};
+        int n_heads, n_rows, n_positions, ld_selected;
+    } cases[] = {{6, 11, 300, 0},   {6, 11, 900, 300},  {1, 3, 33, 0},    {17, 7, 200, 64},
+                 {6, 40, 900, 300}, {16, 9, 1500, 512}, {5, 70, 200, 50}, {1, 200, 400, 100}};
     for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
         struct mla_world w = mla_world_new(AGON_LATENT_BF16, 128, 16, 3, cases[i].n_positions, 3);
-        mla_world_share(&w, cases[i].n_shared);
         struct attention a = {.n_heads = cases[i].n_heads,
                               .n_rows = cases[i].n_rows,
                               .ld_selected = cases[i].ld_selected,
                               .query_size = 2,
-                              .n_shared = cases[i].n_shared,
-                              .by_position = cases[i].by_position,
                               .bf16_query = true};
         expect_near(&w, a, 1e-2);
         a.query_size = 10;
         a.bf16_query = false;
         a.bf16_out = true;
         expect_near(&w, a, 2e-2);
-        a.plain = true; /* the same lists by the plain kernel, which reads no groups */
+        a.plain = true; /* the same lists by the plain kernel */
         a.bf16_out = false;
         expect_near(&w, a, 1e-5);
         mla_world_free(&w);
     }
 }
 
-/* Dense attention of n rows, then of each row alone: the same bits. n_shared above 0: in one group.
- */
+/* Dense attention of n rows, then of each row alone: the same bits. */
 static void alone_case(enum agon_latent_format format, int kv_lora, int rope_dim, int n_heads,
-                       int n_shared, int split)
+                       int split)
 {
     enum { ROWS = 9, POSITIONS = 700 };
     struct agon_err err = {0};
     struct mla_world w = mla_world_new(format, kv_lora, rope_dim, 3, POSITIONS, 1);
-    mla_world_share(&w, n_shared);
     size_t q_row = (size_t)(n_heads * (kv_lora + rope_dim)), out_row = (size_t)(n_heads * kv_lora);
-    int32_t sequence[ROWS], position[ROWS], begin[] = {0, ROWS}, one[] = {0, 1}, zero = 0;
+    int32_t sequence[ROWS], position[ROWS];
     for (int r = 0; r < ROWS; r++) {
         sequence[r] = r % 3;
-        position[r] = n_shared + random_below(POSITIONS - n_shared);
+        position[r] = random_below(POSITIONS);
     }
     float *q = random_floats(ROWS * q_row), *all = poisoned_floats(ROWS * out_row),
           *alone = poisoned_floats(out_row);
@@ -377,17 +345,11 @@ static void alone_case(enum agon_latent_format format, int kv_lora, int rope_dim
     GPU_AUTO d_sequence = gpu_upload(sequence, sizeof(sequence));
     GPU_AUTO d_position = gpu_upload(position, sizeof(position));
     GPU_AUTO d_pages = gpu_upload(w.pages, (size_t)(3 * w.ld_pages) * sizeof(*w.pages));
-    GPU_AUTO d_begin = gpu_upload(begin, sizeof(begin));
-    GPU_AUTO d_one = gpu_upload(one, sizeof(one));
-    GPU_AUTO d_zero = gpu_upload(&zero, sizeof(zero));
-    GPU_AUTO d_shared = gpu_upload(&n_shared, sizeof(n_shared));
-    struct agon_mla_groups groups = {1, n_shared, d_begin.p, d_zero.p, d_shared.p};
     struct agon_mla mla = {.cache = {pool.p, format, kv_lora, rope_dim},
                            .rows = {ROWS, d_sequence.p, d_position.p, d_pages.p, w.ld_pages},
                            .n_heads = n_heads,
                            .scale = 0.1F,
                            .q = d_q.p,
-                           .groups = n_shared ? &groups : NULL,
                            .n_positions_max = POSITIONS,
                            .split = split};
     GPU_AUTO d_all = gpu_poisoned(ROWS * out_row * sizeof(float), 0xff);
@@ -398,7 +360,6 @@ static void alone_case(enum agon_latent_format format, int kv_lora, int rope_dim
     gpu_download(all, &d_all);
     for (int r = 0; r < ROWS; r++) {
         GPU_AUTO d_alone = gpu_poisoned(out_row * sizeof(float), 0xff);
-        groups.begin = d_one.p;
         mla.rows.n_rows = 1;
         mla.rows.sequence = (const int32_t *)d_sequence.p + r;
         mla.rows.position = (const int32_t *)d_position.p + r;
@@ -407,8 +368,8 @@ static void alone_case(enum agon_latent_format format, int kv_lora, int rope_dim
         EXPECT(agon_mla_cuda(&mla, NULL, &err) == 0);
         gpu_download(alone, &d_alone);
         if (!EXPECT(memcmp(alone, all + (size_t)r * out_row, out_row * sizeof(float)) == 0))
-            printf("# %s %d+%d, shared %d, split %d: row %d\n", format_names[format], kv_lora,
-                   rope_dim, n_shared, split, r);
+            printf("# %s %d+%d, split %d: row %d\n", format_names[format], kv_lora, rope_dim, split,
+                   r);
     }
     free(q);
     free(all);
@@ -419,12 +380,11 @@ static void alone_case(enum agon_latent_format format, int kv_lora, int rope_dim
 TEST(a_row_is_the_same_to_the_bit_alone_and_among_others)
 {
     REQUIRE_GPU();
-    alone_case(AGON_LATENT_F32, 128, 16, 6, 0, 0);
-    alone_case(AGON_LATENT_BF16, 128, 16, 6, 0, 0);
-    alone_case(AGON_LATENT_BF16, 128, 16, 6, 400, 0);
-    alone_case(AGON_LATENT_BF16, 512, 64, 64, 0, 0);
-    alone_case(AGON_LATENT_FP8, 512, 64, 128, 0, 0);
-    alone_case(AGON_LATENT_FP8, 512, 64, 128, 0, 192);
+    alone_case(AGON_LATENT_F32, 128, 16, 6, 0);
+    alone_case(AGON_LATENT_BF16, 128, 16, 6, 0);
+    alone_case(AGON_LATENT_BF16, 512, 64, 64, 0);
+    alone_case(AGON_LATENT_FP8, 512, 64, 128, 0);
+    alone_case(AGON_LATENT_FP8, 512, 64, 128, 192);
 }
 
 TEST(a_shape_that_is_not_done_is_refused_in_one_line)

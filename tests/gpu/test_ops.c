@@ -48,16 +48,20 @@ TEST(embedding_takes_rows_of_any_dtype_and_zeros_for_ids_out_of_range)
 {
     REQUIRE_GPU();
     enum { N = 150, K = 137, ROWS = 9 };
-    const int32_t ids[ROWS] = {149, 0, 130, -1, 150, 127, 128, 1, 1};
+    const int32_t ids[ROWS + 1] = {149, 0, 130, -1, 150, 127, 128, 1, 1};
+    const int32_t nine = ROWS;
     GPU_AUTO d_ids = gpu_upload(ids, sizeof(ids));
+    GPU_AUTO d_n = gpu_upload(&nine, sizeof(nine));
     for (size_t t = 0; t < 3; t++) {
         struct agon_matrix w;
         struct agon_cuda_matrix table;
         random_matrix(&w, N, K, dtypes[t]);
-        REQUIRE(agon_cuda_matrix_upload(&table, &w, dtypes[t], &err) == 0);
-        GPU_AUTO out = gpu_poisoned(ROWS * K * sizeof(float), 0xff);
-        EXPECT(agon_cuda_embed(out.p, K, d_ids.p, &table, ROWS, NULL, NULL, &err) == 0);
+        REQUIRE(agon_cuda_matrix_alloc(&table, N, K, dtypes[t], t % 2 ? 1 : 128, &err) == 0);
+        REQUIRE(agon_cuda_matrix_put(&table, 0, &w, &err) == 0);
+        GPU_AUTO out = gpu_poisoned((ROWS + 1) * K * sizeof(float), 0xff);
+        EXPECT(agon_cuda_embed(out.p, K, d_ids.p, &table, ROWS + 1, d_n.p, NULL, &err) == 0);
         float *got = down(&out), want[K];
+        EXPECT(isnan(got[ROWS * K]) && isnan(got[(ROWS + 1) * K - 1])); /* past the count */
         for (int r = 0; r < ROWS; r++) {
             memset(want, 0, sizeof(want));
             if (ids[r] >= 0 && ids[r] < N)
@@ -70,51 +74,15 @@ TEST(embedding_takes_rows_of_any_dtype_and_zeros_for_ids_out_of_range)
     }
 }
 
-TEST(a_matrix_widens_on_the_device_as_it_does_on_the_host)
-{
-    REQUIRE_GPU();
-    enum { N = 150, K = 137 };
-    for (size_t t = 0; t < 3; t++)
-        for (int scale_rows = 1; scale_rows <= 128; scale_rows += 127)
-            for (size_t to = 0; to < 2; to++) {
-                struct agon_matrix w;
-                struct agon_cuda_matrix from, wide;
-                random_matrix(&w, N, K, dtypes[t]);
-                REQUIRE(agon_cuda_matrix_alloc(&from, N, K, dtypes[t], scale_rows, &err) == 0);
-                REQUIRE(agon_cuda_matrix_put(&from, 0, &w, &err) == 0);
-                REQUIRE(agon_cuda_matrix_alloc(&wide, N, K, dtypes[to], 1, &err) == 0);
-                REQUIRE(agon_cuda_matrix_widen(&wide, &from, NULL, &err) == 0);
-                size_t size = agon_dtype_size(dtypes[to]);
-                struct gpu_buffer b = {wide.data, N * wide.ld * size};
-                float *got = down(&b);
-                int n_different = 0;
-                for (int i = 0; i < N; i++)
-                    for (int j = 0; j < K; j++) {
-                        size_t at = (size_t)i * wide.ld + (size_t)j;
-                        float want = agon_matrix_at(&w, i, j);
-                        if (to == 0)
-                            n_different += got[at] != want;
-                        else
-                            n_different += ((uint16_t *)(void *)got)[at] != agon_bf16_encode(want);
-                    }
-                EXPECT(n_different == 0);
-                free(got);
-                agon_cuda_matrix_free(&from);
-                agon_cuda_matrix_free(&wide);
-                agon_matrix_deinit(&w);
-            }
-}
-
-static void norm_case(int n_rows, int n, bool with_add, bool bias, enum agon_dtype out_dtype)
+static void norm_case(int n_rows, int n, bool with_add, enum agon_dtype out_dtype)
 {
     struct agon_err err = {0};
     size_t ld = (size_t)n + 3, count = (size_t)n_rows * ld;
     float *x = random_floats(count), *add = random_floats(count), *w = random_floats((size_t)n);
-    float *b = random_floats((size_t)n), *want = poisoned_floats((size_t)n);
+    float *want = poisoned_floats((size_t)n);
     GPU_AUTO d_x = gpu_upload(x, count * sizeof(float));
     GPU_AUTO d_add = gpu_upload(add, count * sizeof(float));
     GPU_AUTO d_w = gpu_upload(w, (size_t)n * sizeof(float));
-    GPU_AUTO d_b = gpu_upload(b, (size_t)n * sizeof(float));
     GPU_AUTO d_out = gpu_poisoned((size_t)(n_rows * n) * agon_dtype_size(out_dtype), 0xff);
     struct agon_cuda_norm norm = {.out = d_out.p,
                                   .out_dtype = out_dtype,
@@ -127,17 +95,13 @@ static void norm_case(int n_rows, int n, bool with_add, bool bias, enum agon_dty
                                   .n = n,
                                   .n_rows = n_rows,
                                   .eps = 1e-6F};
-    EXPECT((bias ? agon_cuda_layernorm(&norm, d_b.p, NULL, &err)
-                 : agon_cuda_rmsnorm(&norm, NULL, &err)) == 0);
+    EXPECT(agon_cuda_rmsnorm(&norm, NULL, &err) == 0);
     float *got = down(&d_out), *x_after = down(&d_x);
     for (int r = 0; r < n_rows; r++) {
         float *row = x + (size_t)r * ld;
         for (int i = 0; i < n && with_add; i++)
             row[i] += add[(size_t)r * ld + (size_t)i];
-        if (bias)
-            agon_layernorm_ref(want, row, w, b, n, 1e-6F);
-        else
-            agon_rmsnorm_ref(want, 0, row, 0, w, 1, n, 1e-6F);
+        agon_rmsnorm_ref(want, 0, row, 0, w, 1, n, 1e-6F);
         EXPECT(memcmp(row, x_after + (size_t)r * ld, ld * sizeof(float)) == 0);
         float *at = got + (size_t)r * (size_t)n;
         if (out_dtype == AGON_BF16) {
@@ -151,7 +115,7 @@ static void norm_case(int n_rows, int n, bool with_add, bool bias, enum agon_dty
         if (out_dtype == AGON_BF16)
             free(at);
     }
-    free(x), free(add), free(w), free(b), free(want), free(got), free(x_after);
+    free(x), free(add), free(w), free(want), free(got), free(x_after);
 }
 
 TEST(norms_equal_their_twins)
@@ -159,8 +123,8 @@ TEST(norms_equal_their_twins)
     REQUIRE_GPU();
     const int sizes[] = {1, 16, 127, 384, 512, 7168};
     for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
-        for (int variant = 0; variant < 8; variant++)
-            norm_case(5, sizes[i], variant & 1, variant & 2, variant & 4 ? AGON_BF16 : AGON_F32);
+        for (int variant = 0; variant < 4; variant++)
+            norm_case(5, sizes[i], variant & 1, variant & 2 ? AGON_BF16 : AGON_F32);
 }
 
 TEST(rope_rotates_both_layouts_and_leaves_the_rest)
@@ -207,45 +171,6 @@ TEST(rope_rotates_both_layouts_and_leaves_the_rest)
         free(x), free(got);
     }
     free(cosine), free(sine);
-}
-
-TEST(elements_are_added_converted_and_gated)
-{
-    REQUIRE_GPU();
-    enum { ROWS = 5, N = 131 };
-    const int32_t four = 4;
-    float *x = random_floats(ROWS * 2 * N), *y = random_floats(ROWS * 2 * N);
-    float *want = poisoned_floats(ROWS * N);
-    for (int i = 0; i < ROWS * 2 * N; i++)
-        x[i] *= 20;
-    GPU_AUTO d_n = gpu_upload(&four, sizeof(four));
-    GPU_AUTO d_x = gpu_upload(x, ROWS * 2 * N * sizeof(float));
-    GPU_AUTO d_y = gpu_upload(y, ROWS * 2 * N * sizeof(float));
-    GPU_AUTO d_out = gpu_poisoned(ROWS * N * sizeof(float), 0xff);
-    GPU_AUTO d_half = gpu_poisoned(ROWS * N * sizeof(uint16_t), 0xff);
-    EXPECT(agon_cuda_swiglu(d_out.p, AGON_F32, N, d_x.p, 2 * N, N, ROWS, d_n.p, NULL, &err) == 0);
-    float *got = down(&d_out);
-    agon_swiglu_ref(want, N, x, 2 * N, ROWS, N);
-    EXPECT(relative_error(got, want, 4 * N) < 1e-6);
-    EXPECT(isnan(got[4 * N]) && isnan(got[5 * N - 1])); /* past the device's count */
-    free(got);
-    EXPECT(agon_cuda_convert(d_half.p, AGON_BF16, N, d_x.p, AGON_F32, 2 * N, N, ROWS, NULL, NULL,
-                             &err) == 0);
-    EXPECT(agon_cuda_convert(d_out.p, AGON_F32, N, d_half.p, AGON_BF16, N, N, ROWS, NULL, NULL,
-                             &err) == 0);
-    got = down(&d_out);
-    int n_different = 0;
-    for (int i = 0; i < ROWS * N; i++)
-        n_different += got[i] != agon_bf16_decode(agon_bf16_encode(x[i / N * 2 * N + i % N]));
-    EXPECT(n_different == 0);
-    free(got);
-    EXPECT(agon_cuda_add(d_x.p, 2 * N, d_y.p, 2 * N, N, ROWS, NULL, NULL, &err) == 0);
-    got = down(&d_x);
-    n_different = 0;
-    for (int i = 0; i < ROWS * 2 * N; i++)
-        n_different += got[i] != (i % (2 * N) < N ? x[i] + y[i] : x[i]);
-    EXPECT(n_different == 0);
-    free(got), free(x), free(y), free(want);
 }
 
 TEST(quantised_rows_equal_the_twin_s_code_for_code)

@@ -409,3 +409,18 @@ int random_checkpoint_write(const char *dir, const struct random_checkpoint *r,
     agon_buf_deinit(&w.map);
     return result;
 }
+
+int random_checkpoint_load(struct agon_checkpoint **ret_checkpoint, const char *dir,
+                           const struct random_checkpoint *r, struct agon_err *err)
+{
+    char made[] = "/tmp/agon-test-XXXXXX";
+    struct agon_err ignored;
+    if (!dir && !mkdtemp(made))
+        return agon_fail(err, AGON_ESYS, "%s: %m", made);
+    int result = random_checkpoint_write(dir ? dir : made, r, err);
+    if (result == 0)
+        result = agon_checkpoint_load(ret_checkpoint, dir ? dir : made, err);
+    if (!dir && agon_dir_remove(made, result ? &ignored : err) && result == 0)
+        result = AGON_ESYS;
+    return result;
+}

@@ -7,6 +7,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "kernels/kernels.h"
+#include "model/checkpoint.h"
 
 struct random_checkpoint {
     uint64_t seed;
@@ -37,9 +38,19 @@ struct random_checkpoint {
     .v = 8, .index_heads = 2, .index_dim = 8, .dense = 32, .n_dense = 1, .expert = 16,            \
     .n_experts = 4, .top_k = 2, .n_shared = 1, .n_group = 1, .topk_group = 1, .n_shards = 1
 
+/* The smallest whose attention, indexer and products a GPU does by its fast kernels in FP8. Left to
+ * say: seed, index_topk, window, n_experts, top_k, n_group, topk_group, n_shards. */
+#define RANDOM_CHECKPOINT_FP8                                                                  \
+    .n_vocab = 512, .hidden = 384, .n_layers = 3, .n_heads = 8, .q_lora = 256, .kv_lora = 512, \
+    .nope = 128, .rope = 64, .v = 128, .index_heads = 32, .index_dim = 128, .dense = 512,      \
+    .n_dense = 1, .expert = 256, .n_shared = 1, .dtype = AGON_E4M3
+
 /* dir is made where it is missing. */
 int random_checkpoint_write(const char *dir, const struct random_checkpoint *r,
                             struct agon_err *err) AGON_MUST_USE;
+/* Written to dir (NULL: to a temporary folder, which is removed) and loaded. */
+int random_checkpoint_load(struct agon_checkpoint **ret_checkpoint, const char *dir,
+                           const struct random_checkpoint *r, struct agon_err *err) AGON_MUST_USE;
 
 /* ---- tokenizer.json, also by itself ------------------------------------------------- */
 
