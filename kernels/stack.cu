@@ -36,17 +36,39 @@ static __global__ void __launch_bounds__(STACK_THREADS)
 
 /* ---- from the residual stream ------------------------------------------------------- */
 
+/* Blocks of many rows have two parts, each by warps of its own: their rows, which cost more than
+ * the weights, are fetched half as often. */
+template <int MT> struct part_block {
+    static constexpr int PARTS = MT == 4 ? 2 : 1, THREADS = PARTS * STACK_THREADS;
+};
+
 template <int MT>
-static __global__ void __launch_bounds__(STACK_THREADS, 2)
+static __device__ __forceinline__ struct stack_place part_place(const struct agon_stack &p,
+                                                                int n_each)
+{
+    struct stack_place at = stack_place(p, n_each);
+    at.rank = blockIdx.y * part_block<MT>::PARTS + stack_warp() / STACK_WARPS;
+    at.half %= 2 * STACK_WARPS;
+    return at;
+}
+
+/* Where the warps of this one's part leave what they find. */
+template <int MT> static __device__ __forceinline__ float *part_found(char *rows)
+{
+    return (float *)rows + (size_t)(stack_warp() / STACK_WARPS) * STACK_WARPS * MT * 16 * PARTIAL_LD;
+}
+
+template <int MT>
+static __global__ void __launch_bounds__(part_block<MT>::THREADS, 2 / part_block<MT>::PARTS)
     input_kernel(const __grid_constant__ struct agon_stack p,
                  const __grid_constant__ struct agon_stack_layer l, int n_each)
 {
     float *factor = (float *)block_shared();
     char *rows = block_shared() + bytes_up(STACK_ROWS_MAX * sizeof(float));
-    struct stack_place at = stack_place(p, n_each);
+    struct stack_place at = part_place<MT>(p, n_each);
     struct stack_buffers b;
     stack_buffers(&b, p);
-    struct part_product t = part_product_of(l.input, b.ld_input, p.hidden);
+    struct part_product t = part_product_of(l.input, b.ld_input, p.hidden, at.rank);
     struct held<STACK_PART_TILES, PART_STEPS_MAX> h;
     float acc[STACK_PART_TILES][MT][4] = {};
     uint32_t a[MT];
@@ -66,12 +88,12 @@ static __global__ void __launch_bounds__(STACK_THREADS, 2)
     __syncthreads();
 #pragma unroll
     for (int i = 0; i < MT; i++) {
-        int r = half_warp() + 16 * i;
+        int r = at.half + 16 * i;
         size_t row = (size_t)(at.row0 + r);
         bool there = r < at.n_rows;
         float2 v = make_float2(0, 0);
         if (mine && there) {
-            v = part_sum((const float *)rows, MT * 16, r, half_lane());
+            v = part_sum(part_found<MT>(rows), MT * 16, r, half_lane());
             v = make_float2(v.x * factor[r], v.y * factor[r]);
             if (is_q)
                 *(uint32_t *)(b.q + row * p.q_lora + c) = half_pack(v.x * w.x, v.y * w.y);
@@ -84,12 +106,18 @@ static __global__ void __launch_bounds__(STACK_THREADS, 2)
     }
 }
 
-/* Shared memory of rows of k values, or of what the warps find of part of a product. */
-static size_t part_bytes(int mt, int k)
+/* Shared memory of rows of k values and their factors. */
+static size_t rows_bytes(int mt, int k)
 {
-    size_t rows = (size_t)mt * 16 * (k * 2 + 16);
-    size_t found = (size_t)STACK_WARPS * mt * 16 * PARTIAL_LD * sizeof(float);
-    return bytes_up(STACK_ROWS_MAX * sizeof(float)) + (rows > found ? rows : found);
+    return bytes_up(STACK_ROWS_MAX * sizeof(float)) + (size_t)mt * 16 * (k * 2 + 16);
+}
+
+/* The same, or what the warps find of parts of a product. */
+static size_t part_bytes(int mt, int n_parts, int k)
+{
+    size_t found = (size_t)n_parts * STACK_WARPS * mt * 16 * PARTIAL_LD * sizeof(float);
+    size_t parts = bytes_up(STACK_ROWS_MAX * sizeof(float)) + found, rows = rows_bytes(mt, k);
+    return rows > parts ? rows : parts;
 }
 
 /* ---- queries and the cache ---------------------------------------------------------- */
@@ -101,13 +129,16 @@ static __device__ __forceinline__ void rotate(float *low, float *high, float a, 
     *high = a * s + b * c;
 }
 
-/* Where a row's entry and index key go, and what they are multiplied by: a lane's. */
+/* Where a row's entry and index key go, what they are multiplied by, what they are made of: a
+ * lane's. */
 struct stored {
     bool there;
     size_t slot;
     float2 kv_norm[2];
     float key_norm, key_bias;
     float2 entry_turn, key_turn; /* cosine, sine */
+    float2 latent[2], rope;
+    float key;
 };
 
 /* Nothing of the launch before is read. */
@@ -135,42 +166,66 @@ static __device__ __forceinline__ void stored_begin(struct stored *to, const str
     to->key_turn = make_float2(cosine[pair], sine[pair]);
 }
 
-/* A row's entry and index key to the cache: a warp. */
-static __device__ __forceinline__ void store_row(const struct agon_stack &p,
-                                                 const struct stack_buffers &b,
-                                                 const struct stored &to, int layer, int row)
+/* What the launch before has left of the row. */
+static __device__ __forceinline__ void stored_load(struct stored *to, const struct agon_stack &p,
+                                                   const struct stack_buffers &b, int row)
 {
     int lane = stack_lane();
     const float *x = b.input + (size_t)row * b.ld_input + p.q_lora;
-    uint32_t *entry = (uint32_t *)(p.latents + layer * p.latent_layer_bytes) + to.slot * ENTRY / 2;
-    float *key = (float *)(p.keys + layer * p.keys_layer_bytes) + to.slot * INDEX_DIM;
-    if (!to.there)
+    if (!to->there)
         return;
-    float2 v[2], w, pe = make_float2(0, 0);
-    float from = __ldcg(x + ENTRY + lane), square = 0;
+    to->key = __ldcg(x + ENTRY + lane);
     for (int i = 0; i < 2; i++)
-        v[i] = __ldcg((const float2 *)x + i * 32 + lane);
-    if (lane < AGON_STACK_ROPE / 2)
-        pe = __ldcg((const float2 *)(x + KV) + lane);
+        to->latent[i] = __ldcg((const float2 *)x + i * 32 + lane);
+    to->rope = __ldcg((const float2 *)(x + KV) + lane % (AGON_STACK_ROPE / 2));
+}
+
+/* A row's entry and index key to the cache: a warp. */
+static __device__ __forceinline__ void store_row(const struct agon_stack &p,
+                                                 const struct stored &row, int layer)
+{
+    int lane = stack_lane();
+    uint32_t *entry = (uint32_t *)(p.latents + layer * p.latent_layer_bytes) + row.slot * ENTRY / 2;
+    float *key = (float *)(p.keys + layer * p.keys_layer_bytes) + row.slot * INDEX_DIM;
+    if (!row.there)
+        return;
+    float2 w;
+    float from = row.key, square = 0;
     for (int i = 0; i < 2; i++)
-        square += v[i].x * v[i].x + v[i].y * v[i].y;
+        square += row.latent[i].x * row.latent[i].x + row.latent[i].y * row.latent[i].y;
+    float mean = warp_sum(from) / INDEX_DIM;
     float factor = rsqrtf(warp_sum(square) / KV + p.latent_eps);
     for (int i = 0; i < 2; i++)
-        entry[i * 32 + lane] =
-            bf16_pack(to.kv_norm[i].x * (v[i].x * factor), to.kv_norm[i].y * (v[i].y * factor));
-    rotate(&w.x, &w.y, pe.x, pe.y, to.entry_turn.x, to.entry_turn.y);
+        entry[i * 32 + lane] = bf16_pack(row.kv_norm[i].x * (row.latent[i].x * factor),
+                                         row.kv_norm[i].y * (row.latent[i].y * factor));
+    rotate(&w.x, &w.y, row.rope.x, row.rope.y, row.entry_turn.x, row.entry_turn.y);
     if (lane < AGON_STACK_ROPE / 2)
         entry[KV / 2 + lane] = bf16_pack(w.x, w.y);
 
-    float mean = warp_sum(from) / INDEX_DIM;
     float scatter = warp_sum((from - mean) * (from - mean)) / INDEX_DIM;
-    from = to.key_norm * ((from - mean) * rsqrtf(scatter + p.latent_eps)) + to.key_bias;
+    from = row.key_norm * ((from - mean) * rsqrtf(scatter + p.latent_eps)) + row.key_bias;
     int distance = p.index_interleaved ? 1 : AGON_STACK_ROPE / 2;
     float other = __shfl_xor_sync(~0u, from, distance);
     if (lane < AGON_STACK_ROPE)
-        from = lane & distance ? other * to.key_turn.y + from * to.key_turn.x
-                               : from * to.key_turn.x - other * to.key_turn.y;
+        from = lane & distance ? other * row.key_turn.y + from * row.key_turn.x
+                               : from * row.key_turn.x - other * row.key_turn.y;
     key[lane] = from;
+}
+
+/* Angles of a block's rows: cosines, then sines, [rows][rope / 2] in shared memory. */
+enum { HALF_ROPE = AGON_STACK_ROPE / 2 };
+static_assert(HALF_ROPE % 4 == 0, "a row's are copied by 16 bytes");
+
+static __device__ __forceinline__ void angles_copy(float *to, const struct agon_stack &p,
+                                                   const struct stack_place &at)
+{
+    int n = at.n_rows * HALF_ROPE / 4;
+    for (int i = threadIdx.x; i < 2 * n; i += blockDim.x) {
+        bool sine = i >= n;
+        int chunk = sine ? i - n : i;
+        const float *from = (sine ? p.sine : p.cosine) + (size_t)at.row0 * HALF_ROPE + chunk * 4;
+        mma_copy16(mma_address(to + sine * STACK_ROWS_MAX * HALF_ROPE + chunk * 4), from, true);
+    }
 }
 
 /* 16 outputs of queries, of all rows: entries of heads, then index queries. */
@@ -179,10 +234,10 @@ static __device__ __forceinline__ void put_queries(const struct agon_stack &p,
                                                    const struct stack_place &at,
                                                    const struct stack_buffers &b,
                                                    float (&acc)[2][MT][4], const float *factor,
-                                                   int unit)
+                                                   const float *angles, int unit)
 {
-    int column = 2 * (stack_lane() % 4), n_head = p.n_heads * (ENTRY / 16);
-    bool index = unit >= n_head;
+    int quad = stack_lane() % 4, n_head = p.n_heads * (ENTRY / 16);
+    bool index = unit >= n_head, odd = quad % 2;
     bool turned =
         index ? (unit - n_head) % (INDEX_DIM / 16) == 0 : unit % (ENTRY / 16) == ENTRY / 16 - 1;
     bool apart = index && !p.index_interleaved; /* pairs are half the width apart */
@@ -191,51 +246,60 @@ static __device__ __forceinline__ void put_queries(const struct agon_stack &p,
 #pragma unroll
         for (int half = 0; half < 2; half++) {
             int r = m * 16 + stack_lane() / 4 + 8 * half;
-            if (r >= at.n_rows)
-                continue;
             size_t row = (size_t)(at.row0 + r);
             float *low = &acc[0][m][2 * half], *high = &acc[1][m][2 * half];
+            const float *cosine = angles + r * HALF_ROPE;
+            const float *sine = cosine + STACK_ROWS_MAX * HALF_ROPE;
+            float by = factor[r];
             for (int i = 0; i < 2; i++) {
-                low[i] *= factor[r];
-                high[i] *= factor[r];
+                low[i] *= by;
+                high[i] *= by;
             }
-            const float *cosine = p.cosine + row * AGON_STACK_ROPE / 2;
-            const float *sine = p.sine + row * AGON_STACK_ROPE / 2;
             if (turned && apart) {
                 for (int i = 0; i < 2; i++)
-                    rotate(&low[i], &high[i], low[i], high[i], cosine[column + i],
-                           sine[column + i]);
+                    rotate(&low[i], &high[i], low[i], high[i], cosine[2 * quad + i],
+                           sine[2 * quad + i]);
             } else if (turned) {
-                int i = stack_lane() % 4;
-                rotate(&low[0], &low[1], low[0], low[1], cosine[i], sine[i]);
-                rotate(&high[0], &high[1], high[0], high[1], cosine[4 + i], sine[4 + i]);
+                rotate(&low[0], &low[1], low[0], low[1], cosine[quad], sine[quad]);
+                rotate(&high[0], &high[1], high[0], high[1], cosine[4 + quad], sine[4 + quad]);
             }
             if (index) {
-                float *to =
-                    b.index_query + row * p.index_heads * INDEX_DIM + (unit - n_head) * 16 + column;
-                *(float2 *)to = make_float2(low[0], low[1]);
-                *(float2 *)(to + 8) = make_float2(high[0], high[1]);
-            } else {
-                uint32_t *to = (uint32_t *)(b.query + row * p.n_heads * ENTRY + unit * 16 + column);
-                to[0] = bf16_pack(low[0], low[1]);
-                to[4] = bf16_pack(high[0], high[1]);
+                float *to = b.index_query + row * p.index_heads * INDEX_DIM +
+                            (unit - n_head) * 16 + 2 * quad;
+                if (r < at.n_rows) {
+                    *(float2 *)to = make_float2(low[0], low[1]);
+                    *(float2 *)(to + 8) = make_float2(high[0], high[1]);
+                }
+                continue;
             }
+            /* Of a pair of lanes the first takes both's low columns, the second the high ones. */
+            uint32_t a = bf16_pack(low[0], low[1]), c = bf16_pack(high[0], high[1]);
+            uint32_t other = __shfl_xor_sync(~0u, odd ? a : c, 1);
+            uint2 both = odd ? make_uint2(other, c) : make_uint2(a, other);
+            uint16_t *to = b.query + row * p.n_heads * ENTRY + unit * 16 + (odd ? 8 : 0) + quad / 2 * 4;
+            if (r < at.n_rows)
+                *(uint2 *)to = both;
         }
 }
 
+/* The first half of the warps multiplies, the others store the rows. */
+enum { QUERY_THREADS = 2 * STACK_THREADS };
+
 template <int MT>
-static __global__ void __launch_bounds__(STACK_THREADS, 2)
+static __global__ void __launch_bounds__(QUERY_THREADS, 1)
     query_kernel(const __grid_constant__ struct agon_stack p,
                  const __grid_constant__ struct agon_stack_layer l, int layer, int n_each)
 {
     float *factor = (float *)block_shared();
-    char *rows = block_shared() + bytes_up(STACK_ROWS_MAX * sizeof(float));
+    float *angles = (float *)(block_shared() + bytes_up(STACK_ROWS_MAX * sizeof(float)));
+    char *rows = (char *)(angles + 2 * STACK_ROWS_MAX * HALF_ROPE);
     struct stack_place at = stack_place(p, n_each);
     struct stack_buffers b;
     stack_buffers(&b, p);
-    int n_units = p.n_heads * (ENTRY / 16) + p.index_heads * (INDEX_DIM / 16);
+    bool stores = stack_warp() >= STACK_WARPS;
+    int n_units = stores ? 0 : p.n_heads * (ENTRY / 16) + p.index_heads * (INDEX_DIM / 16);
     int n_steps = p.q_lora / 32, stride = p.q_lora * 2 + 16, step = at.size * STACK_WARPS;
-    int unit = at.rank + at.size * stack_warp();
+    int unit = at.rank + at.size * (stack_warp() % STACK_WARPS);
     int tiles_each = ((b.ld_input + 7) / 8 + STACK_PARTS - 1) / STACK_PARTS;
     int n_parts = (p.q_lora / 8 + tiles_each - 1) / tiles_each;
     size_t ld = (size_t)n_steps * 32;
@@ -244,37 +308,46 @@ static __global__ void __launch_bounds__(STACK_THREADS, 2)
     uint32_t a[MT];
     held_load(h, w + 2 * ld * unit, ld, unit < n_units ? 2 : 0, 0, n_steps);
     rows_in_order<MT>(a, mma_address(rows), stride);
-    int own = at.rank + at.size * stack_warp(); /* the row that this warp stores */
+    int own = at.row0 + unit; /* the row that this warp stores */
     struct stored stored;
     static_assert(QUERY_RANKS * STACK_WARPS >= STACK_ROWS_MAX, "a row a warp");
-    stored_begin(&stored, p, l, at.row0 + own, own < at.n_rows);
+    stored_begin(&stored, p, l, own, stores && unit < at.n_rows);
+    angles_copy(angles, p, at);
     depends_wait();
     rows_copy(rows, stride, b.q, NULL, at.row0, at.n_rows, p.q_lora);
-    factors_make(factor, at, b.parts + PART_Q, NULL, n_parts, p.q_lora, p.latent_eps);
-    store_row(p, b, stored, layer, at.row0 + own);
+    stored_load(&stored, p, b, own);
+    factors_make(factor, at, b.parts + PART_Q, NULL, n_parts, p.q_lora, p.latent_eps,
+                 STACK_THREADS);
     mma_copies_wait<0>();
     __syncthreads();
+    if (stores)
+        store_row(p, stored, layer);
     for (; unit < n_units; unit += step) {
         float acc[2][MT][4] = {};
         held_multiply<true>(acc, h, a, MT, 0, n_steps);
         held_load(h, w + 2 * ld * (unit + step), ld, unit + step < n_units ? 2 : 0, 0, n_steps);
-        put_queries<MT>(p, at, b, acc, factor, unit);
+        put_queries<MT>(p, at, b, acc, factor, angles, unit);
     }
+}
+
+static size_t query_bytes(int mt, int k)
+{
+    return rows_bytes(mt, k) + 2 * STACK_ROWS_MAX * HALF_ROPE * sizeof(float);
 }
 
 /* ---- to the residual stream --------------------------------------------------------- */
 
 template <int MT>
-static __global__ void __launch_bounds__(STACK_THREADS, 2)
+static __global__ void __launch_bounds__(part_block<MT>::THREADS, 2 / part_block<MT>::PARTS)
     output_kernel(const __grid_constant__ struct agon_stack p,
                   const __grid_constant__ struct agon_stack_layer l, int n_each)
 {
     char *rows = block_shared() + bytes_up(STACK_ROWS_MAX * sizeof(float));
-    struct stack_place at = stack_place(p, n_each);
+    struct stack_place at = part_place<MT>(p, n_each);
     struct stack_buffers b;
     stack_buffers(&b, p);
     int k = p.n_heads * KV, stride = k * 2 + 16;
-    struct part_product t = part_product_of(l.output, p.hidden, k);
+    struct part_product t = part_product_of(l.output, p.hidden, k, at.rank);
     struct held<STACK_PART_TILES, PART_STEPS_MAX> h;
     struct residual<MT> x;
     float acc[STACK_PART_TILES][MT][4] = {};
@@ -291,7 +364,7 @@ static __global__ void __launch_bounds__(STACK_THREADS, 2)
     part_put<MT>((float *)rows, acc);
     __syncthreads();
     residual_put(x, p, at, b, [&](int row, int pair) {
-        return part_sum((const float *)rows, MT * 16, row, pair);
+        return part_sum(part_found<MT>(rows), MT * 16, row, pair);
     });
 }
 
@@ -391,21 +464,22 @@ static int launch_one(const struct agon_stack *p, int number, void *stream, stru
     int layer = number / AGON_STACK_STAGES, n_each = 16 * MT;
     unsigned groups = (unsigned)agon_ceil_div(p->rows.n_rows, n_each);
     const struct agon_stack_layer *l = &p->layers[layer];
-    dim3 parts(groups, STACK_PARTS);
+    const int n_parts = part_block<MT>::PARTS, part_threads = part_block<MT>::THREADS;
+    dim3 parts(groups, STACK_PARTS), blocks(groups, STACK_PARTS / n_parts);
     if (number == agon_stack_head(p))
         return launch_stage(err, head_kernel<MT>, dim3(groups, HEAD_RANKS), STACK_THREADS,
-                            part_bytes(MT, p->hidden), stream, *p, n_each);
+                            rows_bytes(MT, p->hidden), stream, *p, n_each);
     switch (number % AGON_STACK_STAGES) {
     case AGON_STACK_INPUT:
-        return launch_stage(err, input_kernel<MT>, parts, STACK_THREADS, part_bytes(MT, p->hidden),
-                            stream, *p, *l, n_each);
+        return launch_stage(err, input_kernel<MT>, blocks, part_threads,
+                            part_bytes(MT, n_parts, p->hidden), stream, *p, *l, n_each);
     case AGON_STACK_QUERY:
-        return launch_stage(err, query_kernel<MT>, dim3(groups, QUERY_RANKS), STACK_THREADS,
-                            part_bytes(MT, p->q_lora), stream, *p, *l, layer, n_each);
+        return launch_stage(err, query_kernel<MT>, dim3(groups, QUERY_RANKS), QUERY_THREADS,
+                            query_bytes(MT, p->q_lora), stream, *p, *l, layer, n_each);
     case AGON_STACK_ATTEND: return launch_attend(p, layer, stream, err);
     case AGON_STACK_OUTPUT:
-        return launch_stage(err, output_kernel<MT>, parts, STACK_THREADS,
-                            part_bytes(MT, p->n_heads * KV), stream, *p, *l, n_each);
+        return launch_stage(err, output_kernel<MT>, blocks, part_threads,
+                            part_bytes(MT, n_parts, p->n_heads * KV), stream, *p, *l, n_each);
     case AGON_STACK_UP:
         return launch_stage(err, up_kernel<MT>, dim3(groups, MT == 4 ? 16 : 32), STACK_THREADS,
                             up_bytes(p, MT), stream, *p, *l, n_each);

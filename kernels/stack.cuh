@@ -45,9 +45,10 @@ static __device__ __forceinline__ int stack_lane(void)
     return threadIdx.x % 32;
 }
 
-/* Where a block is: its share of the outputs, its rows. */
+/* Where a block is: its share of the outputs, its rows. half: which half warp of those that have a
+ * part of the residual stream. */
 struct stack_place {
-    int rank, size, row0, n_rows;
+    int rank, size, row0, n_rows, half;
 };
 
 static __device__ __forceinline__ struct stack_place stack_place(const struct agon_stack &p,
@@ -58,6 +59,7 @@ static __device__ __forceinline__ struct stack_place stack_place(const struct ag
     at.size = gridDim.y;
     at.row0 = blockIdx.x * n_each;
     at.n_rows = min(n_each, p.rows.n_rows - at.row0);
+    at.half = threadIdx.x / 16;
     return at;
 }
 
@@ -136,13 +138,14 @@ static __device__ __forceinline__ void rows_copy(char *to, int stride, const uin
     mma_copies_end();
 }
 
-/* What RMSNorm multiplies a row by, of the n values whose squares n_parts parts have. */
+/* What RMSNorm multiplies a row by, of the n values whose squares n_parts parts have; by the threads
+ * from `first` on. */
 static __device__ __forceinline__ void factors_make(float *factor, const struct stack_place &at,
                                                     const float *parts, const int32_t *rows,
-                                                    int n_parts, int n, float eps)
+                                                    int n_parts, int n, float eps, int first = 0)
 {
-    int r = threadIdx.x;
-    if (r >= at.n_rows)
+    int r = (int)threadIdx.x - first;
+    if (r < 0 || r >= at.n_rows)
         return;
     int row = rows ? rows[at.row0 + r] : at.row0 + r;
     float part[STACK_PARTS], squares = 0;
@@ -238,18 +241,19 @@ static __device__ __forceinline__ void rows_in_order(uint32_t (&a)[MT], uint32_t
         a[m] = at + (m * 16 + lane % 16) * stride + lane / 16 * 16;
 }
 
-/* Part `rank` of a product's outputs, whose k the block's warps share out. */
+/* Part `rank` of a product's outputs, whose k STACK_WARPS warps share out, of which this is one. */
 struct part_product {
     const uint4 *w;
     int n_steps, begin, end, first, n_tiles; /* first: column */
 };
 enum { PART_STEPS_MAX = 3 };
 
-static __device__ __forceinline__ struct part_product part_product_of(const void *w, int n, int k)
+static __device__ __forceinline__ struct part_product part_product_of(const void *w, int n, int k,
+                                                                      int rank)
 {
     struct part_product t;
     int n_tiles = (n + 7) / 8, most = (n_tiles + STACK_PARTS - 1) / STACK_PARTS;
-    int rank = blockIdx.y, warp = stack_warp();
+    int warp = stack_warp() % STACK_WARPS;
     t.n_steps = k / 32;
     t.begin = t.n_steps * warp / STACK_WARPS;
     t.end = t.n_steps * (warp + 1) / STACK_WARPS;
@@ -259,7 +263,7 @@ static __device__ __forceinline__ struct part_product part_product_of(const void
     return t;
 }
 
-/* What each warp has found of the product, for all to add up: partial [STACK_WARPS][16 MT][..]. */
+/* What each warp has found of a product, for all to add up: partial [warps][16 MT][PARTIAL_LD]. */
 template <int MT>
 static __device__ __forceinline__ void part_put(float *partial,
                                                 const float (&acc)[STACK_PART_TILES][MT][4])
@@ -276,7 +280,7 @@ static __device__ __forceinline__ void part_put(float *partial,
         }
 }
 
-/* Two columns of row r, from all warps. */
+/* Two columns of row r, from the warps of a part: `partial` is the first one's. */
 static __device__ __forceinline__ float2 part_sum(const float *partial, int n_rows, int r, int pair)
 {
     float2 sum = make_float2(0, 0);
@@ -390,8 +394,8 @@ static __device__ __forceinline__ void residual_begin(struct residual<MT> &r,
     publisher_init(&r.f, p, norm, router, at.rank);
 #pragma unroll
     for (int i = 0; i < MT; i++) {
-        int row = half_warp() + 16 * i;
-        bool there = r.f.mine && half_warp() < 16 && row < at.n_rows;
+        int row = at.half + 16 * i;
+        bool there = r.f.mine && at.half < 16 && row < at.n_rows;
         r.x[i] = make_float2(0, 0);
         if (there)
             r.x[i] =
@@ -406,11 +410,11 @@ static __device__ __forceinline__ void residual_put(const struct residual<MT> &r
                                                     const struct stack_place &at,
                                                     const struct stack_buffers &b, F sum)
 {
-    if (half_warp() >= 16)
+    if (at.half >= 16)
         return;
 #pragma unroll
     for (int i = 0; i < MT; i++) {
-        int row = half_warp() + 16 * i;
+        int row = at.half + 16 * i;
         bool there = row < at.n_rows;
         float2 v = r.x[i];
         if (there && r.f.mine) {
