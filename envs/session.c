@@ -114,6 +114,12 @@ static int session_try(struct agon_env_cell *cell, int tool, struct agon_str arg
     cell->fuel = call.fuel;
     if (r < 0 || !writes)
         return r;
+    if (r == 0 && agon_world_dangles(cell->world)) { /* a call is a whole: nothing mends it later */
+        agon_buf_reset(&cell->result);
+        agon_buf_adds(&cell->result, "the call leaves a row that refers to none "
+                                     "(FOREIGN KEY constraint failed)");
+        r = AGON_SESSION_ERROR;
+    }
     /* One that changed no row is in no list of writes, so it may not leave what is beside rows: an
      * ignored INSERT draws the next key of an AUTOINCREMENT. */
     bool keep = r == 0 && agon_changes_logged(cell->world) != logged;

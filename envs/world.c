@@ -199,6 +199,14 @@ bool agon_world_lost(const struct agon_world *w)
     return sqlite3_get_autocommit(w->db) != 0;
 }
 
+bool agon_world_dangles(const struct agon_world *w)
+{
+    int dangles = 0, most = 0;
+    (void)sqlite3_db_status(w->db, SQLITE_DBSTATUS_DEFERRED_FKS, &dangles, &most,
+                            0); /* fails for a verb that it does not know alone */
+    return dangles != 0;
+}
+
 int agon_world_reset(struct agon_world *w, struct agon_err *err)
 {
     agon_world_settle(w);

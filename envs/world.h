@@ -90,6 +90,9 @@ int64_t agon_world_run_ops(const struct agon_world *w);
 int64_t agon_world_run_ops_max(const struct agon_world *w); /* of that budget */
 void agon_world_set_run_ops(struct agon_world *w, int64_t ops);
 bool agon_world_lost(const struct agon_world *w);
+/* Does a DEFERRED reference of what was written lead nowhere? SQLite asks at COMMIT, which never
+ * comes. */
+bool agon_world_dangles(const struct agon_world *w);
 /* The number of the state that the world is in (recall.h), for what is kept of its rows (memo.h): 0
  * after a reset, unknown (-1) once a statement writes, and then what is said here. */
 void agon_world_set_state(struct agon_world *w, int64_t state);
