@@ -151,6 +151,39 @@ BOX_ATTACK(X_the_world_may_be_anything)
     }
 }
 
+/* Which lock held shows in the reason: a name that begins at the root is refused before anything is
+ * looked for, and what is no file does not open for writing. */
+BOX_ATTACK(X_what_is_no_file_is_not_opened)
+{
+    static const struct {
+        const char *name, *why;
+    } read[] = {{"/", "a way out of /work"},
+                {"/absent", "a way out of /work"},
+                {"/work/there", "a way out of /work"},
+                {"d/../../absent", "a way out of /work"},
+                {"pipe", "not a regular file"},
+                {"d", "not a regular file"},
+                {".", "not a regular file"}};
+    static const struct {
+        const char *name, *why;
+    } written[] = {{"/absent", "Invalid cross-device link"},
+                   {"/work/there", "Invalid cross-device link"},
+                   {"pipe", "No such device or address"}, /* nobody reads it */
+                   {"d", "Is a directory"},
+                   {"link", "Too many levels of symbolic links"}};
+    struct agon_buf content AGON_AUTO(agon_buf_deinit) = AGON_BUF(100);
+    (void)door_run(box, "mkdir d; mkfifo pipe; echo x > there; ln -s there link");
+    for (size_t i = 0; i < sizeof(read) / sizeof(*read); i++) {
+        EXPECT(agon_bashbox_read(box, read[i].name, 100, &content, &door_err) == 1);
+        EXPECT_HAS(door_err.text, read[i].why);
+    }
+    for (size_t i = 0; i < sizeof(written) / sizeof(*written); i++) {
+        EXPECT(agon_bashbox_write(box, written[i].name, agon_str("new"), &door_err) == AGON_EINPUT);
+        EXPECT_HAS(door_err.text, written[i].why);
+    }
+    SAYS(box, "cat there", "x\n");
+}
+
 BOX_ATTACK(X_limits_cannot_be_raised)
 {
     SAYS(box,
