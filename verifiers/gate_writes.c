@@ -143,6 +143,21 @@ static int foreign_add(struct gate_run *g, struct gate_batch *batch, json_t *cal
                           agon_buf_str(&g->golden_text), writes, err);
 }
 
+/* Which golden write it may stand for: that of which it is a variant, else the first call of the
+ * same tool; -1: none. */
+static int place_of(const struct gate_run *g, const json_t *call)
+{
+    const json_t *of = json_object_get(call, "of");
+    size_t i;
+    json_t *write;
+    if (of)
+        return (int)json_integer_value(of);
+    json_array_foreach(g->golden.run.writes, i,
+                       write) if (json_equal(json_object_get(write, "tool"),
+                                             json_object_get(call, "tool"))) return (int)i;
+    return -1;
+}
+
 /* Several of them at once, behind the golden writes and before them: a check may count up to some
  * number, or look at one change alone. */
 static int foreign_several(struct gate_run *g, struct gate_batch *batch, json_t *besides,
@@ -179,11 +194,11 @@ static int writes_foreign(struct gate_run *g, struct agon_err *err)
     json_t *call;
     json_array_foreach(calls, i, call)
     {
-        const json_t *of = json_object_get(call, "of");
+        int at = place_of(g, call);
         if (!r)
             r = foreign_add(g, batch, call, -1, err);
-        if (!r && of)
-            r = foreign_add(g, batch, call, (int)json_integer_value(of), err);
+        if (!r && at >= 0)
+            r = foreign_add(g, batch, call, at, err);
     }
     if (!r)
         r = gate_batch_flush(batch, err);
