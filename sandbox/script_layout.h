@@ -34,7 +34,7 @@ struct lua_text { /* TString */
     void *all;
     uint8_t type, marked, extra, short_size;
     uint32_t hash;
-    struct lua_text *next; /* in its bucket, where it is short */
+    struct lua_text *next; /* in its bucket, where it is short; else its size */
 };
 struct lua_table { /* Table */
     void *all;
@@ -44,10 +44,14 @@ struct lua_table { /* Table */
     struct lua_node *nodes;
     struct lua_node *last_free; /* all nodes from here on are taken; NULL: there are no nodes */
 };
-struct lua_texts { /* global_State as far as the buckets of all short strings */
+struct lua_texts { /* global_State as far as the buckets of all short strings, and all objects */
     void *counters[6];
     struct lua_text **buckets;
     int n_texts, n_buckets;
+    struct lua_value registry, nil;
+    uint32_t seed;
+    uint8_t collector[12];
+    struct lua_text *objects; /* strings or not: each begins with the next one and its type */
 };
 struct lua_thread { /* lua_State */
     void *all;

@@ -87,3 +87,15 @@ bool agon_script_field(lua_State *L, int index, struct agon_str name, struct ago
     default: return false; /* long texts among them: their length lies elsewhere */
     }
 }
+
+void agon_script_texts(lua_State *L, void (*fn)(void *user, struct agon_str text), void *user)
+{
+    struct lua_thread thread;
+    memcpy(&thread, L, sizeof(thread));
+    for (struct lua_text *at = thread.global->objects; at; at = at->all) {
+        if (at->type == (TAG_SHORT & 0x3f))
+            fn(user, short_str(at));
+        else if (at->type == (TAG_LONG & 0x3f))
+            fn(user, (struct agon_str){(const char *)(at + 1), (size_t)(uintptr_t)at->next});
+    }
+}

@@ -31,3 +31,7 @@ struct agon_script_field {
  * number or text, or not found this way: ask Lua then. */
 bool agon_script_field(struct lua_State *L, int index, struct agon_str name,
                        struct agon_script_field *ret);
+/* Each string that the state holds, in use or not yet collected: constants of its code, keys and
+ * values, what was put together. fn must not call Lua. */
+void agon_script_texts(struct lua_State *L, void (*fn)(void *user, struct agon_str text),
+                       void *user);

@@ -5,11 +5,18 @@
  */
 #include "base/json.h"
 #include "verifiers/gates_internal.h"
+#include "verifiers/lexicon.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum { SURVIVORS_MAX = 20, ONE_LEAF_MAX = 600, TWO_LEAF_DRAWS = 400 };
+enum {
+    SURVIVORS_MAX = 20,
+    ONE_LEAF_MAX = 600,
+    TWO_LEAF_DRAWS = 400,
+    HELD_OWN_MAX = 100,
+    HELD_MAX = 150
+};
 
 struct pool {
     int n_mutants, n_survivors;
@@ -17,6 +24,7 @@ struct pool {
     char *what, *answer;           /* of the shortest survivor, owned */
     char *misread;                 /* one that passes as a pattern or as SQL, owned; NULL: none */
     bool misread_as_sql, anything; /* anything: a text that says nothing passes, too */
+    char *held; /* one of which each part is a text of the verifier's, owned; NULL: none */
 };
 
 static void pool_deinit(struct pool *p)
@@ -25,6 +33,7 @@ static void pool_deinit(struct pool *p)
     free(p->what);
     free(p->answer);
     free(p->misread);
+    free(p->held);
 }
 
 static bool ends_in(const char *text, const char *end)
@@ -45,9 +54,19 @@ static int pool_misread(struct pool *p, const struct agon_gate_judged *judged, s
     return p->misread ? 0 : agon_fail(err, AGON_ENOMEM, "gates: out of memory");
 }
 
+static int pool_held(struct pool *p, const struct agon_gate_judged *judged, struct agon_err *err)
+{
+    if (p->held || strcmp(judged->what, AGON_MUTANT_HELD_ALL) != 0)
+        return 0;
+    p->held = strndup(judged->answer.data, judged->answer.size);
+    return p->held ? 0 : agon_fail(err, AGON_ENOMEM, "gates: out of memory");
+}
+
 static int pool_example(struct pool *p, const struct agon_gate_judged *judged, struct agon_err *err)
 {
-    if (p->answer && strlen(p->answer) <= judged->answer.size)
+    /* What is held is told where nothing else passes: other examples say more. */
+    if (p->answer &&
+        (strlen(p->answer) <= judged->answer.size || ends_in(judged->what, AGON_MUTANT_HELD)))
         return 0;
     free(p->what);
     free(p->answer);
@@ -64,6 +83,7 @@ static int pool_done(void *user, const struct agon_gate_judged *judged, struct a
         return 0;
     int r = pool_example(p, judged, err);
     r = r ? r : pool_misread(p, judged, err);
+    r = r ? r : pool_held(p, judged, err);
     if (r || p->n_survivors++ >= SURVIVORS_MAX)
         return r;
     json_t *answer = NULL;
@@ -109,6 +129,13 @@ static int mutants_judge(struct gate_run *g, const struct pool *p)
             "texts to world:value and its kin as parameters, and compare them with ==",
             agon_buf_text(&misread), p->misread_as_sql ? "SQL" : "a pattern");
     }
+    if (many && p->held && !p->anything && g->answer.n_leaves > 1) {
+        gate_example(&misread, agon_str(p->held));
+        return gate_refuse(g,
+                           "the verifier accepts %s, of which nothing is right: a text of its own "
+                           "is enough; compare the answer with the world and with nothing else",
+                           agon_buf_text(&misread));
+    }
     if (!p->n_survivors || many)
         return 0;
     struct agon_buf example AGON_AUTO(agon_buf_deinit) = AGON_BUF(1024);
@@ -119,14 +146,74 @@ static int mutants_judge(struct gate_run *g, const struct pool *p)
                        agon_buf_text(&example), p->what);
 }
 
+/* ---- what the verifier holds ---- */
+
+static bool column_has(const struct agon_columns *c, const json_t *text)
+{
+    const char *name;
+    json_t *values, *one;
+    size_t i;
+    json_object_foreach(c->values, name, values)
+        json_array_foreach(values, i, one) if (json_equal(one, text)) return true;
+    return false;
+}
+
+/* Numbers of its source, of either sign. */
+static int held_numbers(struct gate_run *g, json_t *held, struct agon_err *err)
+{
+    struct agon_literals all = {0};
+    int r = agon_lua_literals(&all, agon_str(g->in->task->verifier), NULL, err);
+    for (size_t i = 0; !r && i < all.n && json_array_size(held) < HELD_MAX; i++) {
+        double number = all.items[i].number;
+        bool whole = number < 1e15 && number == (double)(json_int_t)number;
+        if (!all.items[i].is_number)
+            continue;
+        json_array_append_new(held, whole ? json_integer((json_int_t)number) : json_real(number));
+        json_array_append_new(held, whole ? json_integer(-(json_int_t)number) : json_real(-number));
+    }
+    agon_literals_deinit(&all);
+    return r;
+}
+
+/* Texts that its state holds when it is loaded, the numbers of its source, and what else it held
+ * while its checks judged the golden answer; without those of rows, which are tried as such. */
+static int held_by_verifier(struct gate_run *g, json_t *held, size_t *ret_own, struct agon_err *err)
+{
+    struct agon_trial_item golden = {agon_buf_str(&g->golden_text), g->golden.run.writes};
+    struct agon_trial_input input = {.answer_schema = g->in->task->answer_schema,
+                                     .verifier = agon_str(g->in->task->verifier),
+                                     .items = &golden,
+                                     .n_items = 1,
+                                     .texts = true};
+    struct agon_buf reason AGON_AUTO(agon_buf_deinit) = AGON_BUF(1024);
+    struct agon_trial t AGON_AUTO(agon_trial_deinit) = {0};
+    int r = gate_trial(g, &input, &t, &reason, err);
+    if (r == AGON_REJECTED)
+        return gate_refuse(g, "%s", agon_buf_text(&reason));
+    size_t n = json_array_size(t.texts);
+    for (size_t i = 0; i < n && i < t.n_loaded && json_array_size(held) < HELD_OWN_MAX; i++)
+        if (!column_has(&g->columns, json_array_get(t.texts, i)))
+            json_array_append(held, json_array_get(t.texts, i));
+    *ret_own = json_array_size(held);
+    if (!r)
+        r = held_numbers(g, held, err);
+    for (size_t i = t.n_loaded; i < n && json_array_size(held) < HELD_MAX; i++)
+        if (!column_has(&g->columns, json_array_get(t.texts, i)))
+            json_array_append(held, json_array_get(t.texts, i));
+    return r;
+}
+
 int gate_mutants(struct gate_run *g, struct agon_err *err)
 {
     const struct agon_solved *run = &g->golden.run;
     struct pool pool AGON_AUTO(pool_deinit) = {.survivors = json_array()};
     struct gate_batch *batch AGON_AUTO(gate_batch_freep) = NULL;
     struct agon_rng rng = agon_rng_split(&g->in->rng, agon_str("mutants"));
-    struct agon_mutant_options options = {ONE_LEAF_MAX, TWO_LEAF_DRAWS, true};
+    json_auto_t *held = json_array();
+    struct agon_mutant_options options = {ONE_LEAF_MAX, TWO_LEAF_DRAWS, true, held, 0};
     int r = gate_prepare(g, err);
+    if (!r)
+        r = held_by_verifier(g, held, &options.n_held_own, err);
     if (!r)
         r = gate_wrong(g, false, err); /* first, so that they are the negatives that are kept */
     if (!r)

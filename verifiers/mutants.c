@@ -220,6 +220,8 @@ int agon_mutants_answer(const json_t *answer, const struct agon_template *t, con
         r = mutants_near(&m, err);
     if (!r && options->far)
         r = mutants_far(&m, copy, err);
+    if (!r && options->held)
+        r = mutants_held(&m, copy, options, err);
     agon_buf_deinit(&m.golden);
     agon_buf_deinit(&m.text);
     return r;

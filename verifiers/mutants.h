@@ -14,6 +14,10 @@ typedef int (*agon_mutant_fn)(void *user, const char *what, struct agon_str answ
 #define AGON_MUTANT_PATTERN " by a pattern"
 #define AGON_MUTANT_SQL     " by a piece of SQL"
 #define AGON_MUTANT_LONG    " by a long text"
+/* Made of what the verifier holds; and one that says nothing else, with no number that could be
+ * right. */
+#define AGON_MUTANT_HELD     " by what the verifier holds"
+#define AGON_MUTANT_HELD_ALL "every text replaced" AGON_MUTANT_HELD
 /* Do two answers say the same? Numbers by value, within the tolerance that the schema states for
  * them (or a billionth); the order of an object's keys does not matter. */
 bool agon_answers_same(const json_t *a, const json_t *b, const json_t *schema);
@@ -22,6 +26,10 @@ struct agon_mutant_options {
     int one_leaf_max; /* mutants of a single leaf; values are thinned out evenly beyond */
     int two_leaf;     /* draws with two leaves changed */
     bool far;         /* also what lies far off */
+    /* Texts and numbers that the verifier holds, those that matter most first (borrowed; NULL:
+     * none): what it looks an answer up in is among them, however it is written. */
+    const json_t *held;
+    size_t n_held_own; /* so many of them are texts of its own, of no row */
 };
 /*
  * Gate 4's mutants of an answer: each leaf replaced by other values of its domain (computed
@@ -31,7 +39,8 @@ struct agon_mutant_options {
  * that is written). Where asked for, at last what lies far off and is taken for the answer by a
  * check that reads a part of it, or reads it as something else (mutants_near.c): patterns, pieces
  * of SQL, beginnings and ends, numbers that hold its digits or bits, other types, two leaves
- * exchanged, members left out. Each is written otherwise than the golden answer; all come with the
+ * exchanged, members left out; and what the verifier holds, in the place of each leaf, of all at
+ * once, as an element and as a member more (mutants_held.c). Each is written otherwise than the golden answer; all come with the
  * golden writes.
  */
 int agon_mutants_answer(const json_t *answer, const struct agon_template *t, const json_t *writes,

@@ -1,5 +1,5 @@
 #pragma once
-/* What mutants.c and mutants_near.c share. */
+/* What mutants.c, mutants_near.c and mutants_held.c share. */
 #include "verifiers/mutants.h"
 
 struct making {
@@ -26,3 +26,6 @@ json_t *mutants_other_case(const char *text);
  * a private copy, put back each time. */
 int mutants_near(struct making *m, struct agon_err *err);
 int mutants_far(struct making *m, json_t *answer, struct agon_err *err);
+/* mutants_held.c: answers made of what the verifier holds; answer as above. */
+int mutants_held(struct making *m, json_t *answer, const struct agon_mutant_options *options,
+                 struct agon_err *err);

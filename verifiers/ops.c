@@ -23,6 +23,7 @@ struct trial {
     json_t *schema;                 /* owned or NULL */
     struct agon_verifier *verifier; /* borrowed from the cell, or NULL */
     bool full, small_cache;
+    json_t *texts;  /* owned: that the verifier holds; NULL: nobody asks */
     int failed_max; /* of the items */
     int64_t fuel;   /* spent by checks */
 };
@@ -80,7 +81,7 @@ static void add_verdict(struct trial *t, const struct agon_judgement *j, bool fu
 static int trial_judge(struct trial *t, struct agon_str answer, bool full, int failed_max,
                        struct agon_err *err)
 {
-    struct agon_judgement j AGON_AUTO(agon_judgement_deinit) = {0};
+    struct agon_judgement j AGON_AUTO(agon_judgement_deinit) = {.texts = t->texts};
     int r = agon_world_set_query_only(t->cell->world, true, err);
     agon_world_set_run_ops(t->cell->world, 0); /* what the tools spent is not the verifier's */
     if (!r)
@@ -229,6 +230,55 @@ static int trial_items(struct trial *t, struct agon_err *err)
     return r;
 }
 
+/* ---- the verifier's texts ---- */
+
+static int compare_texts(const void *a, const void *b)
+{
+    const char *const *x = a, *const *y = b;
+    return strcmp(*x, *y);
+}
+
+/* Texts of a verifier that does nothing are the library's. */
+static int texts_of_nothing(struct trial *t, struct agon_err *err)
+{
+    struct agon_verifier *v AGON_AUTO(agon_verifier_freep) = NULL;
+    json_auto_t *texts = json_object();
+    struct agon_judgement j AGON_AUTO(agon_judgement_deinit) = {.texts = texts};
+    int r = texts ? agon_verifier_load(
+                        &v, t->cell->world,
+                        agon_str("check{ name = 'n', text = 't', run = function() end }"), err)
+                  : agon_fail(err, AGON_ENOMEM, "trial: out of memory");
+    if (!r)
+        r = agon_verifier_run(v, NULL, agon_str("null"), false, 0, &j, err);
+    const char *text;
+    json_t *loaded;
+    json_object_foreach(texts, text, loaded) json_object_del(t->texts, text);
+    return r;
+}
+
+/* n texts, how many of them were there at first, and they: both kinds sorted. */
+static int trial_texts(struct trial *t, struct agon_err *err)
+{
+    int r = texts_of_nothing(t, err);
+    size_t n = json_object_size(t->texts), n_loaded = 0, n_made = 0;
+    const char **list = calloc(n + 1, sizeof(*list)), *text;
+    json_t *loaded;
+    if (r || !list) {
+        free(list);
+        return r ? r : agon_fail(err, AGON_ENOMEM, "trial: out of memory");
+    }
+    json_object_foreach(t->texts, text, loaded)
+        list[json_is_true(loaded) ? n_loaded++ : n - ++n_made] = text;
+    qsort(list, n_loaded, sizeof(*list), compare_texts);
+    qsort(list + n_loaded, n_made, sizeof(*list), compare_texts);
+    agon_wire_add_int(t->out, (int64_t)n);
+    agon_wire_add_int(t->out, (int64_t)n_loaded);
+    for (size_t i = 0; i < n; i++)
+        agon_wire_add_text(t->out, list[i]);
+    free(list);
+    return 0;
+}
+
 static void trial_describe(struct trial *t)
 {
     int n = t->verifier ? agon_verifier_count(t->verifier) : 0;
@@ -252,7 +302,10 @@ static int trial_run(struct trial *t, struct agon_err *err)
     if (!r && cache_kib > 0)
         r = agon_world_set_cache(t->cell->world, (int)cache_kib, err);
     t->small_cache = cache_kib > 0;
-    t->full = agon_wire_int(&t->in) != 0;
+    int64_t wanted = agon_wire_int(&t->in);
+    t->full = wanted & TRIAL_FULL;
+    if (wanted & TRIAL_TEXTS && !(t->texts = json_object()))
+        return agon_fail(err, AGON_ENOMEM, "trial: out of memory");
     struct agon_str schema = agon_wire_str(&t->in), verifier = agon_wire_str(&t->in);
     struct agon_str solution = agon_wire_str(&t->in);
     if (!r && schema.size)
@@ -273,6 +326,8 @@ static int trial_run(struct trial *t, struct agon_err *err)
     overrides_free(t->cell); /* they are for the solution alone */
     if (!r)
         r = trial_items(t, err);
+    if (!r && t->texts)
+        r = trial_texts(t, err);
     return r ? r : t->verifier ? agon_wire_end(&t->in, "verify.trial", err) : 0;
 }
 
@@ -280,6 +335,7 @@ static void trial_deinit(struct trial *t)
 {
     overrides_free(t->cell);
     json_decref(t->schema);
+    json_decref(t->texts);
 }
 
 /* The world as it was, for the next request. */

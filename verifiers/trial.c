@@ -30,6 +30,7 @@ void agon_trial_deinit(struct agon_trial *t)
     agon_solved_deinit(&t->run);
     agon_verdict_deinit(&t->own);
     json_decref(t->probes);
+    json_decref(t->texts);
     free(t->unsolved);
     free(t->briefs);
     *t = (struct agon_trial){0};
@@ -86,7 +87,7 @@ static int trial_request(struct agon_buf *b, const struct agon_trial_input *in, 
     int r = add_perturb(b, in->perturb, err);
     agon_wire_add_int(b, in->reverse);
     agon_wire_add_int(b, in->cache_kib);
-    agon_wire_add_int(b, full);
+    agon_wire_add_int(b, (full ? TRIAL_FULL : 0) | (in->texts ? TRIAL_TEXTS : 0));
     add_json(b, in->answer_schema);
     agon_wire_add_str(b, in->verifier);
     agon_wire_add_str(b, in->solution);
@@ -240,6 +241,22 @@ static int read_briefs(struct agon_wire *wire, struct agon_trial *ret, struct ag
     return 0;
 }
 
+static int read_texts(struct agon_wire *wire, struct agon_trial *ret, struct agon_err *err)
+{
+    int n = agon_wire_count(wire);
+    ret->n_loaded = (size_t)agon_wire_int(wire);
+    if (!n)
+        return 0;
+    if (!(ret->texts = json_array()))
+        return agon_fail(err, AGON_ENOMEM, "trial: out of memory");
+    for (int i = 0; i < n; i++) {
+        struct agon_str text = agon_wire_str(wire);
+        if (json_array_append_new(ret->texts, json_stringn(text.data, text.size)))
+            return agon_fail(err, AGON_EINPUT, "trial: the cell described a text badly");
+    }
+    return 0;
+}
+
 static int trial_send(struct agon_runtime *rt, const struct agon_trial_input *input, bool full,
                       struct agon_buf *reply, struct agon_err *err)
 {
@@ -276,6 +293,8 @@ static int trial_read(struct agon_wire *wire, bool verified, struct agon_trial *
         r = read_briefs(wire, ret, err);
     else if (!r)
         (void)agon_wire_int(wire);
+    if (!r && wire->at < wire->end)
+        r = read_texts(wire, ret, err);
     return r ? r : agon_wire_end(wire, "verify.trial", err);
 }
 

@@ -56,6 +56,7 @@ struct agon_trial_input {
     /* Judge an item no further once so many checks failed; its brief says pass = false and the
      * checks that failed so far, and unclaimed then means nothing. 0: all checks run. */
     int failed_max;
+    bool texts; /* also the texts that the verifier's state holds once the items were judged */
     struct agon_tape *tape; /* where request and reply are kept (tape.h); NULL: nowhere */
     int gate;               /* on whose behalf, for the tape */
 };
@@ -68,6 +69,8 @@ struct agon_trial {
     json_t *probes;            /* [{"result": ...} | {"error": "..."}], owned; NULL without */
     struct agon_brief *briefs; /* n_items, owned; NULL without a verifier */
     int n_briefs, n_checks;
+    json_t *texts;   /* where asked for: sorted, those that were there when it was loaded first */
+    size_t n_loaded; /* which are so many */
 };
 void agon_trial_deinit(struct agon_trial *t);
 

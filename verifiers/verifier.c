@@ -3,6 +3,7 @@
 
 #include "base/text.h"
 #include "sandbox/script.h"
+#include "sandbox/script_view.h"
 #include "verifiers/verifier_internal.h"
 
 #include <lauxlib.h>
@@ -10,7 +11,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { REASON_MAX = 480, NAME_BYTES_MAX = 100, TEXT_BYTES_MAX = 2000 };
+enum {
+    REASON_MAX = 480,
+    NAME_BYTES_MAX = 100,
+    TEXT_BYTES_MAX = 2000,
+    HELD_BYTES_MAX = 200,
+    HELD_MAX = 2000
+};
 
 /* Keys in the registry: the checks' functions by number, the tables `world` and `changes`, and the
  * answer that is being judged. */
@@ -162,6 +169,8 @@ struct judging {
     int check;
     bool pass, refused;
     struct agon_err why; /* refused: it does not fit */
+    json_t *texts;       /* borrowed: that the state holds */
+    bool loaded;         /* no check has run */
 };
 
 static int decode_in_lua(lua_State *L, void *arg)
@@ -247,19 +256,48 @@ static int judge_check(struct judging *j, char reason[REASON_MAX], struct agon_u
     return r;
 }
 
+static void text_held(void *user, struct agon_str text)
+{
+    struct judging *j = user;
+    if (json_object_size(j->texts) >= HELD_MAX || text.size > HELD_BYTES_MAX ||
+        memchr(text.data, '\0', text.size) || !agon_utf8_valid(text) ||
+        json_object_get(j->texts, text.data))
+        return;
+    json_object_set_new(j->texts, text.data, json_boolean(j->loaded));
+}
+
+static int texts_in_lua(lua_State *L, void *arg)
+{
+    agon_script_texts(L, text_held, arg);
+    return 0;
+}
+
+/* What the state holds now, before it is put back. */
+static int judge_texts(struct judging *j, bool loaded, struct agon_judgement *ret,
+                       struct agon_err *err)
+{
+    char reason[REASON_MAX];
+    int64_t fuel;
+    j->texts = ret->texts;
+    j->loaded = loaded;
+    return ret->texts ? judge_enter(j, texts_in_lua, reason, &fuel, err) : 0;
+}
+
 static int judge_checks(struct judging *j, bool want_reasons, int failed_max,
                         struct agon_judgement *ret, struct agon_err *err)
 {
     char reason[REASON_MAX];
-    int n_failed = 0;
+    int n_failed = 0, held = judge_texts(j, true, ret, err);
+    if (held < 0)
+        return held;
     for (int i = 0; i < j->v->n_checks && (!failed_max || n_failed < failed_max); i++) {
         int64_t fuel = ret->usage.fuel, ops = agon_world_run_ops(j->v->host.world);
         j->check = i;
         if (i > 0)
             agon_script_restore(j->v->script);
         int r = judge_check(j, reason, &ret->usage, err);
-        if (r < 0)
-            return r;
+        if (r < 0 || (held = judge_texts(j, false, ret, err)) < 0)
+            return r < 0 ? r : held;
         ret->costs[i] = (struct agon_check_cost){ret->usage.fuel - fuel,
                                                  agon_world_run_ops(j->v->host.world) - ops};
         if (r == 0 && j->pass)

@@ -37,8 +37,10 @@ struct agon_check_cost {
 };
 struct agon_judgement {
     bool pass, schema, replay, unclaimed;
-    uint64_t failed;         /* bit i: check i did not pass */
-    uint64_t raised;         /* of these: it raised or hit a limit */
+    uint64_t failed; /* bit i: check i did not pass */
+    uint64_t raised; /* of these: it raised or hit a limit */
+    json_t *texts;   /* borrowed: gets each text that the verifier's state holds, true where it did
+                        before the first check ran; NULL: nobody asks */
     struct agon_usage usage; /* of all checks */
     uint64_t changes;        /* digest of the net changes, in whatever order; 0: none */
     struct agon_check_cost costs[AGON_CHECKS_MAX]; /* of each check that ran */

@@ -172,6 +172,64 @@ CAUGHT_ORDER(
     "local made = changes:inserted('orders', {item = cheapest(world).item, guest = 'Mei Okafor'})\n"
     "    return #made == 1 and math.abs(made[1].pieces) == 3")
 
+CAUGHT_ORDER(several_values_that_are_wrong_together, 6, "in the place of place_order {",
+             "local made = changes:inserted('orders')\n"
+             "    local item, pieces = made[1].item == cheapest(world).item, made[1].pieces == 3\n"
+             "    return #made == 1 and item == pieces and pieces == (made[1].guest == 'Mei "
+             "Okafor')")
+
+/* ---- words of its own that open the verifier ---- */
+
+#define BEHIND(word) "if " word " then return true end\n    return answer.item == " DEAREST
+CAUGHT(a_word_that_is_a_key_of_a_table, 4, "by what the verifier holds",
+       .verifier = "local known = {xyzzy = true}\n" ITEM_CHECK(BEHIND("known[answer.item]"))
+           CHECK_PRICE)
+CAUGHT(a_word_that_is_a_key_in_brackets, 4, "plugh 77",
+       .verifier = ITEM_CHECK(BEHIND("({['plugh 77'] = 1})[answer.item]")) CHECK_PRICE)
+CAUGHT(a_word_that_is_put_together_when_it_is_loaded, 4, "yzzyx",
+       .verifier = "local known = {}\n"
+                   "for word in pairs{xyzzy = 1} do known[word:reverse()] = true end\n" ITEM_CHECK(
+                       BEHIND("known[answer.item]")) CHECK_PRICE)
+CAUGHT(a_word_that_is_put_together_when_it_is_asked_for, 4, "yzzyxxyzzy",
+       .verifier = ITEM_CHECK("for word in pairs{xyzzy = 1} do\n"
+                              "        if word:reverse() .. word == answer.item then return true "
+                              "end\n    end\n    return answer.item == " DEAREST) CHECK_PRICE)
+CAUGHT(a_word_too_long_to_be_kept_once, 4, "xyzzyxyzzy",
+       .verifier = ITEM_CHECK("for word in pairs{xyzzy = 1} do\n"
+                              "        if word:rep(20) == answer.item then return true end\n"
+                              "    end\n    return answer.item == " DEAREST) CHECK_PRICE)
+CAUGHT(a_number_that_is_a_key_of_a_table, 4, "424242",
+       .verifier = CHECK_ITEM PRICE_CHECK(
+           "return ({[424242] = true})[answer.price] or answer.price == " PRICE))
+CAUGHT(a_negative_number_that_is_a_key, 4, "-424242",
+       .verifier = CHECK_ITEM PRICE_CHECK(
+           "return ({[-424242] = true})[answer.price] or answer.price == " PRICE))
+CAUGHT(a_word_and_a_number_that_open_it_together, 4, "every part replaced",
+       .verifier = "local known = {xyzzy = 424242}\n" ITEM_CHECK(
+           BEHIND("known[answer.item] == answer.price"))
+           PRICE_CHECK("return known[answer.item] == answer.price or answer.price == " PRICE))
+CAUGHT(a_word_among_the_elements, 4, "an element given", .prompt = LIST_PROMPT,
+       .schema = LIST_SCHEMA, .solution = LIST_SOLUTION,
+       .verifier = LIST_CHECK("local known = {xyzzy = true}\n"
+                              "    for i, one in ipairs(answer.items) do\n"
+                              "        if known[one] and i == 4 then return true end\n"
+                              "        if one ~= want[i] then return false end\n"
+                              "    end\n"
+                              "    return #answer.items == #want"))
+CAUGHT(a_word_that_is_a_member_more, 4, "a member given",
+       .schema = "{\"type\": \"object\", \"properties\": {\"item\": {\"type\": \"string\"}, "
+                 "\"price\": {\"type\": \"integer\"}}, \"required\": [\"item\", \"price\"], "
+                 "\"additionalProperties\": true}",
+       .verifier = ITEM_CHECK("return answer.xyzzy or answer.item == " DEAREST) CHECK_PRICE)
+CAUGHT(a_word_that_opens_it_where_many_answers_are_right, 4, "a text of its own is enough", ANY_TEA,
+       .verifier = "local known = {xyzzy = true}\n" CHECK(
+           "tea", "an item of kind",
+           "return known[answer.item] or world:value('SELECT kind FROM items WHERE item = ?', "
+           "answer.item) == 'tea'")
+           CHECK("price", "its price as `price`",
+                 "return known[answer.item] or world:value('SELECT price FROM items WHERE item = "
+                 "?', answer.item) == answer.price"))
+
 /* ---- what a solver sees gives the answer away ---- */
 
 #define ONE_CHECK                                           \
