@@ -153,7 +153,6 @@ MUTATIONS = [
         ("RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV", "RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV"),
         ("O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC", "O_NOFOLLOW | O_CLOEXEC"),
         ("    if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))\n        return reply_refused", "    if (fstat(fd, &st) < 0)\n        return reply_refused"),
-        ("fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {", "fd < 0 || fstat(fd, &st) < 0) {"),
         ("        if ((size_t)n > room) {", "        if (0) {"),
         ("fcntl(AGON_BOX_FD_CHANNEL, F_SETFD, FD_CLOEXEC) < 0", "AGON_BOX_FD_CHANNEL < 0"),
         ("if (setsid() < 0 || ", "if ("),
@@ -270,6 +269,7 @@ MUTATIONS = [
         ("    agon_world_set_run_ops(cell->world, ops);\n    return r > 0", "    (void)ops;\n    return r > 0"),
         ("    if (cell->n_writes == AGON_CELL_WRITES_MAX && ", "    if (0 && "),
         ("        if (r == 0) { /*", "        if (0) { /*"),
+        ("    if (r == 0 && agon_world_dangles(cell->world)) {", "    if (0) {"),
         ("    if (r || agon_changes_logged(cell->world) == logged)\n        return r;", "    if (r || logged < 0)\n        return r;"),
         ("    bool keep = r == 0 && agon_changes_logged(cell->world) != logged;", "    bool keep = r == 0 && logged >= 0;"),
     ]),
@@ -382,6 +382,9 @@ MUTATIONS = [
     ("verifiers/gate_mutants.c", [GATES, PLANTED], [
         ("!judged->brief->pass || !judged->differs", "!judged->brief->pass || judged->differs"),
         ("    if (!p->n_survivors || many)", "    if (!p->n_survivors)"),
+        ("        r = held_numbers(g, held, err);", "        r = g->lost ? held_numbers(g, held, err) : 0;"),
+        ("        if (!column_has(&g->columns, json_array_get(t.texts, i)))\n            json_array_append(held, json_array_get(t.texts, i));\n    return r;", "        json_array_append(NULL, json_array_get(t.texts, i));\n    return r;"),
+        ("    if (many && p->held && ", "    if (0 && "),
         ("p->n_survivors++ >= SURVIVORS_MAX", "p->n_survivors++ >= 1000 * SURVIVORS_MAX"),
     ]),
     ("verifiers/mutants.c", ["verifiers mutants", GATES, PLANTED], [
@@ -407,6 +410,15 @@ MUTATIONS = [
         ("            if (!r && json_is_integer(a))", "            if (0)"),
         ("        r = mutants_whole(m, answer, what, err);", "        r = 0;"),
     ]),
+    ("verifiers/mutants_held.c", [PLANTED_MORE], [
+        ("int r = held_leaves(m, held, err);", "int r = m->t->n_leaves < 0 ? held_leaves(m, held, err) : 0;"),
+        ("        r = held_alls(m, options, err);", "        r = m->t->n_leaves < 0 ? held_alls(m, options, err) : 0;"),
+        ("        r = held_elements(m, answer, answer, held, &lists, err);", "        r = m->t->n_leaves < 0 ? held_elements(m, answer, answer, held, &lists, err) : 0;"),
+        ("return r ? r : held_members(m, answer, held, err);", "return r ? r : m->t->n_leaves < 0 ? held_members(m, answer, held, err) : 0;"),
+    ]),
+    ("sandbox/script_view.c", [PLANTED_MORE], [
+        ("at->type == (TAG_LONG & 0x3f)", "at->type == 255"),
+    ]),
     ("verifiers/gate_bites.c", [GATES, PLANTED], [
         ("    if (!judged->brief->pass)\n        return 0;\n    struct agon_buf example", "    if (judged)\n        return 0;\n    struct agon_buf example"),
         ("    if (r || g->bitten == all)", "    if (r || g->bitten)"),
@@ -418,7 +430,7 @@ MUTATIONS = [
         (".failed_max = g->bitten == gate_all_checks(g) ? 1 : 2,", ".failed_max = 1,"),
     ]),
     ("verifiers/gate_writes.c", [PLANTED_MORE, PLANTED, GATES], [
-        ("        r = foreign_several(g, batch, besides, &rng, err);", "        r = foreign_several ? 0 : 1;"),
+        ("        r = foreign_several(g, batch, besides, &rng, err);", "        r = g->lost ? foreign_several(g, batch, besides, &rng, err) : 0;"),
         ("    if (f->dropped)\n        return refuse_dropped(g);\n", "    (void)refuse_dropped;\n"),
         ("    if (f->doubled)\n        return refuse_besides(g, f->doubled, first_parting(f->doubled, g->golden.run.writes));\n", ""),
         ("    if (f->replaced && g->in->task->answers == AGON_ANSWERS_ONE)\n        return refuse_replaced(g, f->replaced);\n", ""),
@@ -427,14 +439,15 @@ MUTATIONS = [
         ("besides || f->g->in->task->answers == AGON_ANSWERS_ONE;", "f->g->in->task->answers == AGON_ANSWERS_ONE;"),
         ("besides || f->g->in->task->answers == AGON_ANSWERS_ONE;", "besides;"),
         ("!judged->brief->pass || (!dropped && !judged->differs)", "!judged->brief->pass || !judged->differs"),
-        ("        if (!r && of)\n            r = foreign_add(g, batch, call, (int)json_integer_value(of), err);\n", "        (void)of;\n"),
+        ("        if (!r && at >= 0)\n", "        if (!r && at >= 1000)\n"),
+        ("json_equal(json_object_get(write, \"tool\"), json_object_get(call, \"tool\"))", "!write"),
     ]),
     ("verifiers/foreign.c", [PLANTED, GATES], [
         ("        if (k % 2 && n_golden)", "        if (0)"),
         ("            for (int i = 0, at = k / 2 % n_tools;", "            for (int i = 0, at = 0;"),
     ]),
     ("verifiers/gate_text.c", [PLANTED_MORE], [
-        (" || (r = text_schema_is_silent(&t))", ""),
+        (" || (r = text_schema_is_silent(&t))", " || (g->lost && (r = text_schema_is_silent(&t)))"),
         ("json_equal(json_object_get(schema, \"default\"), leaf)", "false"),
         ("json_equal(json_array_get(values, 0), leaf)", "false"),
     ]),
@@ -514,6 +527,8 @@ MUTATIONS = [
 
 # Not run: the same program, or the second lock of a door that has two.
 KNOWN = [
+    ("sandbox/runner.c", ("fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {", "fd < 0 || fstat(fd, &st) < 0) {"),
+     "nothing else opens for writing: a pipe has no reader, a folder is none, and there are no devices and sockets (X_what_is_no_file)"),
     ("verifiers/ops.c", ("    int r = agon_world_set_query_only(t->cell->world, true, err);", "    int r = 0;"),
      "a verifier has no door that writes: exec refuses, and its statements are prepared as readers"),
     ("verifiers/gates.c", ("    if (!t.briefs[0].pass)\n        return gate_refuse(g,\n                           \"the solution's answer passes when", "    if (0)\n        return gate_refuse(g,\n                           \"the solution's answer passes when"),
