@@ -4,13 +4,17 @@
  * Up to 2 KiB, a block is a multiple of 16 bytes, kept in a free list for its size when it
  * is freed. A new one is taken from its list, else cut off the smallest larger block that is
  * free, else cut from a shared chunk: so what loading a script leaves behind is used before
- * the heap grows, and there is less to copy at each restore. Above 2 KiB a block is a run of
- * pages found first-fit in a bitmap, so that freed neighbours join by themselves. Small memory
- * never becomes pages again; the mapping is therefore twice as large as what may be handed out.
+ * the heap grows, and there is less to copy at each restore. After the snapshot the rest of the
+ * chunk, which no restore copies, comes before larger blocks: that is shorter. Above 2 KiB a block
+ * is a run of pages found first-fit in a bitmap, so that freed neighbours join by themselves. Small
+ * memory never becomes pages again; the mapping is therefore twice as large as what may be handed
+ * out.
  *
  * Invariants: 1. everything that changes lies in the mapping; 2. pages at or above
  * head->high, and the last chunk from head->chunk on, have never been used since the
- * snapshot was restored; 3. shrinking needs no new memory: the tail is cut off in place.
+ * snapshot was restored; 3. shrinking needs no new memory: the tail is cut off in place;
+ * 4. after the first snapshot nothing is written to the zone by this file: what is freed
+ * there is lost until the restore.
  */
 #include "sandbox/heap.h"
 
@@ -29,6 +33,7 @@ enum {
     N_FINE = LIST_MAX / GRAIN,
     N_LISTS = N_FINE + (SMALL_MAX - LIST_MAX) / 128 + 1,
     CHUNK_PAGES = 4,   /* small blocks are cut from chunks of this size */
+    ZONE_PAGES = 128,  /* for what never changes; what has no room there lies with the rest */
     TRIM_PAGES = 1024, /* give memory back to the kernel above this much growth */
 };
 
@@ -43,6 +48,10 @@ struct heap_head {
     struct free_block *lists[N_LISTS];
     uint64_t filled[(N_LISTS + 63) / 64]; /* a bit a list: it is not empty */
     uint64_t taken[];                     /* a bit a page */
+};
+
+struct zone_head { /* at the zone's begin; of use until the first snapshot */
+    struct free_block *lists[LIST_MAX / GRAIN + 1]; /* by size in grains */
 };
 
 static struct heap_head *heap_head(const struct agon_heap *h)
@@ -186,11 +195,22 @@ static void *small_cut(struct heap_head *d, size_t rounded, unsigned list)
     return at;
 }
 
+static void *chunk_cut(struct heap_head *d, size_t rounded)
+{
+    char *at = d->chunk;
+    d->chunk += rounded;
+    return at;
+}
+
 static void *small_take(struct agon_heap *h, size_t rounded)
 {
     struct heap_head *d = heap_head(h);
     unsigned list = list_of(rounded);
-    void *free_one = d->lists[list] ? list_take(d, list) : small_cut(d, rounded, list);
+    if (d->lists[list])
+        return list_take(d, list);
+    if (h->settled && (size_t)(d->chunk_end - d->chunk) >= rounded)
+        return chunk_cut(d, rounded);
+    void *free_one = small_cut(d, rounded, list);
     if (free_one)
         return free_one;
     if ((size_t)(d->chunk_end - d->chunk) < rounded) {
@@ -203,9 +223,7 @@ static void *small_take(struct agon_heap *h, size_t rounded)
         }
         d->chunk_end = chunk + (size_t)CHUNK_PAGES * PAGE;
     }
-    char *at = d->chunk;
-    d->chunk += rounded;
-    return at;
+    return chunk_cut(d, rounded);
 }
 
 static void *heap_take(struct agon_heap *h, size_t rounded)
@@ -247,10 +265,112 @@ static bool heap_extend(struct agon_heap *h, char *block, size_t was, size_t now
     return true;
 }
 
-void *agon_heap_realloc(struct agon_heap *h, void *block, size_t old, size_t size)
+/* ---- the zone ---- */
+
+static bool zone_has(const struct agon_heap *h, const char *block)
+{
+    return block >= h->zone;
+}
+
+static size_t zone_size(size_t size)
+{
+    return (size + GRAIN - 1) & ~(size_t)(GRAIN - 1);
+}
+
+static struct free_block **zone_list(const struct agon_heap *h, size_t rounded)
+{
+    return &((struct zone_head *)(void *)h->zone)->lists[rounded / GRAIN];
+}
+
+static void *zone_take(struct agon_heap *h, size_t rounded)
+{
+    struct free_block **list = rounded <= LIST_MAX ? zone_list(h, rounded) : NULL;
+    if (list && *list) {
+        struct free_block *f = *list;
+        *list = f->next;
+        return f;
+    }
+    if ((size_t)(h->zone_end - h->zone_at) < rounded)
+        return NULL;
+    char *at = h->zone_at;
+    h->zone_at += rounded;
+    return at;
+}
+
+static void zone_give(struct agon_heap *h, char *at, size_t rounded)
+{
+    if (h->settled || rounded == 0 || rounded > LIST_MAX)
+        return;
+    struct free_block *f = (struct free_block *)(void *)at, **list = zone_list(h, rounded);
+    f->next = *list;
+    *list = f;
+}
+
+void *agon_heap_take_fixed(struct agon_heap *h, size_t size)
 {
     struct heap_head *d = heap_head(h);
-    size_t was = block ? block_size(old) : 0;
+    if (h->settled || size > d->used_max - d->used || block_size(size) > d->used_max - d->used)
+        return NULL;
+    void *block = zone_take(h, zone_size(size));
+    if (block)
+        d->used += block_size(size);
+    return block;
+}
+
+/* The block leaves the zone where it grows. */
+static void *zone_realloc(struct agon_heap *h, char *block, size_t old, size_t size)
+{
+    struct heap_head *d = heap_head(h);
+    d->used -= block_size(old);
+    if (size <= old) {
+        zone_give(h, block + zone_size(size), zone_size(old) - zone_size(size));
+        d->used += block_size(size);
+        return size ? block : NULL;
+    }
+    void *now = agon_heap_take_fixed(h, size);
+    if (!now)
+        now = agon_heap_realloc(h, NULL, 0, size);
+    if (now) {
+        memcpy(now, block, old);
+        zone_give(h, block, zone_size(old));
+    } else {
+        d->used += block_size(old);
+    }
+    return now;
+}
+
+static void *take_other(struct agon_heap *h, size_t size)
+{
+    struct heap_head *d = heap_head(h);
+    size_t rounded = block_size(size);
+    if (size > d->used_max || rounded > d->used_max - d->used)
+        return NULL;
+    void *block = heap_take(h, rounded);
+    if (block)
+        d->used += rounded;
+    return block;
+}
+
+void *agon_heap_take(struct agon_heap *h, size_t size)
+{
+    struct heap_head *d = heap_head(h);
+    size_t rounded = (size + GRAIN - 1) & ~(size_t)(GRAIN - 1);
+    bool room = size <= LIST_MAX && rounded <= d->used_max - d->used;
+    if (!room || !h->settled || (size_t)(d->chunk_end - d->chunk) < rounded ||
+        d->lists[list_of(rounded)])
+        return take_other(h, size);
+    d->used += rounded;
+    return chunk_cut(d, rounded);
+}
+
+void *agon_heap_realloc(struct agon_heap *h, void *block, size_t old, size_t size)
+{
+    if (!block)
+        return size > 0 ? agon_heap_take(h, size) : NULL;
+    if (zone_has(h, block))
+        return zone_realloc(h, block, old, size);
+    struct heap_head *d = heap_head(h);
+    size_t was = block_size(old);
     if (size > d->used_max && size > old)
         return NULL;
     size_t now = block_size(size);
@@ -263,8 +383,6 @@ void *agon_heap_realloc(struct agon_heap *h, void *block, size_t old, size_t siz
     if (now == 0) {
         heap_give(h, block, was);
         ret = NULL;
-    } else if (was == 0) {
-        ret = heap_take(h, now);
     } else if (now < was) {
         heap_shrink(h, block, was, now);
     } else if (!heap_extend(h, block, was, now)) {
@@ -311,13 +429,16 @@ int agon_heap_init(struct agon_heap *h, size_t bytes_max, struct agon_err *err)
     size_t n_data = 2 * bytes_max / PAGE + CHUNK_PAGES;
     size_t head = sizeof(struct heap_head) + (n_data / 64 + 2) * 8;
     size_t n_head = (head + PAGE - 1) / PAGE;
-    h->base_size = (n_data + n_head) * PAGE;
+    h->base_size = (n_data + n_head + ZONE_PAGES) * PAGE;
     void *base = heap_map(h->base_size);
     if (base == MAP_FAILED) {
         h->base_size = 0;
         return agon_fail(err, AGON_ENOMEM, "script: no address space for %zu bytes", bytes_max);
     }
     h->base = base;
+    h->zone = h->base + (n_data + n_head) * PAGE;
+    h->zone_at = h->zone + line_up(sizeof(struct zone_head));
+    h->zone_end = h->base + h->base_size;
     struct heap_head *d = heap_head(h);
     d->used_max = bytes_max;
     d->n_pages = (uint32_t)(n_data + n_head);
@@ -328,10 +449,18 @@ int agon_heap_init(struct agon_heap *h, size_t bytes_max, struct agon_err *err)
     return 0;
 }
 
-static void copy_deinit(struct agon_heap_copy *c)
+/* What is in use of it; no more from the first snapshot on. */
+static size_t zone_extent(const struct agon_heap *h)
+{
+    return (size_t)(h->zone_at - h->zone);
+}
+
+static void copy_deinit(struct agon_heap_copy *c, const struct agon_heap *h)
 {
     if (c->data)
         munmap(c->data, c->capacity);
+    if (c->zone)
+        munmap(c->zone, zone_extent(h));
     *c = (struct agon_heap_copy){0};
 }
 
@@ -339,8 +468,8 @@ void agon_heap_deinit(struct agon_heap *h)
 {
     if (h->base)
         munmap(h->base, h->base_size);
-    copy_deinit(&h->saved);
-    copy_deinit(&h->layer);
+    copy_deinit(&h->saved, h);
+    copy_deinit(&h->layer, h);
     *h = (struct agon_heap){0};
 }
 
@@ -361,44 +490,78 @@ static void copy_move(const struct agon_heap_copy *c, char *to, const char *from
     memcpy(to + c->gap_end, from + c->gap_end, c->size - c->gap_end);
 }
 
+static void *copy_map(size_t size, struct agon_err *err)
+{
+    void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p != MAP_FAILED)
+        return p;
+    agon_fail(err, AGON_ENOMEM, "script: no memory for a snapshot of %zu bytes", size);
+    return NULL;
+}
+
 static int copy_keep(struct agon_heap_copy *c, struct agon_heap *h, struct agon_err *err)
 {
     struct agon_heap_copy now = heap_extent(h);
     if (now.size > c->capacity) {
-        void *p = mmap(NULL, now.size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        if (p == MAP_FAILED)
-            return agon_fail(err, AGON_ENOMEM, "script: no memory for a snapshot of %zu bytes",
-                             now.size);
-        copy_deinit(c);
-        c->data = p;
+        char *data = copy_map(now.size, err);
+        if (!data)
+            return AGON_ENOMEM;
+        if (c->data)
+            munmap(c->data, c->capacity);
+        c->data = data;
         c->capacity = now.size;
     }
     now.data = c->data;
     now.capacity = c->capacity;
+    now.zone = c->zone;
     *c = now;
     copy_move(c, c->data, h->base);
     return 0;
 }
 
-static void copy_restore(const struct agon_heap_copy *c, struct agon_heap *h)
+static int zone_keep(struct agon_heap_copy *c, struct agon_heap *h, struct agon_err *err)
+{
+    if (!c->zone && !(c->zone = copy_map(zone_extent(h), err)))
+        return AGON_ENOMEM;
+    memcpy(c->zone, h->zone, zone_extent(h));
+    return 0;
+}
+
+/* zone: what goes back into it, or NULL. */
+static void copy_restore(const struct agon_heap_copy *c, struct agon_heap *h, const char *zone)
 {
     size_t high = (size_t)heap_head(h)->high * PAGE;
     if (high > c->size + (size_t)TRIM_PAGES * PAGE)
         (void)madvise(h->base + c->size, high - c->size, MADV_DONTNEED); /* only saves memory */
     copy_move(c, h->base, c->data);
+    if (zone) {
+        memcpy(h->zone, zone, zone_extent(h));
+        h->stirred = zone != h->saved.zone; /* a collection may be under way in the layer */
+    }
 }
 
 int agon_heap_snapshot(struct agon_heap *h, struct agon_err *err)
 {
     h->layered = false;
-    return copy_keep(&h->saved, h, err);
+    h->settled = true;
+    h->stirred = false;
+    int r = copy_keep(&h->saved, h, err);
+    return r ? r : zone_keep(&h->saved, h, err);
 }
 
 int agon_heap_layer(struct agon_heap *h, struct agon_err *err)
 {
     int r = copy_keep(&h->layer, h, err);
+    h->layer_stirred = h->stirred;
+    if (!r && h->stirred)
+        r = zone_keep(&h->layer, h, err);
     h->layered = r == 0;
     return r;
+}
+
+void agon_heap_stir(struct agon_heap *h)
+{
+    h->stirred = true;
 }
 
 void agon_heap_drop_layer(struct agon_heap *h)
@@ -408,6 +571,7 @@ void agon_heap_drop_layer(struct agon_heap *h)
 
 void agon_heap_restore(struct agon_heap *h)
 {
+    const char *zone = h->layered && h->layer_stirred ? h->layer.zone : h->saved.zone;
     if (h->saved.data)
-        copy_restore(h->layered ? &h->layer : &h->saved, h);
+        copy_restore(h->layered ? &h->layer : &h->saved, h, h->stirred ? zone : NULL);
 }

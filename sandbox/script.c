@@ -15,6 +15,7 @@
 #include "sandbox/script.h"
 
 #include "base/text.h"
+#include "sandbox/script_layout.h"
 #include "sandbox/script_lib.h"
 #include "sandbox/worker.h"
 
@@ -34,6 +35,7 @@ enum {
     STACK_BYTES_MAX = 1 << 20,
     STACK_PROBE = 200, /* slots, more than a new stack has */
     PANIC_STATUS = 70,
+    KIND_PROTO = LUA_NUMTYPES + 1, /* what lua_Alloc is told of a function's code */
 };
 static const size_t MEM_BYTES_MAX = 16U << 20;
 static const int64_t FUEL_MAX = 2000000;
@@ -94,24 +96,54 @@ static void stack_follow(struct agon_script *s, const void *block, const void *n
     }
 }
 
-static void *script_alloc(void *user, void *block, size_t old, size_t size)
+/* Strings and code are what Lua writes once; code is what the parser asks for without a kind. */
+static bool fixed(const struct agon_script *s, size_t kind)
 {
-    struct agon_script *s = user;
-    bool grows = size > (block ? old : 0);
-    s->n_allocs++;
-    if (grows && s->depth > 0) {
-        s->fuel -= 1 + (int64_t)(size / 64);
-        if (s->fuel < 0) {
-            if (!s->end)
-                s->end = AGON_SCRIPT_FUEL;
-            return NULL;
-        }
-    }
-    void *p = agon_heap_realloc(&s->heap, block, old, size);
+    return !s->heap.settled &&
+           (kind == LUA_TSTRING || kind == KIND_PROTO || (kind == 0 && s->parsing));
+}
+
+/* It did not get it: there was no fuel for it, or no memory, and Lua collects everything now. */
+static __attribute__((noinline)) void *alloc_refuse(struct agon_script *s)
+{
+    if (s->fuel >= 0)
+        s->fuel -= (int64_t)(agon_heap_used(&s->heap) / 16);
+    else if (!s->end)
+        s->end = AGON_SCRIPT_FUEL;
+    return NULL;
+}
+
+/* Outside of entries, while the heap is being filled, and where a block is there already. */
+static __attribute__((noinline)) void *script_realloc(struct agon_script *s, void *block,
+                                                      size_t old, size_t size)
+{
+    bool grows = size > (block ? old : 0), charged = grows && s->depth > 0;
+    if (charged && (s->fuel -= 1 + (int64_t)(size / 64)) < 0)
+        return alloc_refuse(s);
+    void *p = NULL;
+    if (!block && fixed(s, old))
+        p = agon_heap_take_fixed(&s->heap, size);
+    if (!p)
+        p = agon_heap_realloc(&s->heap, block, old, size);
     if (p || size == 0)
         stack_follow(s, block, p, size);
     else if (s->depth > 0)
-        s->fuel -= (int64_t)(agon_heap_used(&s->heap) / 16); /* Lua collects everything now */
+        return alloc_refuse(s);
+    return p;
+}
+
+static void *script_alloc(void *user, void *block, size_t old, size_t size)
+{
+    struct agon_script *s = user;
+    s->n_allocs++;
+    if (block || size == 0 || s->depth == 0 || !s->heap.settled)
+        return script_realloc(s, block, old, size);
+    s->fuel -= 1 + (int64_t)(size / 64);
+    void *p = s->fuel >= 0 ? agon_heap_take(&s->heap, size) : NULL;
+    if (!p)
+        return alloc_refuse(s);
+    s->newest = p;
+    s->newest_bytes = size;
     return p;
 }
 
@@ -373,7 +405,9 @@ void agon_script_load_chunk(lua_State *L, const char *name, struct agon_str text
         agon_script_end(L, AGON_SCRIPT_SYNTAX, why);
     }
     script_charge(L, (int64_t)text.size); /* compiling takes about 19 ns a byte */
-    int status = luaL_loadbufferx(L, text.data, text.size, name, "t");
+    script_of(L)->parsing = true;
+    int status = luaL_loadbufferx(L, text.data, text.size, name, "t"); /* raises nothing */
+    script_of(L)->parsing = false;
     if (status == LUA_ERRMEM)
         lua_error(L);
     if (status != LUA_OK) {
@@ -401,6 +435,19 @@ static int script_collect(lua_State *L, void *arg)
     return 0;
 }
 
+static struct script_stack script_stack(const struct agon_script *s)
+{
+    struct lua_thread thread;
+    memcpy(&thread, s->L, sizeof(thread));
+    return (struct script_stack){s->stack, s->stack_bytes, thread.global->n_buckets};
+}
+
+/* As it was when what a restore goes back to was kept. */
+static const struct script_stack *script_base(const struct agon_script *s)
+{
+    return s->heap.layered ? &s->layer : &s->saved;
+}
+
 int agon_script_snapshot(struct agon_script *s, struct agon_err *err)
 {
     char reason[64];
@@ -409,13 +456,16 @@ int agon_script_snapshot(struct agon_script *s, struct agon_err *err)
         return r < 0 ? r
                      : agon_fail(err, AGON_ENOMEM, "script: collecting before a snapshot: %s",
                                  reason);
-    s->saved = (struct script_stack){s->stack, s->stack_bytes};
+    s->saved = script_stack(s);
     return agon_heap_snapshot(&s->heap, err);
 }
 
 int agon_script_layer(struct agon_script *s, struct agon_err *err)
 {
-    s->layer = (struct script_stack){s->stack, s->stack_bytes};
+    const struct script_stack *before = script_base(s);
+    s->layer = script_stack(s);
+    if (s->layer.n_buckets != before->n_buckets)
+        agon_heap_stir(&s->heap);
     return agon_heap_layer(&s->heap, err);
 }
 
@@ -433,8 +483,10 @@ void agon_script_restore(struct agon_script *s)
 {
     if (!s->heap.saved.data)
         return;
+    const struct script_stack *stack = script_base(s);
+    if (script_stack(s).n_buckets != stack->n_buckets)
+        agon_heap_stir(&s->heap);
     agon_heap_restore(&s->heap);
-    const struct script_stack *stack = s->heap.layered ? &s->layer : &s->saved;
     s->stack = stack->block;
     s->stack_bytes = stack->bytes;
 }

@@ -39,12 +39,18 @@ size_t __real_luaO_str2num(const char *s, struct TValue *ret);
 double __real_fmod(double a, double b);
 void __real_luaO_tostring(lua_State *L, struct TValue *v);
 struct UpVal *__real_luaF_findupval(lua_State *L, void *level);
+void __real_luaC_step(lua_State *L);
+void __real_luaC_fullgc(lua_State *L, int emergency);
+unsigned __real_luaS_hashlongstr(struct TString *s);
 int __wrap_strcoll(const char *a, const char *b);
 int __wrap_luaS_eqlngstr(struct TString *a, struct TString *b);
 size_t __wrap_luaO_str2num(const char *s, struct TValue *ret);
 double __wrap_fmod(double a, double b);
 void __wrap_luaO_tostring(lua_State *L, struct TValue *v);
 struct UpVal *__wrap_luaF_findupval(lua_State *L, void *level);
+void __wrap_luaC_step(lua_State *L);
+void __wrap_luaC_fullgc(lua_State *L, int emergency);
+unsigned __wrap_luaS_hashlongstr(struct TString *s);
 
 static struct agon_script *running;
 
@@ -133,4 +139,32 @@ struct UpVal *__wrap_luaF_findupval(lua_State *L, void *level)
 {
     (void)agon_script_bulk(CAPTURE_BYTES); /* the variable is needed */
     return __real_luaF_findupval(L, level);
+}
+
+/* ---- what writes to strings and code: the collector, which marks them and links others past those
+ * it frees, and the first look for a long string in a table ---- */
+
+static void stir(lua_State *L)
+{
+    if (running && running->L == L) /* or it is no state of ours */
+        agon_heap_stir(&running->heap);
+}
+
+void __wrap_luaC_step(lua_State *L)
+{
+    stir(L);
+    __real_luaC_step(L);
+}
+
+void __wrap_luaC_fullgc(lua_State *L, int emergency)
+{
+    stir(L);
+    __real_luaC_fullgc(L, emergency);
+}
+
+unsigned __wrap_luaS_hashlongstr(struct TString *s)
+{
+    if (running)
+        agon_heap_stir(&running->heap);
+    return __real_luaS_hashlongstr(s);
 }

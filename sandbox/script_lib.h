@@ -14,6 +14,7 @@
 struct script_stack {
     const void *block;
     size_t bytes;
+    int n_buckets; /* of all strings: with more, all were linked anew */
 };
 struct agon_script {
     struct agon_heap heap;
@@ -34,6 +35,7 @@ struct agon_script {
     const void *newest;               /* the last block handed out */
     size_t newest_bytes;
     bool stack_probe;
+    bool parsing;   /* Lua's parser is at work */
     void *user;     /* borrowed */
     char text[256]; /* why it ended */
 };

@@ -106,3 +106,39 @@ TEST(a_layer_is_restored_until_it_is_dropped_and_then_the_snapshot_is)
     }
     agon_heap_deinit(&h);
 }
+
+/* Blocks that never change lie apart; only where something was about there are they put back. */
+TEST(fixed_blocks_are_restored_once_stirred)
+{
+    struct agon_heap h;
+    struct agon_err err;
+    REQUIRE(agon_heap_init(&h, 1 << 20, &err) == 0);
+    size_t used = agon_heap_used(&h);
+    char *gone = agon_heap_take_fixed(&h, 100), *kept = agon_heap_take_fixed(&h, 3000);
+    REQUIRE(gone && kept);
+    agon_heap_realloc(&h, gone, 100, 0);
+    EXPECT(agon_heap_take_fixed(&h, 100) == gone); /* what is freed is taken again */
+    memset(gone, 1, 100);
+    memset(kept, 2, 3000);
+    kept = agon_heap_realloc(&h, kept, 3000, 2500);
+    char *larger = agon_heap_realloc(&h, gone, 100, 200);
+    EXPECT(larger != gone && larger[99] == 1);
+    EXPECT(agon_heap_used(&h) - used == 4096 + 208);
+    REQUIRE(agon_heap_snapshot(&h, &err) == 0);
+    EXPECT(!agon_heap_take_fixed(&h, 16));
+    larger[5] = kept[2400] = 9;
+    agon_heap_stir(&h);
+    REQUIRE(agon_heap_layer(&h, &err) == 0);
+    for (int again = 0; again < 2; again++) {
+        larger[5] = 10; /* in a layer that was made after a stir, without another one */
+        agon_heap_restore(&h);
+        EXPECT(larger[5] == 9 && kept[2400] == 9);
+    }
+    agon_heap_drop_layer(&h);
+    agon_heap_restore(&h);
+    EXPECT(larger[5] == 1 && kept[2400] == 2);
+    agon_heap_realloc(&h, kept, 2500, 0); /* lost until the restore, and not written to */
+    agon_heap_restore(&h);
+    EXPECT(kept[0] == 2 && agon_heap_used(&h) - used == 4096 + 208);
+    agon_heap_deinit(&h);
+}

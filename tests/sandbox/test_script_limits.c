@@ -3,6 +3,8 @@
  * size, patterns that match as the stock ones do. Single attacks: tests/attacks/.
  */
 #include "base/buf.h"
+#include "sandbox/script_layout.h"
+#include "sandbox/script_lib.h"
 #include "tests/sandbox/script_help.h"
 
 #include <lualib.h>
@@ -29,6 +31,70 @@ TEST(a_spoilt_library_is_whole_after_restore)
                                               "tostring(nowhere) .. type(table.insert)"));
         EXPECT(t.end == 0 && strcmp(t.text, "7functionnilfunction") == 0);
         agon_script_restore(s);
+    }
+}
+
+/* Names, until a few more make Lua link all strings anew. */
+static int fill_buckets(lua_State *L, void *arg)
+{
+    (void)arg;
+    lua_gc(L, LUA_GCCOLLECT);
+    for (int i = 0; i < 1000; i++) {
+        struct lua_thread thread;
+        memcpy(&thread, L, sizeof(thread));
+        if (thread.global->n_texts >= thread.global->n_buckets - 3)
+            return 0;
+        lua_pushfstring(L, "kept%d", i);
+        lua_setglobal(L, lua_tostring(L, -1));
+    }
+    return 0;
+}
+
+/* What is left out of a restore (sandbox/heap.h) is as it was, whatever went on: collections, more
+ * strings than there was room for, long strings that became keys, a layer made in the midst of it.
+ */
+TEST(not_a_byte_of_strings_and_code_is_other_than_before)
+{
+    static const char *const busy[] = {
+        "return select('#', one, two(3), ('x'):rep(100))",
+        "local t = {} for i = 1, 2000 do t[i] = {i} end t = nil for i = 1, 900 do t = {t} end",
+        "local t = {} for i = 1, 400 do t['key' .. i] = i end",
+        "local a = 'a' .. one local b = 'b' .. one local c = 'c' .. one local d = 'd' .. one",
+        "return pcall(string.rep, 'x', 2 << 20)",
+        "local t = {[long] = 1, [('y'):rep(50)] = 2} return t[long]",
+        "two, one, string.format = nil for i = 1, 3000 do local t = {'a' .. i} end return long",
+        "local t = {} for i = 1, 1e9 do t[i] = {} end",
+    };
+    enum { N = sizeof(busy) / sizeof(*busy) };
+    const struct agon_script_limits limits = {.mem_bytes_max = 1 << 20};
+    struct agon_script *s AGON_AUTO(agon_script_freep) = NULL;
+    struct agon_err err;
+    REQUIRE(agon_script_new(&s, &limits, &err) == 0);
+    REQUIRE(trial_in(s, agon_str("one = 'a word' long = ('long '):rep(20) function two(n) return n "
+                                 "+ 1, 'another word', 'and a literal of more than forty bytes, "
+                                 "which is kept another way' end"))
+                .end == 0);
+    REQUIRE(agon_script_protect(s, fill_buckets, NULL, (char[100]){""}, 100, &err) == 0);
+    REQUIRE(agon_script_snapshot(s, &err) == 0);
+    const struct agon_heap *h = &s->heap;
+    size_t size = (size_t)(h->zone_at - h->zone);
+    EXPECT(size > 4000);
+    for (int i = 0; i < N * N; i++) {
+        (void)trial_in(s, agon_str(busy[i / N]));
+        REQUIRE(agon_script_layer(s, &err) == 0);
+        char *layer = malloc(size);
+        REQUIRE(layer);
+        memcpy(layer, h->zone, size);
+        for (int again = 0; again < 2; again++) {
+            (void)trial_in(s, agon_str(busy[i % N]));
+            agon_script_restore(s);
+            EXPECT(memcmp(h->zone, layer, size) == 0);
+        }
+        free(layer);
+        (void)trial_in(s, agon_str(busy[i % N]));
+        agon_script_drop_layer(s);
+        agon_script_restore(s);
+        EXPECT(memcmp(h->zone, h->saved.zone, size) == 0);
     }
 }
 
