@@ -1,9 +1,9 @@
 #pragma once
 /*
- * The layers of a small model in six launches each: see stack.cu. What is computed is what the
- * operators of cuda_ops.h, cuda_gemm.h and cuda_mla.h compute in fast mode: BF16 products with
- * F32 sums, the residual stream, norms and router in F32. A row's result depends on its own past
- * alone.
+ * The layers of a small model in six launches each, seven where rows are many: see stack.cu. What
+ * is computed is what the operators of cuda_ops.h, cuda_gemm.h and cuda_mla.h compute in fast mode:
+ * BF16 products with F32 sums, the residual stream, norms and router in F32. A row's result depends
+ * on its own past alone.
  *
  * Two products of attention are one here, multiplied when the weights are loaded: a head's query
  * comes from the q latent in the latents' space (W_UK^T W_Q), its output goes from there to the
@@ -42,6 +42,12 @@ static inline size_t agon_stack_packed_at(int k, int i, int j)
     int lane = i % 8 * 4 + j % 8 / 2;
     return (tile * 32 + (size_t)lane) * 8 + (size_t)(j % 32 / 8 * 2 + j % 2);
 }
+/* The same as shared memory has it for wgmma (kernels/wgmma.cuh): tiles of 8 outputs by 64 of k. */
+static inline size_t agon_stack_swizzled_at(int k, int i, int j)
+{
+    size_t tile = (size_t)(i / 8) * (size_t)(k / 64) + (size_t)(j / 64);
+    return (tile * 8 + (size_t)(i % 8)) * 64 + (size_t)((j % 64 / 8 ^ i % 8) * 8 + j % 8);
+}
 
 /* Device pointers. */
 struct agon_stack_layer {
@@ -54,8 +60,8 @@ struct agon_stack_layer {
     const void *input, *query, *output;
     const float *router, *router_bias; /* [n_experts][hidden], [n_experts]; NULL: a dense layer */
     /* Groups: the shared expert (where there is one), then the experts; or pieces of the dense MLP.
-     * gate_up, packed: [n_groups][inner / 8][gate, up][8][hidden]; down: [n_groups][hidden][inner].
-     */
+     * gate_up, swizzled: [n_groups][inner / 8][gate, up][8][hidden]; down:
+     * [n_groups][hidden][inner]. */
     const void *gate_up, *down;
     int n_groups, inner;
 };
@@ -118,8 +124,7 @@ int agon_stack_cuda(const struct agon_stack *stack, int begin, int end, void *st
                     struct agon_err *err) AGON_MUST_USE;
 /* A mask as a list: selected [n_rows][k], ascending, -1 behind the last; n_selected [n_rows]. */
 int agon_stack_list_cuda(int32_t *selected, int32_t *n_selected, int k, const uint64_t *mask,
-                         int ld_mask, int n_rows, void *stream,
-                         struct agon_err *err) AGON_MUST_USE;
+                         int ld_mask, int n_rows, void *stream, struct agon_err *err) AGON_MUST_USE;
 
 #ifdef __cplusplus
 }

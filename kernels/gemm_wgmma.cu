@@ -390,7 +390,7 @@ static __global__ void __launch_bounds__(T::THREADS)
     if (threadIdx.x == 0) {
         for (int s = 0; s < T::STAGES; s++)
             barrier_init(buffers.full(s), 1);
-        asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+        barriers_made();
         /* Weights depend on nobody: their first steps are on the way while the kernel before ends.
          * Not where the rows of a group say whether they are needed at all. */
         for (int s = 0; s < T::STAGES && s < at.n_steps && !p.begin; s++)

@@ -20,6 +20,12 @@ static __device__ inline void barrier_init(uint32_t barrier, uint32_t n_arrivals
     asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(n_arrivals));
 }
 
+/* The barriers that this thread has made may be told of copies. */
+static __device__ inline void barriers_made(void)
+{
+    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+}
+
 static __device__ inline void barrier_arrive(uint32_t barrier)
 {
     asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
@@ -43,6 +49,13 @@ static __device__ inline void barrier_wait(uint32_t barrier, uint32_t parity)
                  "@!p bra again;\n\t"
                  "}" ::"r"(barrier),
                  "r"(parity)
+                 : "memory");
+}
+
+static __device__ inline void shared_store(uint32_t to, uint4 v)
+{
+    asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(v.x), "r"(v.y), "r"(v.z),
+                 "r"(v.w)
                  : "memory");
 }
 

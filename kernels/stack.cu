@@ -13,7 +13,7 @@
  */
 #include "kernels/check.cuh"
 #include "kernels/stack_attend.cuh"
-#include "kernels/stack_experts.cuh"
+#include "kernels/stack_down.cuh"
 
 enum { QUERY_RANKS = 8, HEAD_RANKS = 16, HEAD_CHUNK = 4, QUERY_STEPS = 8 };
 
@@ -55,7 +55,8 @@ static __device__ __forceinline__ struct stack_place part_place(const struct ago
 /* Where the warps of this one's part leave what they find. */
 template <int MT> static __device__ __forceinline__ float *part_found(char *rows)
 {
-    return (float *)rows + (size_t)(stack_warp() / STACK_WARPS) * STACK_WARPS * MT * 16 * PARTIAL_LD;
+    return (float *)rows +
+           (size_t)(stack_warp() / STACK_WARPS) * STACK_WARPS * MT * 16 * PARTIAL_LD;
 }
 
 template <int MT>
@@ -78,7 +79,7 @@ static __global__ void __launch_bounds__(part_block<MT>::THREADS, 2 / part_block
     float2 w = is_q ? *(const float2 *)(l.q_norm + c) : make_float2(0, 0);
     depends_wait();
     rows_copy(rows, stride, b.x, NULL, at.row0, at.n_rows, p.hidden);
-    factors_make(factor, at, b.parts + PART_SQUARES, NULL, STACK_PARTS, p.hidden, p.eps);
+    factors_make(factor, at, b.squares, b.ld_rows, NULL, STACK_PARTS, p.hidden, p.eps);
     rows_in_order<MT>(a, mma_address(rows), stride);
     mma_copies_wait<0>();
     __syncthreads();
@@ -102,7 +103,7 @@ static __global__ void __launch_bounds__(part_block<MT>::THREADS, 2 / part_block
         }
         float squares = half_sum(is_q ? v.x * v.x + v.y * v.y : 0);
         if (half_lane() == 0 && there)
-            b.parts[(row * STACK_PARTS + at.rank) * PART_LD + PART_Q] = squares;
+            b.q_squares[(size_t)at.rank * b.ld_rows + row] = squares;
     }
 }
 
@@ -264,8 +265,8 @@ static __device__ __forceinline__ void put_queries(const struct agon_stack &p,
                 rotate(&high[0], &high[1], high[0], high[1], cosine[4 + quad], sine[4 + quad]);
             }
             if (index) {
-                float *to = b.index_query + row * p.index_heads * INDEX_DIM +
-                            (unit - n_head) * 16 + 2 * quad;
+                float *to = b.index_query + row * p.index_heads * INDEX_DIM + (unit - n_head) * 16 +
+                            2 * quad;
                 if (r < at.n_rows) {
                     *(float2 *)to = make_float2(low[0], low[1]);
                     *(float2 *)(to + 8) = make_float2(high[0], high[1]);
@@ -276,7 +277,8 @@ static __device__ __forceinline__ void put_queries(const struct agon_stack &p,
             uint32_t a = bf16_pack(low[0], low[1]), c = bf16_pack(high[0], high[1]);
             uint32_t other = __shfl_xor_sync(~0u, odd ? a : c, 1);
             uint2 both = odd ? make_uint2(other, c) : make_uint2(a, other);
-            uint16_t *to = b.query + row * p.n_heads * ENTRY + unit * 16 + (odd ? 8 : 0) + quad / 2 * 4;
+            uint16_t *to =
+                b.query + row * p.n_heads * ENTRY + unit * 16 + (odd ? 8 : 0) + quad / 2 * 4;
             if (r < at.n_rows)
                 *(uint2 *)to = both;
         }
@@ -316,7 +318,7 @@ static __global__ void __launch_bounds__(QUERY_THREADS, 1)
     depends_wait();
     rows_copy(rows, stride, b.q, NULL, at.row0, at.n_rows, p.q_lora);
     stored_load(&stored, p, b, own);
-    factors_make(factor, at, b.parts + PART_Q, NULL, n_parts, p.q_lora, p.latent_eps,
+    factors_make(factor, at, b.q_squares, b.ld_rows, NULL, n_parts, p.q_lora, p.latent_eps,
                  STACK_THREADS);
     mma_copies_wait<0>();
     __syncthreads();
@@ -389,7 +391,7 @@ static __global__ void __launch_bounds__(STACK_THREADS, 2)
     held_load(next, w + 2 * ld * unit, ld, unit < n_units ? 2 : 0, 0, n_steps);
     depends_wait();
     rows_copy(rows, stride, b.x, p.logit_rows, at.row0, at.n_rows, p.hidden);
-    factors_make(factor, at, b.parts + PART_SQUARES, p.logit_rows, STACK_PARTS, p.hidden, p.eps);
+    factors_make(factor, at, b.squares, b.ld_rows, p.logit_rows, STACK_PARTS, p.hidden, p.eps);
     rows_in_order<MT>(a, mma_address(rows), stride);
     mma_copies_wait<0>();
     __syncthreads();
@@ -423,7 +425,8 @@ extern "C" bool agon_stack_does(const struct agon_stack *p)
            p->index_heads <= INDEX_HEADS_MAX && 16 % p->index_heads == 0 &&
            n_input <= STACK_PARTS * STACK_PART_TILES * 8 && p->inner_max <= STACK_INNER_MAX &&
            p->n_experts <= STACK_EXPERTS_MAX && p->top_k <= STACK_TOPK_MAX && p->n_shared <= 1 &&
-           p->rows.n_max <= AGON_STACK_WINDOW_MAX && down_bytes(p, 4) <= STACK_SHARED_MAX &&
+           p->rows.n_max <= AGON_STACK_WINDOW_MAX &&
+           down_bytes<4>(p->pairs_max, p->inner_max) <= STACK_SHARED_MAX &&
            attend_kernel_bytes(&ignored, p, STACK_OWN_MAX, AGON_STACK_WINDOW_MAX) <=
                STACK_SHARED_MAX;
 }
@@ -458,6 +461,53 @@ static int launch_attend(const struct agon_stack *p, int layer, void *stream, st
                         ATTEND_THREADS, bytes, stream, *p, layer, n_each, keys_at);
 }
 
+template <int TILES>
+static int launch_up_tiles(const struct agon_stack *p, const struct agon_stack_layer *l,
+                           int n_tiles, void *stream, struct agon_err *err)
+{
+    dim3 grid((unsigned)agon_ceil_div(l->inner / 8, TILES), (unsigned)n_tiles);
+    return launch_stage(err, up_kernel<TILES>, grid, STACK_THREADS, up_bytes(p, TILES), stream, *p,
+                        *l);
+}
+
+static int launch_up(const struct agon_stack *p, const struct agon_stack_layer *l, void *stream,
+                     struct agon_err *err)
+{
+    int n = p->rows.n_rows, r;
+    if (n <= UP_ROWS)
+        return launch_up_tiles<UP_WHOLE>(p, l, l->n_groups, stream, err);
+    if ((r = launch_stage(err, route_kernel, dim3((unsigned)agon_ceil_div(n, 32 / ROUTE_LANES)), 32,
+                          0, stream, *p, *l)))
+        return r;
+    /* At most so many: each expert's last tile may be of one row. */
+    int whole = l->router ? p->n_shared : l->n_groups, chosen = l->router ? n * p->top_k : 0;
+    int most = whole * agon_ceil_div(n, UP_ROWS) +
+               (chosen + (chosen ? p->n_experts * (UP_ROWS - 1) : 0)) / UP_ROWS;
+    return n <= UP_FEW_ROWS ? launch_up_tiles<UP_FEW>(p, l, most, stream, err)
+                            : launch_up_tiles<UP_MANY>(p, l, most, stream, err);
+}
+
+template <int MT>
+static int launch_down_rows(const struct agon_stack *p, const struct agon_stack_layer *l,
+                            void *stream, struct agon_err *err)
+{
+    dim3 grid((unsigned)agon_ceil_div(p->rows.n_rows, 16 * MT), STACK_PARTS);
+    return launch_stage(err, down_kernel<MT>, grid, down<MT>::WARPS * 32,
+                        down_bytes<MT>(layer_slots(*p, *l), l->inner), stream, *p, *l, 16 * MT);
+}
+
+/* As few rows a block as are done in one wave. */
+static int launch_down(const struct agon_stack *p, const struct agon_stack_layer *l, void *stream,
+                       struct agon_err *err)
+{
+    int n = p->rows.n_rows;
+    bool fits = down_bytes<8>(layer_slots(*p, *l), l->inner) <= STACK_SHARED_MAX;
+    return n <= 128            ? launch_down_rows<1>(p, l, stream, err)
+           : n <= 256          ? launch_down_rows<2>(p, l, stream, err)
+           : n <= 512 || !fits ? launch_down_rows<4>(p, l, stream, err)
+                               : launch_down_rows<8>(p, l, stream, err);
+}
+
 template <int MT>
 static int launch_one(const struct agon_stack *p, int number, void *stream, struct agon_err *err)
 {
@@ -480,12 +530,8 @@ static int launch_one(const struct agon_stack *p, int number, void *stream, stru
     case AGON_STACK_OUTPUT:
         return launch_stage(err, output_kernel<MT>, blocks, part_threads,
                             part_bytes(MT, n_parts, p->n_heads * KV), stream, *p, *l, n_each);
-    case AGON_STACK_UP:
-        return launch_stage(err, up_kernel<MT>, dim3(groups, MT == 4 ? 16 : 32), STACK_THREADS,
-                            up_bytes(p, MT), stream, *p, *l, n_each);
-    default:
-        return launch_stage(err, down_kernel<MT>, parts, DOWN_WARPS * 32, down_bytes(p, MT), stream,
-                            *p, *l, n_each);
+    case AGON_STACK_UP: return launch_up(p, l, stream, err);
+    default: return launch_down(p, l, stream, err);
     }
 }
 

@@ -24,14 +24,9 @@ enum {
     STACK_TOPK_MAX = 4,
     STACK_PAGES_MAX = AGON_STACK_WINDOW_MAX / AGON_CUDA_PAGE,
     /* Columns of the residual stream, and of what is made of it first, are cut in so many parts,
-     * for any number of rows. Of each part of a row: logits of the router, the sum of squares of
-     * the residual stream, and of q latents. */
+     * for any number of rows. */
     STACK_PARTS = 16,
     STACK_PART_TILES = 3,
-    PART_ROUTER = 0,
-    PART_SQUARES = STACK_EXPERTS_MAX,
-    PART_Q,
-    PART_LD = 16,
     STACK_SHARED_MAX = 227 << 10,
     PARTIAL_LD = STACK_PART_TILES * 8 + 4, /* floats: rows lie in different banks */
 };
@@ -63,29 +58,34 @@ static __device__ __forceinline__ struct stack_place stack_place(const struct ag
     return at;
 }
 
-/* Which rows of a block go through which group of weights, as DOWN reads it. */
-struct stack_groups {
-    int n[AGON_STACK_GROUPS_MAX], begin[AGON_STACK_GROUPS_MAX + 4];
-    float weight[AGON_STACK_GROUPS_MAX][STACK_ROWS_MAX]; /* how much the output counts */
-    short row[AGON_STACK_GROUPS_MAX][STACK_ROWS_MAX];
-    short slot[AGON_STACK_GROUPS_MAX][STACK_ROWS_MAX]; /* which of the row's groups it is */
-};
-
 /* Buffers between the stages, each [n_rows][..]. */
 struct stack_buffers {
     float *input; /* [ld_input]; its q latents are in q */
     float *index_query;
-    float *parts; /* [STACK_PARTS][PART_LD] */
+    /* What each part of the columns adds to a row's sums, [STACK_PARTS][ld_rows]: to its squares in
+     * the residual stream and of q latents, to the router's logits, [STACK_EXPERTS_MAX]. */
+    float *squares, *q_squares, *logits;
     /* x and q: times the weights of the norm that follows, not yet by the row's factor. F16: q and
      * attended, which meet weights that are products themselves. */
-    uint16_t *x, *q, *query, *attended, *act;
-    struct stack_groups *groups; /* of each block's rows */
-    int ld_input;
+    uint16_t *x, *q, *query, *attended;
+    char *act; /* [slots][act_bytes()] */
+    /* Of each row's MLP (stack_route.cuh): its groups of weights, a bit each; what each expert
+     * counts, [STACK_EXPERTS_MAX]; its factor. */
+    uint32_t *row_groups;
+    float *row_weights, *row_factors;
+    int ld_input, ld_rows;
 };
 
 static __host__ __device__ inline size_t bytes_up(size_t bytes)
 {
     return (bytes + 255) / 256 * 256;
+}
+
+/* From one slot's inner values to the next: in shared memory they lie in different banks, and one
+ * copy takes them there. */
+static __host__ __device__ inline int act_bytes(int inner)
+{
+    return inner * (int)sizeof(uint16_t) + 16;
 }
 
 static __host__ __device__ inline size_t stack_buffers(struct stack_buffers *b,
@@ -94,10 +94,19 @@ static __host__ __device__ inline size_t stack_buffers(struct stack_buffers *b,
     char *at = (char *)p.scratch;
     size_t rows = ((size_t)p.n_rows_max + STACK_ROWS_MAX - 1) / STACK_ROWS_MAX * STACK_ROWS_MAX;
     b->ld_input = p.q_lora + AGON_STACK_ENTRY + AGON_STACK_INDEX_DIM + p.index_heads;
-    b->parts = (float *)at;
-    at += bytes_up(rows * STACK_PARTS * PART_LD * sizeof(float));
-    b->groups = (struct stack_groups *)at;
-    at += bytes_up(rows / 16 * sizeof(*b->groups));
+    b->ld_rows = (int)rows;
+    b->squares = (float *)at;
+    at += bytes_up(rows * STACK_PARTS * sizeof(float));
+    b->q_squares = (float *)at;
+    at += bytes_up(rows * STACK_PARTS * sizeof(float));
+    b->logits = (float *)at;
+    at += bytes_up(rows * STACK_PARTS * STACK_EXPERTS_MAX * sizeof(float));
+    b->row_groups = (uint32_t *)at;
+    at += bytes_up(rows * sizeof(uint32_t));
+    b->row_weights = (float *)at;
+    at += bytes_up(rows * STACK_EXPERTS_MAX * sizeof(float));
+    b->row_factors = (float *)at;
+    at += bytes_up(rows * sizeof(float));
     b->input = (float *)at;
     at += bytes_up(rows * b->ld_input * sizeof(float));
     b->index_query = (float *)at;
@@ -110,8 +119,8 @@ static __host__ __device__ inline size_t stack_buffers(struct stack_buffers *b,
     at += bytes_up(rows * p.n_heads * AGON_STACK_ENTRY * sizeof(uint16_t));
     b->attended = (uint16_t *)at;
     at += bytes_up(rows * p.n_heads * AGON_STACK_KV * sizeof(uint16_t));
-    b->act = (uint16_t *)at;
-    at += bytes_up(rows * p.pairs_max * p.inner_max * sizeof(uint16_t));
+    b->act = at;
+    at += bytes_up(rows * p.pairs_max * act_bytes(p.inner_max));
     return (size_t)(at - (char *)p.scratch);
 }
 
@@ -138,11 +147,12 @@ static __device__ __forceinline__ void rows_copy(char *to, int stride, const uin
     mma_copies_end();
 }
 
-/* What RMSNorm multiplies a row by, of the n values whose squares n_parts parts have; by the threads
- * from `first` on. */
+/* What RMSNorm multiplies a row by, of the n values whose squares n_parts parts have; by the
+ * threads from `first` on. */
 static __device__ __forceinline__ void factors_make(float *factor, const struct stack_place &at,
-                                                    const float *parts, const int32_t *rows,
-                                                    int n_parts, int n, float eps, int first = 0)
+                                                    const float *parts, int ld_rows,
+                                                    const int32_t *rows, int n_parts, int n,
+                                                    float eps, int first = 0)
 {
     int r = (int)threadIdx.x - first;
     if (r < 0 || r >= at.n_rows)
@@ -151,7 +161,7 @@ static __device__ __forceinline__ void factors_make(float *factor, const struct 
     float part[STACK_PARTS], squares = 0;
 #pragma unroll
     for (int i = 0; i < STACK_PARTS; i++)
-        part[i] = i < n_parts ? __ldcg(parts + ((size_t)row * STACK_PARTS + i) * PART_LD) : 0;
+        part[i] = i < n_parts ? __ldcg(parts + (size_t)i * ld_rows + row) : 0;
 #pragma unroll
     for (int i = 0; i < STACK_PARTS; i++)
         squares += part[i];
@@ -361,13 +371,13 @@ static __device__ __forceinline__ void publish(const struct publisher &f,
                                                const struct stack_buffers &b, int row, int part,
                                                float2 v, bool there)
 {
-    float *to = b.parts + ((size_t)row * STACK_PARTS + part) * PART_LD;
+    size_t to = (size_t)part * b.ld_rows + row;
     float squares = half_sum(v.x * v.x + v.y * v.y), logits[STACK_EXPERTS_MAX];
     v = make_float2(v.x * f.norm.x, v.y * f.norm.y);
     if (f.mine && there)
         *(uint32_t *)(b.x + (size_t)row * p.hidden + f.column) = bf16_pack(v.x, v.y);
     if (half_lane() == 0 && there)
-        to[PART_SQUARES] = squares;
+        b.squares[to] = squares;
     if (!f.router)
         return;
 #pragma unroll
@@ -375,7 +385,7 @@ static __device__ __forceinline__ void publish(const struct publisher &f,
         logits[e] = fmaf(v.y, f.route[e].y, v.x * f.route[e].x);
     float logit = half_sums_of_8(logits);
     if (half_lane() < STACK_EXPERTS_MAX && there)
-        to[PART_ROUTER + half_lane()] = logit;
+        b.logits[to * STACK_EXPERTS_MAX + half_lane()] = logit;
 }
 
 /* A part of the residual stream, read long before it is needed: the launch before last, or one

@@ -1,323 +1,301 @@
 #pragma once
 /*
- * The MLP's stages (stack.cu). Every block routes all of its rows (cheaper than another launch), so
- * that each knows which rows a group of weights has; the first of those that have the same rows
- * leaves that for DOWN. On the way up a task is a group and 8 of its inner values: gate and up of
- * its rows. On the way down a warp is a group; a row's groups are added up in their order.
+ * The MLP's first stage (stack.cu): gate and up of the experts. A block has a tile, up to 128 rows
+ * of one group of weights, and some of its inner values: gate and up by wgmma, rows first. Up to
+ * UP_ROWS rows in all are a tile for each group, and each block routes them itself; of more, a
+ * launch of its own routes (stack_route.cuh) and each block counts which tiles there are. What a
+ * slot makes is left in [row][slot][inner]. Neither where a row stands in a tile nor how large the
+ * tiles are changes any sum.
  */
-#include "kernels/stack.cuh"
+#include "kernels/stack_route.cuh"
+#include "kernels/wgmma.cuh"
 
-enum { UP_CHUNK = 4, DOWN_WARPS = 9, DOWN_STEPS = STACK_INNER_MAX / 32 };
-
-/* At the beginning of shared memory. */
-struct up_block {
-    struct stack_groups groups;
-    float factor[STACK_ROWS_MAX];
-    __align__(16) float scores[STACK_ROWS_MAX][STACK_EXPERTS_MAX];
-    float weight[STACK_ROWS_MAX][STACK_TOPK_MAX];
-    short id[STACK_ROWS_MAX][STACK_TOPK_MAX];
+enum {
+    UP_ROWS = 128, /* of a tile: two warpgroups' */
+    UP_K = 64,     /* of a step: a row of 128 bytes */
+    UP_STEPS_MAX = STACK_HIDDEN_MAX / UP_K,
+    UP_WHOLE = 2, /* tiles of 8 inner values of a block, where a group is one tile */
+    UP_FEW = 4,   /* for some hundred rows */
+    UP_MANY = 7,
+    UP_FEW_ROWS = 512,
 };
 
-/* ---- routes ------------------------------------------------------------------------- */
+/* At the beginning of shared memory. Behind it: rows [step][UP_ROWS][128 bytes], weights [tile of 8
+ * outputs][step][8][128 bytes], swizzled. */
+struct up_block {
+    uint64_t arrived[UP_STEPS_MAX]; /* barriers: weights of a step */
+    int n;                          /* rows of the tile */
+    int count[STACK_WARPS][AGON_STACK_GROUPS_MAX];
+    int row[UP_ROWS];
+    short slot[UP_ROWS];
+    float factor[UP_ROWS];
+};
+enum { UP_BLOCK_BYTES = 2048 };
+static_assert(sizeof(struct up_block) <= UP_BLOCK_BYTES, "tiles are aligned");
 
-/* Each row's factor, and its experts' scores, from what the parts have of them: two threads a row,
- * each four experts. */
-static __device__ __forceinline__ void route_scores(struct up_block *u,
-                                                    const struct stack_place &at,
-                                                    const struct agon_stack &p,
-                                                    const struct stack_buffers &b)
+static __device__ __forceinline__ struct up_block *up_block(void)
 {
-    enum { EACH = 4, SHARES = STACK_EXPERTS_MAX / EACH };
-    int r = threadIdx.x / SHARES, share = threadIdx.x % SHARES;
-    if (r >= at.n_rows)
-        return;
-    const float *part = b.parts + (size_t)(at.row0 + r) * STACK_PARTS * PART_LD;
-    float4 logits[STACK_PARTS], sum = make_float4(0, 0, 0, 0);
-    float squares[STACK_PARTS], square = 0;
-#pragma unroll
-    for (int i = 0; i < STACK_PARTS; i++) {
-        logits[i] = __ldcg((const float4 *)(part + i * PART_LD + PART_ROUTER) + share);
-        squares[i] = __ldcg(part + i * PART_LD + PART_SQUARES);
-    }
-#pragma unroll
-    for (int i = 0; i < STACK_PARTS; i++) {
-        square += squares[i];
-        sum.x += logits[i].x;
-        sum.y += logits[i].y;
-        sum.z += logits[i].z;
-        sum.w += logits[i].w;
-    }
-    float by = rsqrtf(square / p.hidden + p.eps);
-    ((float4 *)u->scores[r])[share] =
-        make_float4(1 / (1 + __expf(-sum.x * by)), 1 / (1 + __expf(-sum.y * by)),
-                    1 / (1 + __expf(-sum.z * by)), 1 / (1 + __expf(-sum.w * by)));
-    if (share == 0)
-        u->factor[r] = by;
+    uintptr_t at = (uintptr_t)block_shared();
+    return (struct up_block *)((at + SWIZZLE_ALIGN - 1) / SWIZZLE_ALIGN * SWIZZLE_ALIGN);
 }
 
-/* The best top_k experts of a row, the lowest on ties, and their weights: a thread. NaN leaves ids
- * that are in range all the same. */
-static __device__ __forceinline__ void route_row_of(struct up_block *u, const struct agon_stack &p,
-                                                    const float *bias, const uint16_t *forced,
-                                                    int r)
+/* Of rows; first a word of each row that there is stands there. */
+static __host__ __device__ inline uint32_t up_rows_bytes(const struct agon_stack &p)
 {
-    const float *scores = u->scores[r];
-    float total = 0, ranked[STACK_EXPERTS_MAX];
-    uint32_t taken = ~0u << p.n_experts;
-#pragma unroll
-    for (int e = 0; e < STACK_EXPERTS_MAX; e++)
-        ranked[e] = e < p.n_experts ? scores[e] + bias[e] : 0;
-    for (int slot = 0; slot < p.top_k; slot++) {
-        int best = -1;
-        float most = 0;
-#pragma unroll
-        for (int e = 0; e < STACK_EXPERTS_MAX; e++)
-            if (!(taken >> e & 1) && (best < 0 || ranked[e] > most)) {
-                best = e;
-                most = ranked[e];
-            }
-        if (forced && forced[0] != AGON_CUDA_NOT_FORCED)
-            best = min((int)forced[slot], p.n_experts - 1);
-        taken |= 1u << best;
-        u->id[r][slot] = (short)best;
-        u->weight[r][slot] = scores[best];
-        total += scores[best];
-    }
-    float by = p.normalise ? p.route_scale / total : p.route_scale;
-    for (int slot = 0; slot < p.top_k; slot++)
-        u->weight[r][slot] *= by;
+    uint32_t rows = UP_ROWS * (uint32_t)p.hidden * 2, masks = ((uint32_t)p.rows.n_rows + 255) * 4;
+    return rows > masks ? rows : (masks + SWIZZLE_ALIGN - 1) / SWIZZLE_ALIGN * SWIZZLE_ALIGN;
 }
 
-/* The rows of group g, ascending: a warp. */
-static __device__ __forceinline__ void list_rows(struct up_block *u, const struct agon_stack &p,
-                                                 const struct stack_place &at, int g, bool dense)
+static __device__ __forceinline__ int up_slot(uint32_t groups, int group)
 {
-    int n = 0, expert = g - p.n_shared;
-    for (int base = 0; base < at.n_rows; base += 32) {
-        int r = base + stack_lane(), slot = dense ? g : 0;
-        bool mine = false;
-        float weight = 1;
-        if (r < at.n_rows && row_is(p, at.row0 + r)) {
-            mine = dense || expert < 0;
-            for (int i = 0; i < p.top_k && !dense && expert >= 0; i++) {
-                int id = u->id[r][i];
-                if (id == expert && !mine) {
-                    mine = true;
-                    weight = u->weight[r][i];
-                }
-                slot += id < expert;
-            }
-            slot += !dense && expert >= 0 ? p.n_shared : 0;
+    return __popc(groups & ((1U << group) - 1));
+}
+
+/* Weights of a group's tiles of 8 inner values from `first` on, gate and up, to shared memory: a
+ * warp. */
+static __device__ __forceinline__ void up_weights(struct up_block *u, uint32_t to,
+                                                  const struct agon_stack &p,
+                                                  const struct agon_stack_layer &l, int group,
+                                                  int first, int n_tiles)
+{
+    enum { ATOM = 8 * TILE_BYTES_K };
+    int lane = stack_lane(), n = 2 * min(n_tiles, l.inner / 8 - first), tile_bytes = p.hidden * 16;
+    const char *from =
+        (const char *)l.gate_up + (size_t)(2 * (group * (l.inner / 8) + first) + lane) * tile_bytes;
+    for (int k = 0; k < p.hidden / UP_K; k++) {
+        uint32_t arrived = shared_address(&u->arrived[k]);
+        if (lane == 0)
+            barrier_expect(arrived, n * ATOM);
+        __syncwarp();
+        if (lane < n)
+            copy_bytes(to + lane * tile_bytes + k * ATOM, from + k * ATOM, ATOM, arrived);
+    }
+}
+
+/* All rows of the block's group are its tile. */
+static __device__ __forceinline__ void up_list_whole(struct up_block *u, const struct route &r,
+                                                     const struct agon_stack &p,
+                                                     const struct agon_stack_layer &l,
+                                                     const struct stack_buffers &b, int group)
+{
+    float factor;
+    bool keep = blockIdx.x == 0 && blockIdx.y == 0 && threadIdx.x / ROUTE_LANES < p.rows.n_rows;
+    uint32_t groups = route_end(&factor, r, p, l, b, keep);
+    bool mine = r.share == 0 && groups >> group & 1;
+    uint32_t all = __ballot_sync(~0u, mine);
+    int at = 0;
+    if (stack_lane() == 0 && all)
+        at = atomicAdd(&u->n, __popc(all));
+    at = __shfl_sync(~0u, at, 0) + __popc(all & ((1U << stack_lane()) - 1));
+    if (mine) {
+        u->row[at] = r.row;
+        u->slot[at] = (short)up_slot(groups, group);
+        u->factor[at] = factor;
+    }
+    __syncthreads();
+}
+
+/* Which group's rows the block's tile has, whose weights then are on their way, and which of them.
+ * masks: room for a word of each row. Returns whether there is such a tile. */
+static __device__ __forceinline__ bool up_list_tile(struct up_block *u, uint32_t *masks,
+                                                    uint32_t weights, const struct agon_stack &p,
+                                                    const struct agon_stack_layer &l,
+                                                    const struct stack_buffers &b, int first,
+                                                    int n_tiles)
+{
+    int lane = stack_lane(), warp = stack_warp(), n_rows = p.rows.n_rows;
+    int each = (n_rows + STACK_THREADS - 1) / STACK_THREADS, begin = warp * each * 32, count = 0;
+#pragma unroll 4
+    for (int i = 0; i < each; i++) {
+        int row = begin + i * 32 + lane;
+        uint32_t groups = row < n_rows ? __ldcg(b.row_groups + row) : 0;
+        masks[row] = groups;
+        for (int g = 0; g < l.n_groups; g++) {
+            uint32_t all = __ballot_sync(~0u, groups >> g & 1);
+            count += lane == g ? __popc(all) : 0;
         }
+    }
+    if (lane < AGON_STACK_GROUPS_MAX)
+        u->count[warp][lane] = count;
+    __syncthreads();
+    int before = 0, total = 0;
+#pragma unroll
+    for (int w = 0; w < STACK_WARPS; w++) {
+        int n = lane < l.n_groups ? u->count[w][lane] : 0;
+        before += w < warp ? n : 0;
+        total += n;
+    }
+    int tiles = (total + UP_ROWS - 1) / UP_ROWS, upto = tiles, tile = blockIdx.y;
+#pragma unroll
+    for (int apart = 1; apart < AGON_STACK_GROUPS_MAX; apart *= 2) {
+        int other = __shfl_up_sync(~0u, upto, apart);
+        upto += lane >= apart ? other : 0;
+    }
+    int group = __ffs(__ballot_sync(~0u, upto > tile)) - 1;
+    if (group < 0)
+        return false;
+    if (warp == 0)
+        up_weights(u, weights, p, l, group, first, n_tiles);
+    int skip = (tile - __shfl_sync(~0u, upto - tiles, group)) * UP_ROWS;
+    int at = __shfl_sync(~0u, before, group) - skip;
+    for (int i = 0; i < each; i++) {
+        uint32_t groups = masks[begin + i * 32 + lane];
+        bool mine = groups >> group & 1;
         uint32_t all = __ballot_sync(~0u, mine);
-        int place = n + __popc(all & ((1U << stack_lane()) - 1));
-        if (mine) {
-            u->groups.row[g][place] = (short)r;
-            u->groups.slot[g][place] = (short)slot;
-            u->groups.weight[g][place] = weight;
+        int place = at + __popc(all & ((1U << lane) - 1));
+        if (mine && place >= 0 && place < UP_ROWS) {
+            u->row[place] = begin + i * 32 + lane;
+            u->slot[place] = (short)up_slot(groups, group);
         }
-        n += __popc(all);
+        at += __popc(all);
     }
-    if (stack_lane() == 0)
-        u->groups.n[g] = n;
+    total = __shfl_sync(~0u, total, group);
+    if (threadIdx.x == 0)
+        u->n = min((int)UP_ROWS, total - skip);
+    __syncthreads();
+    return true;
 }
 
-/* Where each group's pairs begin: a warp. */
-static __device__ __forceinline__ void list_begins(struct stack_groups *groups, int n_groups)
+/* Pieces of 16 bytes of the tile's rows on their way to shared memory: a thread's. (By registers,
+ * not by cp.async, whose 16 bytes take longer where all blocks copy, and which wgmma's fence would
+ * wait for all together.) */
+struct up_rows {
+    enum { EACH = UP_ROWS * UP_K / 8 / STACK_THREADS };
+    uint4 v[UP_STEPS_MAX][EACH];
+};
+
+static __device__ __forceinline__ void up_load(struct up_rows &r, const struct up_block *u,
+                                               const uint16_t *x, int hidden)
 {
-    int lane = stack_lane(), n = lane < n_groups ? groups->n[lane] : 0, sum = n;
+    int piece = threadIdx.x % 8;
 #pragma unroll
-    for (int apart = 1; apart < 32; apart *= 2) {
-        int other = __shfl_up_sync(~0u, sum, apart);
-        sum += lane >= apart ? other : 0;
+    for (int i = 0; i < up_rows::EACH; i++) {
+        int at = i * (STACK_THREADS / 8) + threadIdx.x / 8;
+        const uint4 *from = (const uint4 *)(x + (at < u->n ? u->row[at] : 0) * (size_t)hidden);
+#pragma unroll
+        for (int k = 0; k < UP_STEPS_MAX; k++)
+            if (at < u->n && k < hidden / UP_K)
+                r.v[k][i] = __ldcg(from + k * 8 + piece);
     }
-    if (lane < n_groups)
-        groups->begin[lane + 1] = sum;
-    if (lane == 0)
-        groups->begin[0] = 0;
 }
 
-/* The rows to `to`; who goes where. */
-static __device__ __forceinline__ void route(struct up_block *u, const struct agon_stack &p,
-                                             const struct agon_stack_layer &l,
-                                             const struct stack_place &at,
-                                             const struct stack_buffers &b, char *to, int stride)
+/* acc = 64 rows, from `far` on, by gate and up of TILES times 8 inner values; a step begins when it
+ * has arrived. */
+template <int TILES>
+static __device__ __forceinline__ void up_multiply(float (&acc)[8 * TILES], const struct up_rows &r,
+                                                   const struct up_block *u, uint32_t rows,
+                                                   uint32_t weights, int hidden, int far)
 {
-    bool dense = l.router == NULL;
-    rows_copy(to, stride, b.x, NULL, at.row0, at.n_rows, p.hidden);
-    route_scores(u, at, p, b);
-    __syncthreads();
-    if (!dense) {
-        int r = threadIdx.x, row = at.row0 + r;
-        if (r < at.n_rows) {
-            route_row_of(u, p, l.router_bias, p.forced ? p.forced + (size_t)row * p.top_k : NULL,
-                         r);
-            for (int slot = 0; p.route_ids && at.rank == 0 && slot < p.top_k; slot++)
-                p.route_ids[(size_t)row * p.top_k + slot] = u->id[r][slot];
-        }
+    /* From 8 outputs to the next 8: hidden / 64 times 1,024 bytes. */
+    uint64_t apart = (uint64_t)((hidden / UP_K - 1) * (1024 >> 4)) << 32;
+    uint64_t x = wgmma_descriptor(rows + far * TILE_BYTES_K);
+    uint64_t w = wgmma_descriptor(weights) + apart;
+    uint32_t to = rows + tile_offset(threadIdx.x / 8, threadIdx.x % 8);
+#pragma unroll
+    for (int k = 0; k < UP_STEPS_MAX; k++) {
+        if (k >= hidden / UP_K)
+            break;
+#pragma unroll
+        for (int i = 0; i < up_rows::EACH; i++)
+            shared_store(to + (k * UP_ROWS + i * (STACK_THREADS / 8)) * TILE_BYTES_K, r.v[k][i]);
+        fence_for_wgmma();
         __syncthreads();
+        /* Even where there are no rows: shared memory is not given back under a copy. */
+        barrier_wait(shared_address(&u->arrived[k]), 0);
+        if (far >= u->n)
+            continue;
+        wgmma_fence();
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            wgmma<16 * TILES>::bf16(acc, x + k * (UP_ROWS * TILE_BYTES_K >> 4) + 2 * i,
+                                    w + k * (8 * TILE_BYTES_K >> 4) + 2 * i, k + i > 0);
+        wgmma_commit();
     }
-    for (int g = stack_warp(); g < l.n_groups; g += STACK_WARPS)
-        list_rows(u, p, at, g, dense);
-    __syncthreads();
-    if (stack_warp() == 0)
-        list_begins(&u->groups, l.n_groups);
-    mma_copies_wait<0>();
-    __syncthreads();
+    wgmma_wait<0>();
 }
-
-/* ---- up ----------------------------------------------------------------------------- */
 
 static __device__ __forceinline__ float gated(float gate, float up)
 {
-    return gate / (1 + __expf(-gate)) * up;
+    return __fdividef(gate, 1 + __expf(-gate)) * up;
 }
 
-/* 8 inner values of a group's rows. */
-template <int MT>
-static __device__ __forceinline__ void up_put(uint16_t *out, int ld, const struct up_block *u,
-                                              const float (&acc)[2][MT][4], int group)
+/* What the tile's rows have made to [row][slot][inner], from inner value 8 `first` on. */
+template <int TILES>
+static __device__ __forceinline__ void up_put(char *act, const struct up_block *u,
+                                              const float (&acc)[8 * TILES],
+                                              const float (&factor)[2],
+                                              const struct agon_stack_layer &l, int n_slots, int i0,
+                                              int first)
 {
-    int n = u->groups.n[group];
-    out += (size_t)u->groups.begin[group] * ld + 2 * (stack_lane() % 4);
 #pragma unroll
-    for (int m = 0; m < MT; m++)
+    for (int half = 0; half < 2; half++) {
+        int i = i0 + 8 * half;
+        if (i >= u->n)
+            continue;
+        float by = factor[half];
+        char *slot = act + ((size_t)u->row[i] * n_slots + u->slot[i]) * act_bytes(l.inner);
+        uint32_t *to = (uint32_t *)slot + first * 4 + threadIdx.x % 4;
 #pragma unroll
-        for (int half = 0; half < 2; half++) {
-            int i = m * 16 + stack_lane() / 4 + 8 * half;
-            if (i >= n)
-                continue;
-            float by = u->factor[u->groups.row[group][i]];
-            *(uint32_t *)(out + (size_t)i * ld) =
-                bf16_pack(gated(acc[0][m][2 * half] * by, acc[1][m][2 * half] * by),
-                          gated(acc[0][m][2 * half + 1] * by, acc[1][m][2 * half + 1] * by));
+        for (int t = 0; t < TILES; t++) {
+            const float *gate = &acc[8 * t + 2 * half], *up = gate + 4;
+            if (first + t < l.inner / 8)
+                to[t * 4] =
+                    bf16_pack(gated(gate[0] * by, up[0] * by), gated(gate[1] * by, up[1] * by));
         }
+    }
 }
 
-template <int MT>
-static __global__ void __launch_bounds__(STACK_THREADS, 2)
+static __host__ __device__ inline int layer_slots(const struct agon_stack &p,
+                                                  const struct agon_stack_layer &l)
+{
+    return l.router ? p.n_shared + p.top_k : l.n_groups;
+}
+
+template <int TILES>
+static __global__ void __launch_bounds__(STACK_THREADS, 1)
     up_kernel(const __grid_constant__ struct agon_stack p,
-              const __grid_constant__ struct agon_stack_layer l, int n_each)
+              const __grid_constant__ struct agon_stack_layer l)
 {
-    struct up_block *u = (struct up_block *)block_shared();
-    char *rows = block_shared() + bytes_up(sizeof(*u));
-    struct stack_place at = stack_place(p, n_each);
+    constexpr bool whole = TILES == UP_WHOLE;
+    struct up_block *u = up_block();
+    uint32_t rows = shared_address(u) + UP_BLOCK_BYTES;
+    uint32_t weights = rows + up_rows_bytes(p);
     struct stack_buffers b;
+    struct route r;
+    int first = blockIdx.x * TILES, group = blockIdx.y;
     stack_buffers(&b, p);
-    b.act += (size_t)at.row0 * p.pairs_max * p.inner_max;
-    int stride = p.hidden * 2 + 16, n_tiles = l.inner / 8, n_steps = p.hidden / 32;
-    int step = at.size * STACK_WARPS, n_tasks = l.n_groups * n_tiles;
-    int task = at.rank + at.size * stack_warp();
-    size_t ld = (size_t)n_steps * 32;
-    const uint4 *weights = (const uint4 *)l.gate_up + stack_lane();
-    struct held<2, UP_CHUNK> next;
-    held_load(next, weights + 2 * ld * task, ld, task < n_tasks ? 2 : 0, 0, n_steps);
-    depends_wait();
-    route(u, p, l, at, b, rows, stride);
-    if (at.rank == 0)
-        for (int i = threadIdx.x; i < (int)(sizeof(u->groups) / sizeof(uint32_t));
-             i += STACK_THREADS)
-            ((uint32_t *)&b.groups[blockIdx.x])[i] = ((const uint32_t *)&u->groups)[i];
-    for (; task < n_tasks; task += step) {
-        int group = task / n_tiles, n = u->groups.n[group];
-        uint32_t a[MT];
-        float acc[2][MT][4] = {};
-#pragma unroll
-        for (int m = 0; m < MT; m++)
-            a[m] =
-                mma_address(rows) + stack_lane() / 16 * 16 +
-                (n > 0 ? u->groups.row[group][min(m * 16 + stack_lane() % 16, n - 1)] : 0) * stride;
-        held_stream(acc, next, weights, ld, n_steps, a, (n + 15) / 16, task, task + step, n_tasks);
-        up_put(b.act + task % n_tiles * 8, l.inner, u, acc, group);
+    if (threadIdx.x == 0) {
+        u->n = 0;
+        for (int k = 0; k < p.hidden / UP_K; k++)
+            barrier_init(shared_address(&u->arrived[k]), 1);
+        barriers_made();
     }
-}
-
-static size_t up_bytes(const struct agon_stack *p, int mt)
-{
-    return bytes_up(sizeof(struct up_block)) + (size_t)mt * 16 * (p->hidden * 2 + 16);
-}
-
-/* ---- down --------------------------------------------------------------------------- */
-
-/* slots [which of a row's groups][16 MT][PARTIAL_LD] = the weighted outputs of a group. */
-template <int MT>
-static __device__ __forceinline__ void down_put(float *slots, const struct stack_groups *groups,
-                                                const float (&acc)[STACK_PART_TILES][MT][4],
-                                                int group)
-{
-    int n = groups->n[group], lane = stack_lane();
-#pragma unroll
-    for (int m = 0; m < MT; m++)
-#pragma unroll
-        for (int half = 0; half < 2; half++) {
-            int i = m * 16 + lane / 4 + 8 * half;
-            if (i >= n)
-                continue;
-            float by = groups->weight[group][i];
-            float *to = slots +
-                        (groups->slot[group][i] * MT * 16 + groups->row[group][i]) * PARTIAL_LD +
-                        2 * (lane % 4);
-#pragma unroll
-            for (int t = 0; t < STACK_PART_TILES; t++)
-                *(float2 *)(to + t * 8) =
-                    make_float2(by * acc[t][m][2 * half], by * acc[t][m][2 * half + 1]);
-        }
-}
-
-template <int MT>
-static __global__ void __launch_bounds__(DOWN_WARPS * 32, 1)
-    down_kernel(const __grid_constant__ struct agon_stack p,
-                const __grid_constant__ struct agon_stack_layer l, int n_each)
-{
-    struct stack_groups *groups = (struct stack_groups *)block_shared();
-    char *rows = block_shared() + bytes_up(sizeof(*groups));
-    struct stack_place at = stack_place(p, n_each);
-    struct stack_buffers b;
-    stack_buffers(&b, p);
-    int stride = l.inner * 2 + 16, n_steps = l.inner / 32, group = stack_warp();
-    int most = p.hidden / 8 / STACK_PARTS, n_slots = l.router ? p.n_shared + p.top_k : l.n_groups;
-    size_t ld = (size_t)n_steps * 32, size = (size_t)(p.hidden / 8) * ld;
-    const uint4 *weights = (const uint4 *)l.down + at.rank * most * ld + stack_lane();
-    float *slots = (float *)(rows + (size_t)MT * 16 * n_slots * stride);
-    struct held<STACK_PART_TILES, DOWN_STEPS> h;
-    struct residual<MT> x;
-    held_load(h, weights + group * size, ld, group < l.n_groups ? most : 0, 0, n_steps);
-    residual_begin(x, p, at, l.next_norm, NULL);
-    depends_wait();
-    for (int i = threadIdx.x; i < (int)(sizeof(*groups) / sizeof(uint4)); i += DOWN_WARPS * 32)
-        ((uint4 *)groups)[i] = __ldcg((const uint4 *)&b.groups[blockIdx.x] + i);
-    __syncthreads();
-    rows_copy(rows, stride, b.act + (size_t)at.row0 * p.pairs_max * p.inner_max, NULL, 0,
-              groups->begin[l.n_groups], l.inner);
-    mma_copies_wait<0>();
-    __syncthreads();
-    for (; group < l.n_groups; group += DOWN_WARPS) {
-        int n = groups->n[group];
-        uint32_t a[MT];
-        float acc[STACK_PART_TILES][MT][4] = {};
-        if (group >= DOWN_WARPS)
-            held_load(h, weights + group * size, ld, most, 0, n_steps);
-#pragma unroll
-        for (int m = 0; m < MT; m++)
-            a[m] = mma_address(rows) + stack_lane() / 16 * 16 +
-                   (groups->begin[group] + max(0, min(m * 16 + stack_lane() % 16, n - 1))) * stride;
-        held_multiply(acc, h, a, (n + 15) / 16, 0, n_steps);
-        down_put(slots, groups, acc, group);
+    if (whole) {
+        if (stack_warp() == 0)
+            up_weights(u, weights, p, l, group, first, TILES);
+        route_begin(&r, p, l, threadIdx.x / ROUTE_LANES);
     }
     __syncthreads();
-    residual_put(x, p, at, b, [&](int row, int pair) {
-        float2 sum = make_float2(0, 0);
-        for (int i = 0; i < n_slots && row_is(p, at.row0 + row); i++) {
-            float2 v = *(const float2 *)(slots + (i * MT * 16 + row) * PARTIAL_LD + 2 * pair);
-            sum = make_float2(sum.x + v.x, sum.y + v.y);
-        }
-        return sum;
-    });
+    depends_wait();
+    if (whole)
+        up_list_whole(u, r, p, l, b, group);
+    else if (!up_list_tile(u, (uint32_t *)((char *)u + UP_BLOCK_BYTES), weights, p, l, b, first,
+                           TILES))
+        return;
+    int mine = stack_warp() * 16 + stack_lane() / 4, far = stack_warp() / 4 * 64;
+    float acc[8 * TILES], factor[2] = {};
+    struct up_rows pieces;
+    up_load(pieces, u, b.x, p.hidden);
+    for (int half = 0; half < 2; half++)
+        if (mine + 8 * half < u->n)
+            factor[half] = whole ? u->factor[mine + 8 * half]
+                                 : __ldcg(b.row_factors + u->row[mine + 8 * half]);
+    up_multiply<TILES>(acc, pieces, u, rows, weights, p.hidden, far);
+    up_put<TILES>(b.act, u, acc, factor, l, layer_slots(p, l), mine, first);
 }
 
-static size_t down_bytes(const struct agon_stack *p, int mt)
+static size_t up_bytes(const struct agon_stack *p, int tiles)
 {
-    size_t rows = (size_t)mt * 16 * p->pairs_max;
-    return bytes_up(sizeof(struct stack_groups)) + rows * (p->inner_max * 2 + 16) +
-           rows * PARTIAL_LD * sizeof(float);
+    return SWIZZLE_ALIGN + UP_BLOCK_BYTES + (size_t)up_rows_bytes(*p) +
+           (size_t)tiles * 16 * (size_t)p->hidden * 2;
 }

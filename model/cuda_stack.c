@@ -92,6 +92,12 @@ static void pack_row(uint16_t *to, int k, int i, const uint16_t *row)
         to[agon_stack_packed_at(k, i, j)] = row[j];
 }
 
+static void swizzle_row(uint16_t *to, int k, int i, const uint16_t *row)
+{
+    for (int j = 0; j < k; j++)
+        to[agon_stack_swizzled_at(k, i, j)] = row[j];
+}
+
 /* As F16. */
 static void pack_floats(uint16_t *to, int k, int i, const float *row)
 {
@@ -175,8 +181,8 @@ static void pack_mlp(uint16_t *gate_up, uint16_t *down, const struct agon_config
 {
     for (int part = 0; part < 2; part++)
         for (int i = 0; i < inner; i++)
-            pack_row(gate_up, c->hidden, (i / 8 * 2 + part) * 8 + i % 8,
-                     fetched_row(both, part * last->k + piece * inner + i));
+            swizzle_row(gate_up, c->hidden, (i / 8 * 2 + part) * 8 + i % 8,
+                        fetched_row(both, part * last->k + piece * inner + i));
     for (int i = 0; i < c->hidden; i++)
         pack_row(down, inner, i, fetched_row(last, i) + piece * inner);
 }
@@ -397,7 +403,7 @@ static int selection_done(struct cuda_run *run)
     const struct agon_config *c = f->config;
     int n = run->pass->n_rows, r;
     if ((r = agon_stack_list_cuda(f->positions, f->n_slots, c->index_topk, f->mask,
-                                   run->pass->ld_pages, n, run->stream, run->err)))
+                                  run->pass->ld_pages, n, run->stream, run->err)))
         return r;
     struct agon_cuda_rows rows = cuda_run_rows(run, 0, n, true);
     if (f->n_selected > 0 &&

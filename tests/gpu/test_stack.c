@@ -49,9 +49,11 @@ static struct gpu_buffer keep_uploaded(const void *from, size_t bytes)
     return b;
 }
 
-/* half: F16, else BF16. */
-static struct matrix matrix_new(int n, int k, float scale, bool half)
+enum packing { PACKED, PACKED_F16, SWIZZLED };
+
+static struct matrix matrix_new(int n, int k, float scale, enum packing packing)
 {
+    bool half = packing == PACKED_F16;
     struct matrix m = {random_floats((size_t)n * (size_t)k), n, k, {0}};
     uint16_t *packed = calloc(agon_stack_packed_size(n, k), sizeof(*packed));
     for (int i = 0; i < n; i++)
@@ -59,7 +61,8 @@ static struct matrix matrix_new(int n, int k, float scale, bool half)
             float *w = &m.w[(size_t)i * (size_t)k + (size_t)j];
             uint16_t code = half ? agon_f16_encode(*w * scale) : agon_bf16_encode(*w * scale);
             *w = half ? agon_f16_decode(code) : agon_bf16_decode(code);
-            packed[agon_stack_packed_at(k, i, j)] = code;
+            packed[packing == SWIZZLED ? agon_stack_swizzled_at(k, i, j)
+                                       : agon_stack_packed_at(k, i, j)] = code;
         }
     m.packed = keep_uploaded(packed, agon_stack_packed_size(n, k) * sizeof(*packed));
     free(packed);
@@ -78,11 +81,11 @@ static void layer_init(struct layer *l, const struct dims *d, bool sparse)
 {
     int n_groups = sparse ? d->n_shared + d->n_experts : d->pieces;
     const int sizes[] = {d->hidden, d->hidden, d->q_lora, KV, DIM, DIM};
-    l->input = matrix_new(d->q_lora + ENTRY + DIM + d->index_heads, d->hidden, 0.15F, false);
-    l->query = matrix_new(d->n_heads * ENTRY + d->index_heads * DIM, d->q_lora, 0.2F, true);
-    l->output = matrix_new(d->hidden, d->n_heads * KV, 0.1F, true);
-    l->gate_up = matrix_new(n_groups * 2 * d->inner, d->hidden, 0.2F, false);
-    l->down = matrix_new(n_groups * d->hidden, d->inner, 0.2F, false);
+    l->input = matrix_new(d->q_lora + ENTRY + DIM + d->index_heads, d->hidden, 0.15F, PACKED);
+    l->query = matrix_new(d->n_heads * ENTRY + d->index_heads * DIM, d->q_lora, 0.2F, PACKED_F16);
+    l->output = matrix_new(d->hidden, d->n_heads * KV, 0.1F, PACKED_F16);
+    l->gate_up = matrix_new(n_groups * 2 * d->inner, d->hidden, 0.2F, SWIZZLED);
+    l->down = matrix_new(n_groups * d->hidden, d->inner, 0.2F, PACKED);
     for (int i = 0; i < 6; i++) {
         l->norms[i] = around(i == 5 ? 0 : 1, 0.1F, (size_t)sizes[i]);
         l->on_device[i] = keep_uploaded(l->norms[i], (size_t)sizes[i] * sizeof(float));
@@ -128,7 +131,9 @@ static void rows_init(struct world *w)
                       (w->position[r] / AGON_CUDA_PAGE >= n_common || !shares);
         w->store[r] = stored ? r : -1;
         for (int i = 0; i < LD_PAGES; i++)
-            w->pages[r * LD_PAGES + i] = i < n_common && shares ? i : w->n_pages++;
+            w->pages[r * LD_PAGES + i] = i < n_common && shares                 ? i
+                                         : i <= w->position[r] / AGON_CUDA_PAGE ? w->n_pages++
+                                                                                : 0;
     }
 }
 
@@ -138,7 +143,7 @@ static void world_init(struct world *w, const struct dims *d)
     *w = (struct world){.d = *d};
     for (int i = 0; i < N_LAYERS; i++)
         layer_init(&w->layers[i], d, i > 0);
-    w->head = matrix_new(d->n_vocab, d->hidden, 0.1F, false);
+    w->head = matrix_new(d->n_vocab, d->hidden, 0.1F, PACKED);
     w->norm = around(1, 0.1F, (size_t)d->hidden);
     rows_init(w);
     size_t slots = (size_t)w->n_pages * AGON_CUDA_PAGE * N_LAYERS;
@@ -593,6 +598,21 @@ static const struct dims odd = {.hidden = 256,
                                 .n_rows = 300,
                                 .interleaved = true};
 
+/* As many as take the stages' largest tiles. */
+static const struct dims many = {.hidden = 128,
+                                 .q_lora = 64,
+                                 .n_heads = 2,
+                                 .index_heads = 2,
+                                 .n_experts = 8,
+                                 .top_k = 2,
+                                 .n_shared = 1,
+                                 .inner = 96,
+                                 .pieces = 3,
+                                 .n_vocab = 48,
+                                 .k = 32,
+                                 .n_prefix = 64,
+                                 .n_rows = 600};
+
 static void check_stages(const struct dims *d)
 {
     struct world w;
@@ -639,6 +659,7 @@ TEST(each_stage_is_what_plain_loops_make_of_the_stage_before)
     check_stages(&small);
     check_stages(&embedded);
     check_stages(&odd);
+    check_stages(&many);
 }
 
 /* Logits of rows first .. first + n - 1 of a world made anew, by themselves. */
@@ -664,13 +685,15 @@ static float *alone(const struct dims *d, int first, int n)
 TEST(a_row_is_the_same_among_any_others)
 {
     REQUIRE_GPU();
-    const struct dims *all[] = {&small, &embedded, &odd};
-    const int parts[][2] = {{0, 16}, {13, 30}, {20, 40}, {33, 1}};
-    for (int i = 0; i < 3; i++) {
+    const struct dims *all[] = {&small, &embedded, &odd, &many};
+    const int parts[][2] = {{0, 16}, {13, 30}, {20, 40}, {33, 1}, {5, 140}, {80, 300}};
+    for (int i = 0; i < 4; i++) {
         const struct dims *d = all[i];
         float *whole = alone(d, 0, d->n_rows);
-        for (int part = 0; part < 4; part++) {
+        for (int part = 0; part < 6; part++) {
             int first = parts[part][0], n = parts[part][1], n_differ = 0;
+            if (first + n > d->n_rows)
+                continue;
             float *some = alone(d, first, n);
             for (int r = first; r < first + n; r++)
                 n_differ += r % 11 != 7 && memcmp(some + (size_t)r * (size_t)d->n_vocab,
