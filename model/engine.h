@@ -30,7 +30,7 @@ struct agon_engine_options {
     int n_threads;            /* 0: as many as the process may use */
     int n_batch_max;          /* most sequences that generate in one step; 0: 64 */
     int n_chunk_max;          /* most rows in one step; 0: 256 (at least n_batch_max) */
-    size_t cache_bytes_max;   /* 0: half of the machine's memory */
+    size_t cache_bytes_max;   /* 0: half of the machine's memory, 80% of a GPU's free */
     unsigned record;          /* AGON_TRACE_ROUTING and _INDEXER, kept with every position */
     struct agon_group *group; /* borrowed; NULL: alone. Rank r is on the r-th device. */
     int rank;

@@ -140,6 +140,7 @@ static int local_load(struct local_model *m, const char *dir, const char *shown,
                                          .device = options->device,
                                          .n_threads = options->n_threads,
                                          .n_batch_max = options->n_batch_max,
+                                         .cache_bytes_max = (size_t)options->cache_mb << 20,
                                          .record = options->record};
     int r;
     if ((r = agon_engine_check_device(options->device, err)))

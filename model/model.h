@@ -37,6 +37,7 @@ struct agon_model_options {
     const char *model_name;  /* http: the "model" field; NULL: ask GET /models */
     int n_threads;           /* local; 0: one a core */
     int n_batch_max;         /* most sequences that decode together; 0: 64 */
+    int cache_mb;            /* local: memory for what sequences keep; 0: by the machine */
     int n_parallel_max;      /* http, exec: requests in flight; 0: 16 and 1 */
     int n_tries_max;         /* http: tries of one turn; 0: 6 */
     int retry_ms;            /* http: the first pause between tries, doubled each time; 0: 500 */

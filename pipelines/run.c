@@ -115,7 +115,7 @@ static int run_open_models(struct agon_run *run, struct agon_err *err)
         .record_path = o->record,
         .model_name = o->model_name,
         .n_threads = (int)o->threads,
-        .n_batch_max = 0,
+        .cache_mb = (int)o->cache_mb,
     };
     bool same = author == solver || (author && solver && strcmp(author, solver) == 0);
     int r = agon_run_open_model(&run->author, author, &mo, err);

@@ -26,7 +26,7 @@ struct agon_run_options {
     const char *record, *prompts, *library, *searxng, *context, *band;
     struct agon_opt_list category, source, allow_host;
     int64_t seed, levels, lines, tries, rollouts, rollouts_max, trajectories, jobs, parallel,
-        threads, rank, ranks;
+        threads, cache_mb, rank, ranks;
     int64_t top_k, turn_tokens, crawl_pages, delay_ms;
     double temperature, top_p, solver_temperature;
     bool estimate, verbose;

@@ -57,6 +57,7 @@ const struct agon_opt agon_run_option_table[] = {
     INT("parallel", parallel, 1, 10000, "N", "episodes of rollouts in flight at once"),
     OPT("threads", 'j', AGON_OPT_INT, threads, 0, 1024, "N",
         "threads of a local model; 0: one a core"),
+    INT("cache-mb", cache_mb, 0, 1 << 24, "MB", AGON_VERB_CACHE),
     INT("rank", rank, 0, 999999, "R", "of --ranks: work on this part of the categories"),
     INT("ranks", ranks, 1, 1000000, "N", "parts that the categories are split into"),
     OPT("verbose", 'v', AGON_OPT_FLAG, verbose, 0, 0, NULL, "say more on stderr"),

@@ -47,6 +47,7 @@ int agon_verb_model_dequantize(int argc, char **argv);
 /* The help of --device, wherever a local model runs. */
 #define AGON_VERB_DEVICE \
     "where a local model runs: cpu, cuda, cuda:fp8 (e4m3 weights stay), or cuda:reference (F32)"
+#define AGON_VERB_CACHE "memory for what sequences keep; 0: half of the machine's, 80% of a GPU's"
 /* Help of --context and --trajectories. */
 #define AGON_VERB_CONTEXT "when the window fills: " AGON_CONTEXT_NAMES
 #define AGON_VERB_TRAJECTORIES \

@@ -58,7 +58,7 @@ static int read_ids(struct agon_ids *ids, struct agon_err *err)
 /* ---- options that several share ------------------------------------------------------- */
 
 struct engine_verb {
-    int64_t threads, decode_from, prefix, batch, tokens, ranks;
+    int64_t threads, decode_from, prefix, batch, tokens, ranks, cache_mb;
     const char *cpu, *device;
     bool decode, plain;
 };
@@ -385,6 +385,7 @@ static int bench(const char *dir, const struct engine_verb *o, struct agon_err *
     if ((r = engine_options(o, &options.engine, err)))
         return r;
     options.engine.n_batch_max = (int)o->batch;
+    options.engine.cache_bytes_max = (size_t)o->cache_mb << 20;
     if ((r = agon_engine_checkpoint(&checkpoint, dir, o->device, err)) ||
         (r = agon_bench_run(&b, checkpoint, &options, err)))
         return r;
@@ -416,6 +417,8 @@ int agon_verb_model_bench(int argc, char **argv)
          "tokens that each generates"},
         {"ranks", 0, AGON_OPT_INT, offsetof(struct engine_verb, ranks), 0, AGON_RANKS_MAX, "N",
          "GPUs that share the sequences and the experts; 0: one, without NCCL"},
+        {"cache-mb", 0, AGON_OPT_INT, offsetof(struct engine_verb, cache_mb), 0, 1 << 24, "MB",
+         AGON_VERB_CACHE},
         OPT_THREADS,
         OPT_CPU,
         OPT_DEVICE,

@@ -19,7 +19,7 @@
 enum { JOBS_MAX = 4096 };
 
 struct sample_options {
-    int64_t threads, batch;
+    int64_t threads, batch, cache_mb;
     const char *device;
     bool routing, indexer;
 };
@@ -291,6 +291,8 @@ int agon_verb_model_sample(int argc, char **argv)
          AGON_VERB_DEVICE},
         {"batch", 'b', AGON_OPT_INT, offsetof(struct sample_options, batch), 0, 4096, "N",
          "choices that decode together; 0: 64, on a GPU 1024"},
+        {"cache-mb", 0, AGON_OPT_INT, offsetof(struct sample_options, cache_mb), 0, 1 << 24, "MB",
+         AGON_VERB_CACHE},
         {"routing", 0, AGON_OPT_FLAG, offsetof(struct sample_options, routing), 0, 0, NULL,
          "keep every position's experts, so that requests may record them"},
         {"indexer", 0, AGON_OPT_FLAG, offsetof(struct sample_options, indexer), 0, 0, NULL,
@@ -312,6 +314,7 @@ int agon_verb_model_sample(int argc, char **argv)
     struct agon_model_options options = {.device = o.device,
                                          .n_threads = (int)o.threads,
                                          .n_batch_max = (int)o.batch,
+                                         .cache_mb = (int)o.cache_mb,
                                          .record = (o.routing ? AGON_TRACE_ROUTING : 0) |
                                                    (o.indexer ? AGON_TRACE_INDEXER : 0)};
     s = (struct sampler){.input = AGON_BUF(AGON_LINE_BYTES_MAX), .reply = AGON_BUF(1L << 30)};

@@ -11,7 +11,7 @@
 #include <string.h>
 
 struct serve_options {
-    int64_t threads, batch, port, body_mb, connections, idle, stop;
+    int64_t threads, batch, cache_mb, port, body_mb, connections, idle, stop;
     const char *host, *name, *device;
     bool routing, indexer;
 };
@@ -25,6 +25,7 @@ static const struct agon_opt table[] = {
     {"device", 0, AGON_OPT_TEXT, AT(device), 0, 0, "cpu|cuda", AGON_VERB_DEVICE},
     {"batch", 'b', AGON_OPT_INT, AT(batch), 0, 4096, "N",
      "choices that decode together; 0: 64, on a GPU 1024"},
+    {"cache-mb", 0, AGON_OPT_INT, AT(cache_mb), 0, 1 << 24, "MB", AGON_VERB_CACHE},
     {"body-mb", 0, AGON_OPT_INT, AT(body_mb), 1, 1024, "N", "largest request, in MB"},
     {"connections", 0, AGON_OPT_INT, AT(connections), 1, 65536, "N", "most at a time"},
     {"idle", 0, AGON_OPT_INT, AT(idle), 1, 86400, "SECONDS",
@@ -51,6 +52,7 @@ static int serve(const char *dir, const struct serve_options *o, struct agon_err
     struct agon_model_options model = {.device = o->device,
                                        .n_threads = (int)o->threads,
                                        .n_batch_max = (int)o->batch,
+                                       .cache_mb = (int)o->cache_mb,
                                        .record = (o->routing ? AGON_TRACE_ROUTING : 0) |
                                                  (o->indexer ? AGON_TRACE_INDEXER : 0)};
     (void)snprintf(path, sizeof(path), "%s", dir); /* a longer path exists nowhere */

@@ -177,6 +177,25 @@ TEST(info_and_bench_say_what_a_checkpoint_is_and_does)
     folder_remove();
 }
 
+TEST(the_cache_is_as_large_as_it_is_told_to_be)
+{
+    struct agon_buf out AGON_AUTO(agon_buf_deinit) = AGON_BUF(FILE_MAX);
+    struct agon_buf errors AGON_AUTO(agon_buf_deinit) = AGON_BUF(FILE_MAX);
+    struct random_checkpoint wide = tiny; /* 16 KB a position */
+    struct agon_err err;
+    char path[128];
+    wide.kv_lora = 2048;
+    REQUIRE(folder_make());
+    (void)snprintf(path, sizeof(path), "%s/wide", dir);
+    REQUIRE(random_checkpoint_write(path, &wide, &err) == 0);
+    EXPECT(run("bench --batch 2 --prefix 100 --tokens 5 --cache-mb 4 wide", agon_str(""), &out,
+               &errors) == 0);
+    EXPECT(run("bench --batch 2 --prefix 100 --tokens 5 --cache-mb 1 wide", agon_str(""), &out,
+               &errors) != 0);
+    EXPECT_HAS(agon_buf_text(&errors), "the cache is full (3 pages of 16 positions)");
+    folder_remove();
+}
+
 TEST(a_gpu_is_used_or_missed_in_one_line)
 {
     struct agon_buf out AGON_AUTO(agon_buf_deinit) = AGON_BUF(FILE_MAX);
