@@ -5,9 +5,10 @@
  * (up to 8 rows: 64 KiB for 64 heads) and weights once, then its key pages, four to a stage,
  * through a ring of stages. Each of four warpgroups takes one page of a stage: its 64 keys are the
  * rows of a product whose 128 columns are the heads of 2 rows (64 heads) or 4 (32 heads), k = 128
- * in four instructions. So a thread holds, of 2 keys, a quarter of the heads: it sums weight * relu
- * there in ascending order, and four lanes add up theirs, always as (own + neighbour) + (other
- * pair's). While one warpgroup does that, the others keep the tensor cores busy.
+ * in four instructions; 64 columns where no more rows are left, as in a segment of one. So a thread
+ * holds, of 2 keys, a quarter of the heads: it sums weight * relu there in ascending order, and
+ * four lanes add up theirs, always as (own + neighbour) + (other pair's). While one warpgroup does
+ * that, the others keep the tensor cores busy.
  *
  * One score's sums depend on neither its tile nor its page, so results do not depend on the batch.
  * (The tensor cores add e4m3 products with fewer bits than float32: some 1e-4 of a score's terms.)
@@ -172,15 +173,15 @@ static __device__ void copy_share(uint32_t shared, const CUtensorMap *q_map,
 
 /* sum[row][b]: this thread's part of the score of `row` and its key b, over its heads in ascending
  * order. weights: the product's, in shared memory, from this lane's first column. */
-template <int HEADS>
-static __device__ void sum_heads(float (&sum)[COLUMNS / HEADS][2], const float (&d)[64],
+template <int HEADS, int N>
+static __device__ void sum_heads(float (&sum)[N / HEADS][2], const float (&d)[N / 2],
                                  const float *weights)
 {
 #pragma unroll
-    for (int row = 0; row < COLUMNS / HEADS; row++)
+    for (int row = 0; row < N / HEADS; row++)
         sum[row][0] = sum[row][1] = 0;
 #pragma unroll
-    for (int j = 0; j < COLUMNS / 8; j++) {
+    for (int j = 0; j < N / 8; j++) {
         float2 w = *(const float2 *)(weights + j * 8);
         float(&to)[2] = sum[j * 8 / HEADS];
         to[0] += w.x * relu(d[4 * j]);
@@ -195,8 +196,14 @@ static __device__ float add_across(float keep, float give, int lanes)
     return keep + __shfl_xor_sync(0xffffffff, give, lanes);
 }
 
-/* Add up the parts of four lanes. Lane t of them is left with: 64 heads, row t / 2 and key t % 2;
- * 32 heads, row t and both keys. */
+/* Add up the parts of four lanes. Lane t of them is left with: of one row, key t % 2; of two, row
+ * t / 2 and key t % 2; of four, row t and both keys. */
+static __device__ void sum_lanes(float (&out)[1], const float (&sum)[1][2], int t)
+{
+    bool b = t & 1;
+    float first = add_across(b ? sum[0][1] : sum[0][0], b ? sum[0][0] : sum[0][1], 1);
+    out[0] = add_across(first, first, 2);
+}
 static __device__ void sum_lanes(float (&out)[1], const float (&sum)[2][2], int t)
 {
     bool b = t & 1, row = t & 2;
@@ -220,6 +227,48 @@ static __device__ int uniform(int x)
     return __shfl_sync(0xffffffff, x, 0);
 }
 
+/* A page's keys and what is asked of them: where its product's operands are. */
+struct page_work {
+    uint32_t keys, q;     /* in shared memory */
+    const float *weights; /* of the product's columns */
+    const float *scales;  /* of the page's keys */
+    uint32_t empty;       /* told when the keys have been read; 0: they are still wanted */
+    int row, position;    /* of the segment's rows, the product's first; of the page's first key */
+    int n_seen;           /* lane r: positions that row r of the segment sees */
+    float *scores;        /* of the segment's first row */
+    size_t ld_scores;
+};
+
+/* The scores of a page for N / HEADS rows, by one warpgroup. */
+template <int HEADS, int N> static __device__ __forceinline__ void score_page(struct page_work p)
+{
+    enum { ROWS = N / HEADS, N_OUT = ROWS == 4 ? 2 : 1 }; /* scores that a lane stores */
+    int lane = (int)threadIdx.x % 32, t = lane % 4;
+    int my_row = ROWS == 4 ? t : ROWS == 2 ? t / 2 : 0;
+    int my_key = (int)threadIdx.x % 128 / 32 * 16 + lane / 4 + (N_OUT == 1 ? t % 2 * 8 : 0);
+    float scale[N_OUT], d[N / 2], sum[ROWS][2], out[N_OUT];
+#pragma unroll
+    for (int b = 0; b < N_OUT; b++) /* and the key 8 below, if two */
+        scale[b] = p.scales[my_key + b * 8];
+    uint64_t keys = wgmma_descriptor(p.keys), q = wgmma_descriptor(p.q);
+    wgmma_fence();
+#pragma unroll
+    for (int k = 0; k < FAST_DIM / 32; k++)
+        wgmma<N>::e4m3(d, keys + (uint64_t)(k * 2), q + (uint64_t)(k * 2), k > 0);
+    wgmma_commit();
+    wgmma_wait<0>();
+    if (p.empty && lane == 0)
+        barrier_arrive(p.empty); /* the keys are read, their scales in registers */
+    sum_heads<HEADS, N>(sum, d, p.weights + t * 2);
+    sum_lanes(out, sum, t);
+    int row = p.row + my_row, n = __shfl_sync(0xffffffff, p.n_seen, row);
+    float *to = p.scores + (size_t)row * p.ld_scores + p.position + my_key;
+#pragma unroll
+    for (int b = 0; b < N_OUT; b++)
+        if (p.position + my_key + b * 8 < n && (ROWS > 1 || t < 2))
+            to[b * 8] = out[b] * scale[b];
+}
+
 /* One of the multiplying warpgroups. */
 template <int HEADS>
 static __device__ void multiply_share(uint32_t shared, const char *shared_bytes,
@@ -227,20 +276,16 @@ static __device__ void multiply_share(uint32_t shared, const char *shared_bytes,
                                       const struct agon_cuda_rows &rows)
 {
     typedef layout<HEADS> at;
-    enum { N_OUT = 64 / HEADS, ROWS = at::ROWS }; /* scores that a lane stores of one product */
+    enum { ROWS = at::ROWS };
     /* One value for all lanes, and the compiler is to know it: it serialises products in what it
      * takes for divergent code. */
-    int group = uniform((int)threadIdx.x / 128), warp = uniform((int)threadIdx.x % 128 / 32);
-    int lane = (int)threadIdx.x % 32, t = lane % 4;
-    int my_row = HEADS == 64 ? t / 2 : t;
-    int my_key = warp * 16 + lane / 4 + (HEADS == 64 ? t % 2 * 8 : 0); /* and 8 below, if two */
-    const float *weights = (const float *)(shared_bytes + at::WEIGHTS) + t * 2;
+    int group = uniform((int)threadIdx.x / 128), lane = (int)threadIdx.x % 32;
     struct share share = share_of_block(work.plan);
     struct index_segment segment;
     int begin, end;
     uint32_t n_segments = 0, n_stages = 0;
     for (; share_next(&share, work.plan, &segment, &begin, &end); n_segments++) {
-        int n_blocks = uniform(agon_ceil_div(segment.n_rows, ROWS));
+        int n_rows = uniform(segment.n_rows);
         int page_end = uniform(segment.page_end);
         begin = uniform(begin);
         end = uniform(end);
@@ -259,36 +304,23 @@ static __device__ void multiply_share(uint32_t shared, const char *shared_bytes,
                     barrier_arrive(empty);
                 continue;
             }
-            const float *scales = (const float *)(shared_bytes + at::SCALES + stage * STAGE_SCALES +
-                                                  (uint32_t)(group * PAGE_SCALES));
-            float scale[N_OUT];
-            for (int b = 0; b < N_OUT; b++)
-                scale[b] = scales[my_key + b * 8];
-            uint64_t keys = wgmma_descriptor(shared + at::KEYS + stage * STAGE_KEYS +
-                                             (uint32_t)(group * PAGE_KEYS));
-            int position = page * AGON_CUDA_PAGE + my_key;
+            struct page_work p = {};
+            p.keys = shared + at::KEYS + stage * STAGE_KEYS + (uint32_t)(group * PAGE_KEYS);
+            p.scales = (const float *)(shared_bytes + at::SCALES + stage * STAGE_SCALES +
+                                       (uint32_t)(group * PAGE_SCALES));
+            p.position = page * AGON_CUDA_PAGE;
+            p.n_seen = n_seen;
+            p.scores = work.scores + (size_t)segment.row * work.ld_scores;
+            p.ld_scores = work.ld_scores;
 #pragma unroll 1
-            for (int block = 0; block < n_blocks; block++) {
-                uint64_t q = wgmma_descriptor(shared + at::Q + (uint32_t)(block * BLOCK_Q));
-                float d[64];
-                wgmma_fence();
-#pragma unroll
-                for (int k = 0; k < FAST_DIM / 32; k++)
-                    wgmma<COLUMNS>::e4m3(d, keys + (uint64_t)(k * 2), q + (uint64_t)(k * 2), k > 0);
-                wgmma_commit();
-                wgmma_wait<0>();
-                if (block + 1 == n_blocks && lane == 0)
-                    barrier_arrive(empty); /* the keys are read, their scales in registers */
-                float sum[ROWS][2], out[N_OUT];
-                sum_heads<HEADS>(sum, d, weights + block * COLUMNS);
-                sum_lanes(out, sum, t);
-                int row = block * ROWS + my_row;
-                int n = __shfl_sync(0xffffffff, n_seen, row);
-                float *to = work.scores + (size_t)(segment.row + row) * work.ld_scores;
-#pragma unroll
-                for (int b = 0; b < N_OUT; b++)
-                    if (position + b * 8 < n)
-                        to[position + b * 8] = out[b] * scale[b];
+            for (p.row = 0; p.row < n_rows; p.row += ROWS) {
+                p.q = shared + at::Q + (uint32_t)(p.row / ROWS * BLOCK_Q);
+                p.weights = (const float *)(shared_bytes + at::WEIGHTS) + p.row * HEADS;
+                p.empty = p.row + ROWS >= n_rows ? empty : 0;
+                if ((n_rows - p.row) * HEADS <= 64)
+                    score_page<HEADS, 64>(p);
+                else
+                    score_page<HEADS, COLUMNS>(p);
             }
         }
         __syncwarp();
