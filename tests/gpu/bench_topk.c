@@ -47,13 +47,15 @@ int main(void)
 {
     struct agon_cuda_info gpu = gpu_or_leave();
     double rate = gpu_copy_rate(&gpu);
-    static const int shapes[][3] = {{1, 4096, 2048},    {1, 32768, 2048},   {1, 131072, 2048},
-                                    {1, 1000000, 2048}, {8, 131072, 2048},  {64, 131072, 2048},
-                                    {64, 16384, 2048},  {512, 65536, 2048}, {100, 1000, 512},
-                                    {1000, 1000, 512}};
+    static const int shapes[][3] = {{1, 4096, 2048},    {1, 32768, 2048},    {1, 131072, 2048},
+                                    {1, 1000000, 2048}, {8, 131072, 2048},   {16, 131072, 2048},
+                                    {20, 131072, 2048}, {64, 131072, 2048},  {64, 16384, 2048},
+                                    {512, 65536, 2048}, {512, 131072, 2048}, {2048, 32768, 2048},
+                                    {100, 1000, 512},   {1000, 1000, 512}};
     for (size_t s = 0; s < sizeof(shapes) / sizeof(shapes[0]); s++)
         bench(gpu.name, rate, shapes[s][0], shapes[s][1], shapes[s][2], false);
     bench(gpu.name, rate, 1, 131072, 2048, true);
     bench(gpu.name, rate, 64, 131072, 2048, true);
+    bench(gpu.name, rate, 512, 131072, 2048, true);
     return 0;
 }
