@@ -118,7 +118,7 @@ extern "C" int agon_cuda_rope(const struct agon_cuda_rope *rope, void *stream, s
 
 /* ---- quantisation ------------------------------------------------------------------------ */
 
-enum { QUANT_WARPS = 4 };
+enum { QUANT_WARPS = 4, QUANT_GROUPS = 4 };
 
 /* A warp is one group of one row. Without the rotation, values are read twice (the second time from
  * L1). */
@@ -156,6 +156,63 @@ static __global__ void quantise_kernel(struct agon_cuda_quant p)
     }
 }
 
+/* Four values of a row from element i on, a multiple of four. */
+static __device__ __forceinline__ float4 four_values(const void *x, enum agon_dtype dtype, size_t i)
+{
+    if (dtype == AGON_F32)
+        return *(const float4 *)((const float *)x + i);
+    uint2 codes = *(const uint2 *)((const uint16_t *)x + i);
+    return make_float4(bf16_decode((uint16_t)codes.x), bf16_decode(codes.x >> 16),
+                       bf16_decode((uint16_t)codes.y), bf16_decode(codes.y >> 16));
+}
+
+/* Whole groups of 128, without a rotation: a warp is QUANT_GROUPS groups, all asked for before the
+ * first is used; a lane has four values of each. A power of two divides as its inverse multiplies.
+ */
+static __global__ void quantise_whole_kernel(struct agon_cuda_quant p)
+{
+    depends_wait();
+    int lane = threadIdx.x % 32, n_groups = p.n / 128;
+    int n = rows_today(p.n_rows, p.d_n_rows) * n_groups;
+    for (int first = (blockIdx.x * QUANT_WARPS + threadIdx.x / 32) * QUANT_GROUPS; first < n;
+         first += gridDim.x * QUANT_WARPS * QUANT_GROUPS) {
+        float4 x[QUANT_GROUPS];
+#pragma unroll
+        for (int i = 0; i < QUANT_GROUPS; i++) {
+            int at = min(first + i, n - 1), r = at / n_groups;
+            size_t from = (p.rows ? p.rows[r] : r) * p.ld_x + at % n_groups * 128;
+            x[i] = four_values(p.x, p.x_dtype, from + lane * 4);
+        }
+#pragma unroll
+        for (int i = 0; i < QUANT_GROUPS; i++) {
+            int at = first + i, r = at / n_groups, g = at % n_groups;
+            if (at >= n)
+                break;
+            float largest = fmaxf(1e-4F, fmaxf(fmaxf(fabsf(x[i].x), fabsf(x[i].y)),
+                                               fmaxf(fabsf(x[i].z), fabsf(x[i].w))));
+            largest = warp_max(largest);
+            float scale = p.ue8m0 ? ue8m0_round_up(largest / 448) : largest / 448;
+            float by = 1 / scale;
+            auto code = [&](float v, float w) {
+                float2 two =
+                    p.ue8m0 ? make_float2(v * by, w * by) : make_float2(v / scale, w / scale);
+                return (uint32_t)__nv_cvt_float2_to_fp8x2(two, __NV_SATFINITE, __NV_E4M3);
+            };
+            uint32_t low = code(x[i].x, x[i].y), high = code(x[i].z, x[i].w);
+            *(uint32_t *)(p.codes + r * p.ld_codes + g * 128 + lane * 4) = low | high << 16;
+            if (lane == 0)
+                p.scales[r * p.ld_scales + g] = scale;
+        }
+    }
+}
+
+static bool quantises_whole(const struct agon_cuda_quant *q)
+{
+    size_t align = 4 * agon_dtype_size(q->x_dtype);
+    return q->group == 128 && q->n % 128 == 0 && !q->hadamard && q->ld_x % 4 == 0 &&
+           q->ld_codes % 4 == 0 && (uintptr_t)q->x % align == 0 && (uintptr_t)q->codes % 4 == 0;
+}
+
 extern "C" int agon_cuda_quantise(const struct agon_cuda_quant *quant, void *stream,
                                   struct agon_err *err)
 {
@@ -169,6 +226,13 @@ extern "C" int agon_cuda_quantise(const struct agon_cuda_quant *quant, void *str
     if (r || quant->n_rows == 0)
         return r;
     int n_groups = quant->n_rows * agon_ceil_div(quant->n, group);
+    int n_warps = agon_ceil_div(n_groups, QUANT_GROUPS);
+    if (quantises_whole(quant)) {
+        AGON_CUDA(err, "quantise launch",
+                  launch_overlapping(quantise_whole_kernel, agon_ceil_div(n_warps, QUANT_WARPS),
+                                     32 * QUANT_WARPS, 0, stream, *quant));
+        return 0;
+    }
     AGON_CUDA(err, "quantise launch",
               launch_overlapping(quantise_kernel, agon_ceil_div(n_groups, QUANT_WARPS),
                                  32 * QUANT_WARPS, 0, stream, *quant));
