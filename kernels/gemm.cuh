@@ -25,3 +25,6 @@ int gemm_exact_launch(const struct gemm_launch *launch, void *stream, struct ago
  */
 enum { GEMM_NOT_HERE = 1 };
 int gemm_wgmma_launch(const struct gemm_launch *launch, void *stream, struct agon_err *err);
+/* Of those, large ones whose x comes by tensor map; rows_each: of a part, some may have more. */
+int gemm_large_launch(const struct gemm_launch *launch, int rows_each, void *stream,
+                      struct agon_err *err);

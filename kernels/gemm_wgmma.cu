@@ -13,16 +13,12 @@
  * tile shape.
  */
 #include "kernels/check.cuh"
-#include "kernels/gemm.cuh"
+#include "kernels/gemm_tile.cuh"
 #include "kernels/launch.cuh"
-#include "kernels/number.cuh"
-#include "kernels/wgmma.cuh"
 
-enum kind { BF16_BY_BF16, BF16_BY_F32, E4M3_BY_E4M3 }; /* weights by x */
-
-template <enum kind KIND_, bool MAPPED_, int ROWS_, int GROUPS_, int TILES_, int STAGES_>
+template <enum gemm_kind KIND_, bool MAPPED_, int ROWS_, int GROUPS_, int TILES_, int STAGES_>
 struct tiling {
-    static constexpr enum kind KIND = KIND_;
+    static constexpr enum gemm_kind KIND = KIND_;
     static constexpr bool FP8 = KIND == E4M3_BY_E4M3;
     static constexpr bool MAPPED = MAPPED_; /* x comes by tensor map */
     static constexpr int ROWS = ROWS_;      /* of x: the N of wgmma */
@@ -35,22 +31,6 @@ struct tiling {
     static constexpr int W_BYTES = OUT * TILE_BYTES_K, X_BYTES = ROWS * TILE_BYTES_K;
     static constexpr int N_SCALES = FP8 ? ROWS + OUT : 0;
     static constexpr int SHARED = STAGES * (W_BYTES + X_BYTES + N_SCALES * 4 + 8) + SWIZZLE_ALIGN;
-};
-
-struct gemm_maps {
-    CUtensorMap w, x;
-};
-
-/* Where a block works. */
-struct tile_at {
-    int w_row; /* of the matrix: the first of its outputs */
-    int n_out; /* outputs that exist from there on */
-    int n_up;  /* gated: rows from a gate's to its up's; else 0 */
-    const char *x;
-    int x_k;      /* mapped x: where the part's columns begin */
-    int row, end; /* rows row .. end of the launch exist */
-    int n_steps;
-    int n_filled; /* steps that went through the buffers before this tile */
 };
 
 template <class T> struct stages {
@@ -78,16 +58,9 @@ static __device__ __forceinline__ int row_of(const struct agon_cuda_gemm &g, int
     return g.rows ? g.rows[row] : row;
 }
 
-/* Which row of W, counted from w_row, the i-th 64 of the block begin with. Gated, tiles take turns:
- * a gate's, then the same outputs' up; so a thread has both. */
-static __device__ __forceinline__ int tile_row(const struct tile_at &at, int i)
-{
-    return at.n_up ? i / 2 * 64 + i % 2 * at.n_up : i * 64;
-}
-
 /* One thread: the copies of a step begin. */
 template <class T>
-static __device__ void copy_weights(const struct gemm_maps &maps, const struct tile_at &at,
+static __device__ void copy_weights(const struct gemm_maps &maps, const struct gemm_tile &at,
                                     const struct stages<T> &buffers, int step)
 {
     int s = (at.n_filled + step) % T::STAGES;
@@ -95,11 +68,11 @@ static __device__ void copy_weights(const struct gemm_maps &maps, const struct t
 #pragma unroll
     for (int i = 0; i < T::OUT / 64; i++)
         copy_box_2d(buffers.w(s) + i * 64 * TILE_BYTES_K, &maps.w, step * T::K,
-                    at.w_row + tile_row(at, i), buffers.full(s));
+                    at.w_row + gemm_tile_row(at, i), buffers.full(s));
 }
 
 template <class T>
-static __device__ void copy_rows(const struct gemm_maps &maps, const struct tile_at &at,
+static __device__ void copy_rows(const struct gemm_maps &maps, const struct gemm_tile &at,
                                  const struct stages<T> &buffers, int step)
 {
     int s = (at.n_filled + step) % T::STAGES;
@@ -145,7 +118,7 @@ template <class T> struct row_share {
         return v;
     }
 
-    __device__ void fetch(const struct gemm_launch &p, const struct tile_at &at, int step)
+    __device__ void fetch(const struct gemm_launch &p, const struct gemm_tile &at, int step)
     {
         constexpr int SIZE = T::FP8 ? 1 : 2;
 #pragma unroll
@@ -173,7 +146,7 @@ template <class T> struct row_share {
                         p.gemm.x_scale[row_of(p.gemm, at.row + item) * p.gemm.ld_x_scale + step];
                 continue;
             }
-            int w_row = at.w_row + tile_row(at, o / 64) + o % 64;
+            int w_row = at.w_row + gemm_tile_row(at, o / 64) + o % 64;
             if (w_row < p.w.n)
                 scales[i] = p.w.scale[(size_t)(w_row / p.w.scale_rows) * p.w.ld_scale + step];
         }
@@ -243,33 +216,6 @@ static __device__ __forceinline__ void add_scaled(float (&sum)[T::TILES][T::ROWS
     }
 }
 
-/* first: the outputs before this warpgroup's, or half as many where they are gated; my_row: in 64.
- */
-template <class T>
-static __device__ void store_sums(const struct gemm_launch &p, const struct tile_at &at, char *out,
-                                  const float (&sum)[T::TILES][T::ROWS / 2], int first, int my_row)
-{
-#pragma unroll
-    for (int t = 0; t < T::TILES; t++)
-#pragma unroll
-        for (int i = 0; i < T::ROWS / 2; i++) {
-            int o = first + my_row + 64 * t + (i & 2) * 4;
-            int r = at.row + i / 4 * 8 + threadIdx.x % 4 * 2 + (i & 1);
-            float value = sum[t][i];
-            if (T::TILES % 2 == 0 && at.n_up) {
-                if (t % 2)
-                    continue;
-                o -= 32 * t;
-                value = gemm_gate(value, sum[(t + 1) % T::TILES][i]);
-            }
-            if (o >= at.n_out || r >= at.end)
-                continue;
-            size_t to = r * p.gemm.ld_out + o;
-            value = p.gemm.add ? ((float *)out)[to] + value : value;
-            number_store(out, p.gemm.out_dtype, to, value);
-        }
-}
-
 /*
  * A block's tile under way. In BF16 the product of one step runs while the buffer of the step
  * before is filled again. In FP8 it is waited for, since its sums are scaled before they are added
@@ -278,7 +224,7 @@ static __device__ void store_sums(const struct gemm_launch &p, const struct tile
 template <class T> struct tile_work {
     const struct gemm_launch &p;
     const struct gemm_maps &maps;
-    const struct tile_at &at;
+    const struct gemm_tile &at;
     const struct stages<T> &buffers;
     const char *shared; /* at buffers.base */
     int group, my_row;
@@ -348,7 +294,7 @@ template <class T> struct tile_work {
 /* weights: those of the first steps are still to be loaded. */
 template <class T>
 static __device__ void tile_run(const struct gemm_launch &p, const struct gemm_maps &maps,
-                                const struct tile_at &at, char *out,
+                                const struct gemm_tile &at, char *out,
                                 const struct stages<T> &buffers, const char *shared, bool weights)
 {
     int group = threadIdx.x / 128;
@@ -363,7 +309,8 @@ static __device__ void tile_run(const struct gemm_launch &p, const struct gemm_m
         work.run(step);
     wgmma_wait<0>();
     __syncthreads(); /* the buffers are filled again for the next tile */
-    store_sums<T>(p, at, out, work.sum, group * (at.n_up ? 32 : 64) * T::TILES, my_row);
+    gemm_store<T::TILES, T::ROWS>(p, at, out, work.sum, group * (at.n_up ? 32 : 64) * T::TILES,
+                                  my_row);
 }
 
 /* Grid: x: tiles of outputs, y: tiles of rows (a block takes every gridDim.y-th), z: parts. */
@@ -377,7 +324,7 @@ static __global__ void __launch_bounds__(T::THREADS)
     uint32_t start = shared_address(shared);
     buffers.base = (start + SWIZZLE_ALIGN - 1) & ~(uint32_t)(SWIZZLE_ALIGN - 1);
     int part = blockIdx.z, first = blockIdx.x * (p.gemm.gated ? T::OUT / 2 : T::OUT);
-    struct tile_at at = {};
+    struct gemm_tile at = {};
     at.n_up = p.gemm.gated ? p.n : 0;
     at.w_row = part * p.w_rows + first;
     at.n_out = p.n - first;
@@ -419,41 +366,13 @@ static __global__ void __launch_bounds__(T::THREADS)
 
 /* ---- choosing, and the host's side --------------------------------------------------------- */
 
-static int map_make(CUtensorMap *ret, const void *data, enum agon_dtype dtype, size_t k, size_t n,
-                    size_t ld, int box_rows, struct agon_err *err)
-{
-    PFN_cuTensorMapEncodeTiled_v12000 encode = NULL;
-    int r = tensor_map_encoder(&encode, err);
-    if (r)
-        return r;
-    size_t size = agon_dtype_size(dtype);
-    const cuuint64_t sizes[] = {k, n}, strides[] = {ld * size};
-    const cuuint32_t box[] = {(cuuint32_t)(TILE_BYTES_K / size), (cuuint32_t)box_rows};
-    const cuuint32_t steps[] = {1, 1};
-    CUresult e =
-        encode(ret, size == 1 ? CU_TENSOR_MAP_DATA_TYPE_UINT8 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2,
-               (void *)data, sizes, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
-               CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-               CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-    if (e != CUDA_SUCCESS)
-        return agon_fail(err, AGON_EDEVICE, "tensor map: error %d of the driver", (int)e);
-    return 0;
-}
-
 template <class T>
 static int wgmma_launch(const struct gemm_launch *launch, int rows_each, void *stream,
                         struct agon_err *err)
 {
     auto kernel = gemm_wgmma_kernel<T>;
-    const struct agon_cuda_gemm *g = &launch->gemm;
     struct gemm_maps maps = {};
-    size_t x_k = launch->begin || g->n_batch <= 1
-                     ? (size_t)launch->w.k
-                     : (g->n_batch - 1) * g->batch_x + (size_t)launch->w.k;
-    int r = map_make(&maps.w, launch->w.data, launch->w.dtype, (size_t)launch->w.k,
-                     (size_t)launch->w.n, launch->w.ld, 64, err);
-    if (!r && T::MAPPED)
-        r = map_make(&maps.x, g->x, g->x_dtype, x_k, (size_t)g->n_rows, g->ld_x, T::ROWS, err);
+    int r = gemm_maps_make(&maps, launch, T::MAPPED ? T::ROWS : 0, err);
     if (r)
         return r;
     AGON_CUDA(err, "product",
@@ -470,13 +389,18 @@ static int wgmma_launch(const struct gemm_launch *launch, int rows_each, void *s
  * The tiling by what a launch holds: few rows for each of many parts stream weights through tall
  * tiles; small products take small tiles, so that they spread over the multiprocessors.
  */
-template <enum kind KIND, bool MAPPED>
+template <enum gemm_kind KIND, bool MAPPED>
 static int wgmma_choose(const struct gemm_launch *launch, void *stream, struct agon_err *err)
 {
     int rows = launch->gemm.n_rows;
     bool gated = launch->gemm.gated;
     if (launch->begin)
         rows = agon_ceil_div(rows, launch->n_parts) * 2; /* some have more than others */
+    if (MAPPED) {
+        int r = gemm_large_launch(launch, rows, stream, err);
+        if (r != GEMM_NOT_HERE)
+            return r;
+    }
     double tiles =
         (double)agon_ceil_div(launch->w_rows, 128) * agon_ceil_div(rows, 128) * launch->n_parts;
     bool tall = (double)launch->w.n >= 128 * 132;
@@ -498,7 +422,7 @@ static int wgmma_choose(const struct gemm_launch *launch, void *stream, struct a
 }
 
 /* Rows of x one after the other; and no part's last step reads the next part's columns. */
-template <enum kind KIND>
+template <enum gemm_kind KIND>
 static int wgmma_source(const struct gemm_launch *launch, void *stream, struct agon_err *err)
 {
     constexpr int K = KIND == E4M3_BY_E4M3 ? 128 : 64;

@@ -19,14 +19,6 @@ static __device__ __forceinline__ uint64_t wgmma_columns(uint32_t address, uint3
            (address & 0x3ffff) >> 4;
 }
 
-/* Keep the compiler from moving what reads or writes sums across this place. */
-template <int n> static __device__ __forceinline__ void wgmma_pin(float (&d)[n])
-{
-#pragma unroll
-    for (int i = 0; i < n; i++)
-        asm volatile("" : "+f"(d[i])::"memory");
-}
-
 /* Operands of an asm statement: 128 sums. */
 #define WGMMA_D128(d) WGMMA_D64(d, 0), WGMMA_D64(d, 64)
 

@@ -24,6 +24,14 @@ static __device__ __forceinline__ void fence_for_wgmma(void)
     asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 
+/* Keep the compiler from moving what reads or writes sums across this place. */
+template <int n> static __device__ __forceinline__ void wgmma_pin(float (&d)[n])
+{
+#pragma unroll
+    for (int i = 0; i < n; i++)
+        asm volatile("" : "+f"(d[i])::"memory");
+}
+
 /*
  * d[N / 2] = a b^T + (accumulate ? d : 0): a is 64 rows, b is N rows, both K-major, 32 bytes deep.
  * Thread t of the warpgroup holds, for each j < N / 8, d[4j..] = (row, col), (row, col + 1),

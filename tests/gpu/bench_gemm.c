@@ -100,29 +100,38 @@ static void bench_heads(const char *device, int m, int n, int k)
            device, HEADS, m, k, n, k, us[0], 2.0 * HEADS * m * n * k / us[0] / 1e6, us[1]);
 }
 
-int main(void)
+static void bench_large(const char *device)
+{
+    static const int large[][3] = {{128, 7168, 16384}, {128, 24576, 1536},  {512, 7168, 16384},
+                                   {512, 32768, 1536}, {2048, 2240, 7168},  {2048, 32768, 1536},
+                                   {2048, 7168, 2048}, {2048, 7168, 16384}, {4096, 4096, 7168},
+                                   {4096, 7168, 16384}};
+    for (int m = 16; m <= 2048; m = m == 16 ? 128 : m * 4) {
+        bench_heads(device, m, 512, 128);
+        bench_heads(device, m, 128, 512);
+    }
+    for (size_t s = 0; s < sizeof(large) / sizeof(large[0]); s++) {
+        bench(device, large[s][0], large[s][1], large[s][2], AGON_BF16, AGON_BF16, AGON_GEMM_FAST);
+        bench(device, large[s][0], large[s][1], large[s][2], AGON_E4M3, AGON_E4M3, AGON_GEMM_FAST);
+    }
+}
+
+/* With an argument: the large ones alone. */
+int main(int argc, char **argv)
 {
     struct agon_cuda_info gpu = gpu_or_leave();
     static const int embedded[][2] = {{368, 384}, {512, 192}, {384, 384}, {2048, 384}};
-    for (int m = 100; m <= 1000; m += 900)
+    (void)argv;
+    for (int m = 100; m <= 1000 && argc == 1; m += 900)
         for (size_t s = 0; s < 4; s++) {
             int n = embedded[s][0], k = embedded[s][1];
             bench(gpu.name, m, n, k, AGON_BF16, AGON_BF16, AGON_GEMM_FAST);
             bench(gpu.name, m, n, k, AGON_F32, AGON_BF16, AGON_GEMM_FAST);
         }
-    bench(gpu.name, 100, 384, 384, AGON_F32, AGON_F32, AGON_GEMM_EXACT);
-    bench(gpu.name, 1000, 2048, 384, AGON_F32, AGON_F32, AGON_GEMM_EXACT);
-    for (int m = 16; m <= 2048; m = m == 16 ? 128 : m * 4) {
-        bench_heads(gpu.name, m, 512, 128);
-        bench_heads(gpu.name, m, 128, 512);
+    if (argc == 1) {
+        bench(gpu.name, 100, 384, 384, AGON_F32, AGON_F32, AGON_GEMM_EXACT);
+        bench(gpu.name, 1000, 2048, 384, AGON_F32, AGON_F32, AGON_GEMM_EXACT);
     }
-    static const int large[][3] = {
-        {128, 7168, 16384}, {128, 24576, 1536}, {4096, 4096, 7168}, {4096, 7168, 16384}};
-    for (size_t s = 0; s < 4; s++) {
-        bench(gpu.name, large[s][0], large[s][1], large[s][2], AGON_BF16, AGON_BF16,
-              AGON_GEMM_FAST);
-        bench(gpu.name, large[s][0], large[s][1], large[s][2], AGON_E4M3, AGON_E4M3,
-              AGON_GEMM_FAST);
-    }
+    bench_large(gpu.name);
     return 0;
 }

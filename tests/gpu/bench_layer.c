@@ -448,7 +448,7 @@ static void check(struct layer_bench *b, bool is_sparse, const char *what)
 }
 
 /* With a number: the products of so many rows alone. With three (sequences, rows, context): that
- * pass alone, once, for a sanitizer. */
+ * pass alone, once, for a sanitizer; and a word behind them: measured. */
 int main(int argc, char **argv)
 {
     struct agon_err err = {0};
@@ -483,6 +483,8 @@ int main(int argc, char **argv)
         batch_new(&b, 64, 64, 4096);
     check(&b, true, "sparse");
     check(&b, false, "dense");
+    if (argc > 4)
+        bench(&b, &gpu, atoi(argv[1]), atoi(argv[2]), atoi(argv[3]));
     if (argc > 1)
         return 0;
     bench_products(&b, &gpu, 128);

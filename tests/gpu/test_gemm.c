@@ -419,3 +419,81 @@ TEST(a_row_is_the_same_in_any_batch)
             input_free(&in);
         }
 }
+
+/* Rows in order come by tensor map, and where they are many to gemm_large.cu; the same rows by a
+ * list of theirs go another way, by the kernel that does few. */
+struct large {
+    struct shape shape; /* n: outputs of a part, or rows of its gates and ups */
+    int n_parts;        /* heads side by side; groups where grouped */
+    bool grouped, gated;
+    enum agon_dtype out_dtype;
+};
+
+static void large_case(const struct large *l, enum agon_dtype dtype)
+{
+    struct agon_err err = {0};
+    struct shape t = l->shape;
+    int heads = l->grouped ? 1 : l->n_parts, n = t.n / (l->gated ? 2 : 1), ld_out = heads * n + 8;
+    struct weights w = weights_new(l->n_parts * t.n, t.k, dtype);
+    struct input in = input_new(t.m, heads * t.k, dtype);
+    int *rows = malloc((size_t)t.m * sizeof(*rows)), *begin = malloc((size_t)t.m * sizeof(*begin));
+    size_t bytes = (size_t)(t.m + 1) * (size_t)ld_out * agon_dtype_size(l->out_dtype);
+    char *got[2] = {malloc(bytes), malloc(bytes)};
+    for (int i = 0; i < t.m; i++)
+        rows[i] = i;
+    begin[0] = 0;
+    for (int g = 0; g < l->n_parts; g++) /* some have none, some take several tiles */
+        begin[g + 1] =
+            g % 7 == 3 ? begin[g] : (int)((int64_t)t.m * (g * g + 1) / (l->n_parts * l->n_parts));
+    begin[l->n_parts] = t.m;
+    GPU_AUTO d_rows = gpu_upload(rows, (size_t)t.m * sizeof(*rows));
+    GPU_AUTO d_begin = gpu_upload(begin, ((size_t)l->n_parts + 1) * sizeof(*begin));
+    for (int i = 0; i < 2; i++) {
+        GPU_AUTO out = gpu_poisoned(bytes, 0xff);
+        struct agon_cuda_gemm gemm = gemm_of(&in, dtype, t.m, ld_out, out.p);
+        gemm.out_dtype = l->out_dtype;
+        gemm.gated = l->gated;
+        gemm.rows = i ? d_rows.p : NULL;
+        gemm.n_batch = heads;
+        gemm.batch_x = (size_t)t.k;
+        gemm.batch_out = (size_t)n;
+        int r = l->grouped ? agon_cuda_gemm_grouped(&gemm, &w.on_device, l->n_parts, d_begin.p,
+                                                    AGON_GEMM_FAST, NULL, &err)
+                           : agon_cuda_gemm(&gemm, &w.on_device, AGON_GEMM_FAST, NULL, &err);
+        if (!EXPECT(r == 0))
+            printf("# %s\n", err.text);
+        gpu_download(got[i], &out);
+    }
+    size_t row_bytes = (size_t)ld_out * agon_dtype_size(l->out_dtype), at = 0;
+    while (at < bytes && got[0][at] == got[1][at])
+        at++;
+    if (!EXPECT(at == bytes))
+        printf("# %s, %d parts%s%s of [%d][%d][%d]: first apart at row %zu, output %zu\n",
+               agon_dtype_name(dtype), l->n_parts, l->grouped ? " (groups)" : "",
+               l->gated ? ", gated" : "", t.m, t.n, t.k, at / row_bytes,
+               at % row_bytes / agon_dtype_size(l->out_dtype));
+    free(rows), free(begin), free(got[0]), free(got[1]);
+    weights_free(&w);
+    input_free(&in);
+}
+
+TEST(many_rows_are_what_few_are)
+{
+    REQUIRE_GPU();
+    static const struct large cases[] = {
+        {{300, 8776, 328}, 1, .out_dtype = AGON_F32},
+        {{1000, 5000, 1000}, 1, .out_dtype = AGON_BF16},
+        {{700, 9280, 200}, 1, .gated = true, .out_dtype = AGON_BF16},
+        {{200, 9328, 392},
+         1,
+         .gated = true,
+         .out_dtype = AGON_F32}, /* ups' blocks begin anywhere */
+        {{333, 136, 128}, 40, .out_dtype = AGON_BF16},
+        {{3000, 384, 384}, 60, .grouped = true, .out_dtype = AGON_F32},
+        {{3000, 392, 200}, 60, .grouped = true, .out_dtype = AGON_F32},
+        {{3000, 768, 328}, 60, .grouped = true, .gated = true, .out_dtype = AGON_F32},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+        for (size_t d = 1; d < (cases[i].n_parts == 1 || cases[i].grouped ? 3 : 2); d++)
+            large_case(&cases[i], dtypes[d]); /* heads: BF16 alone */
+}
