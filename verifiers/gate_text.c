@@ -2,8 +2,8 @@
  * Gate 7: prompt, checks and answer say the same things. Each check's text stands in
  * the prompt; what the prompt states is looked at by a check or named by the answer
  * schema; what a check compares with is stated by the prompt; the answer is neither in
- * the prompt nor told by the schema nor written into the code; and no other task line asks the
- * same.
+ * the prompt nor told by the schema or a tool's description nor written into the code; and no other
+ * task line asks the same.
  */
 #include "base/json.h"
 #include "verifiers/gates_internal.h"
@@ -319,6 +319,107 @@ static int text_schema_is_silent(struct text_run *t)
     return 0;
 }
 
+/* ---- the tools' descriptions ---- */
+
+enum { DESCRIPTION_BYTES_MAX = 64 << 10, CHOICE_MIN = 8, TELLING_NUMBER_MIN = 100 };
+
+/* What a schema says in words, below its members, too. */
+static void schema_words(const json_t *schema, struct agon_buf *b)
+{
+    static const char *const speaking[] = {"description", "title", "default"};
+    const char *key;
+    json_t *value;
+    for (size_t i = 0; i < sizeof(speaking) / sizeof(*speaking); i++) {
+        const json_t *said = json_object_get(schema, speaking[i]);
+        if (json_is_string(said))
+            agon_buf_addf(b, "\n%s", json_string_value(said));
+        else if (json_is_number(said)) {
+            agon_buf_adds(b, "\n");
+            agon_json_dump(b, said);
+        }
+    }
+    json_object_foreach(json_object_get(schema, "properties"), key, value) schema_words(value, b);
+    if (json_object_get(schema, "items"))
+        schema_words(json_object_get(schema, "items"), b);
+}
+
+/* The value stands in it as words of its own. */
+static bool words_tell(const char *words, const json_t *value)
+{
+    if (json_is_number(value)) {
+        struct agon_mentions m = {0};
+        bool told = !agon_prompt_mentions(&m, agon_str(words), NULL) &&
+                    agon_mentions_number(&m, fabs(json_number_value(value)));
+        agon_mentions_deinit(&m);
+        return told;
+    }
+    const char *name = json_string_value(value);
+    size_t size = json_string_length(value);
+    for (const char *at = words; size && (at = strcasestr(at, name)); at++)
+        if ((at == words || !isalnum((unsigned char)at[-1])) && !isalnum((unsigned char)at[size]))
+            return true;
+    return false;
+}
+
+/* One of few choices may be an example, and a small number a limit. */
+static bool leaf_could_be_told(const struct agon_leaf *leaf)
+{
+    double number = fabs(json_number_value(leaf->value));
+    if (json_is_number(leaf->value) && number < TELLING_NUMBER_MIN && number == floor(number))
+        return false;
+    return (json_is_string(leaf->value) || json_is_number(leaf->value)) &&
+           (leaf->kind == AGON_DOMAIN_RANGE || json_array_size(leaf->values) == 1 ||
+            json_array_size(leaf->values) >= CHOICE_MIN);
+}
+
+/* Told alone of all that it might have been: a list of the choices gives nothing away. */
+static bool words_single_out(const char *words, const struct agon_leaf *leaf)
+{
+    size_t i;
+    json_t *other;
+    if (!words_tell(words, leaf->value))
+        return false;
+    if (leaf->kind == AGON_DOMAIN_VALUES)
+        json_array_foreach(leaf->values, i, other) if (!json_equal(other, leaf->value) &&
+                                                       words_tell(words, other)) return false;
+    return true;
+}
+
+static int tool_is_silent(struct text_run *t, const struct agon_tool *tool)
+{
+    const struct agon_template *answer = &t->g->answer;
+    struct agon_buf words AGON_AUTO(agon_buf_deinit) = AGON_BUF(DESCRIPTION_BYTES_MAX);
+    agon_buf_adds(&words, tool->description);
+    schema_words(tool->params, &words);
+    schema_words(tool->returns, &words);
+    for (int i = 0; i < answer->n_leaves; i++) {
+        const struct agon_leaf *leaf = &answer->leaves[i];
+        if (leaf_is_small(leaf->value) || prompt_has_leaf(t, leaf->value) ||
+            !leaf_could_be_told(leaf) || !words_single_out(agon_buf_text(&words), leaf))
+            continue;
+        struct agon_buf text AGON_AUTO(agon_buf_deinit) = AGON_BUF(GATE_ANSWER_BYTES_MAX);
+        struct agon_buf example AGON_AUTO(agon_buf_deinit) = AGON_BUF(1024);
+        agon_json_dump(&text, leaf->value);
+        gate_example(&example, agon_buf_str(&text));
+        return gate_refuse(t->g,
+                           "the description of tool '%s' tells %s, a part of the answer (%s), and "
+                           "whoever solves the task reads it; ask for something else",
+                           tool->name, agon_buf_text(&example),
+                           leaf->path[0] ? leaf->path : "the whole of it");
+    }
+    return 0;
+}
+
+static int text_tools_are_silent(struct text_run *t)
+{
+    int r = 0;
+    for (int k = 0; k < agon_runtime_n_tools(t->g->in->rt) && !r; k++)
+        r = tool_is_silent(t, agon_runtime_tool(t->g->in->rt, k));
+    return r;
+}
+
+/* ---- other tasks ---- */
+
 static int text_is_new(struct text_run *t, struct agon_err *err)
 {
     for (int i = 0; i < t->g->in->n_others; i++) {
@@ -401,7 +502,8 @@ int gate_text(struct gate_run *g, struct agon_err *err)
     if (!r)
         r = agon_lua_literals(&t.solution, agon_str(task->solution), t.identifiers, err);
     if (r || (r = text_of_checks(&t)) || (r = text_repeats(&t)) || (r = text_is_enforced(&t)) ||
-        (r = text_is_stated(&t)) || (r = text_hides_answer(&t)) || (r = text_schema_is_silent(&t)))
+        (r = text_is_stated(&t)) || (r = text_hides_answer(&t)) ||
+        (r = text_schema_is_silent(&t)) || (r = text_tools_are_silent(&t)))
         return r;
     return text_is_new(&t, err);
 }

@@ -2,8 +2,10 @@
  * Cells that were taken over: what a worker can do when model-written code has got hold of it. The
  * worker is cell_attacks.c.
  */
+#include "sandbox/boxed.h"
 #include "sandbox/cell.h"
 #include "sandbox/frame.h"
+#include "sandbox/interrupt.h"
 #include "tests/attacks/battery.h"
 
 #include <stdlib.h>
@@ -61,6 +63,42 @@ ATTACK(B11_a_hang_is_lost_after_a_second)
     LOST("hang", agon_str(""), "no heartbeat for");
     int64_t took = now_ms() - start; /* of its own time; ten seconds where it gets hardly any */
     EXPECT(took > 900 && took < 25000);
+}
+
+/* One that was taken over beats for ever: it answers nothing, or takes no request any more. */
+ATTACK(B11_a_cell_that_beats_for_ever_is_lost_at_its_deadline)
+{
+    struct agon_box_options cell = {.kind = AGON_BOX_CELL};
+    struct agon_buf reply AGON_AUTO(agon_buf_deinit) = AGON_BUF(64),
+                          big AGON_AUTO(agon_buf_deinit) = AGON_BUF(16 << 20);
+    struct agon_boxed *silent AGON_AUTO(agon_boxed_closep) = NULL;
+    struct agon_boxed *deaf AGON_AUTO(agon_boxed_closep) = NULL;
+    struct agon_frame_head head;
+    REQUIRE(agon_boxed_open(&silent, sb, &cell, &err) == 0 &&
+            agon_boxed_open(&deaf, sb, &cell, &err) == 0);
+    EXPECT(agon_boxed_call(silent, "raw", agon_str(""), 500, &reply, reason, &err) ==
+           AGON_CELL_LOST);
+    EXPECT_TEXT(reason, "no reply in time");
+    agon_frame_head_init(&head, "raw", 0, 0); /* a good reply, and then it does not read */
+    EXPECT(agon_boxed_call(deaf, "raw", (struct agon_str){(char *)&head, sizeof(head)}, 20000,
+                           &reply, reason, &err) == 0);
+    memset(agon_buf_extend(&big, 16 << 20), 'x', 16 << 20);
+    EXPECT(agon_boxed_call(deaf, "echo", agon_buf_str(&big), 500, &reply, reason, &err) ==
+           AGON_CELL_LOST);
+    EXPECT_TEXT(reason, "no reply in time");
+}
+
+ATTACK(B11_who_waits_for_a_cell_can_interrupt_it)
+{
+    struct agon_box_options cell = {.kind = AGON_BOX_CELL};
+    struct agon_buf reply AGON_AUTO(agon_buf_deinit) = AGON_BUF(64);
+    struct agon_boxed *boxed AGON_AUTO(agon_boxed_closep) = NULL;
+    REQUIRE(agon_boxed_open(&boxed, sb, &cell, &err) == 0);
+    agon_interrupt(true);
+    EXPECT(agon_boxed_call(boxed, "raw", agon_str(""), 5000, &reply, reason, &err) ==
+           AGON_CELL_LOST);
+    agon_interrupt(false);
+    EXPECT_TEXT(reason, "interrupted");
 }
 
 ATTACK(A10_an_error_outside_of_any_entry)

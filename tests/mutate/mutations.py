@@ -447,7 +447,10 @@ MUTATIONS = [
         ("            for (int i = 0, at = k / 2 % n_tools;", "            for (int i = 0, at = 0;"),
     ]),
     ("verifiers/gate_text.c", [PLANTED_MORE], [
-        (" || (r = text_schema_is_silent(&t))", " || (g->lost && (r = text_schema_is_silent(&t)))"),
+        ("(r = text_schema_is_silent(&t))", "(g->lost && (r = text_schema_is_silent(&t)))"),
+        ("(r = text_tools_are_silent(&t))", "(g->lost && (r = text_tools_are_silent(&t)))"),
+        ("                                                       words_tell(words, other)) return false;", "                                                       !words) return false;"),
+        ("json_array_size(leaf->values) >= CHOICE_MIN)", "leaf->values)"),
         ("json_equal(json_object_get(schema, \"default\"), leaf)", "false"),
         ("json_equal(json_array_get(values, 0), leaf)", "false"),
     ]),

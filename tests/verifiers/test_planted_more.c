@@ -257,3 +257,59 @@ TELLING(a_schema_whose_limits_meet, ", \"description\": \"not %1$.0s said\"",
         ", \"minimum\": %2$s, \"maximum\": %2$s")
 TELLING(a_schema_that_speaks_of_a_number, ", \"description\": \"not %.0s said\"",
         ", \"description\": \"some %s coins\"")
+
+/* Tools whose first one says more: the answer's item, between these words. */
+struct saying {
+    const char *before, *behind;
+    const char *param; /* what the description of its parameter says, before the item, or NULL */
+    const char *param_behind;
+};
+
+static bool tools_saying(char *ret, size_t size, const struct saying *s)
+{
+    const char *rest = strstr(fixture_tools, "tool{ name = 'list_all'"),
+               *item = fixture_golden_item();
+    int n = snprintf(ret, size,
+                     "tool{ name = 'list_items', description = 'Items of a kind, by name%s%s%s', "
+                     "params = [[{\"type\": \"object\", \"properties\": {\"kind\": {\"type\": "
+                     "\"string\", \"description\": \"%s%s%s\"}}, \"required\": [\"kind\"]}]], "
+                     "returns = [[{\"type\": \"array\"}]],\n"
+                     "run = function(world, a) return world:rows('SELECT item, price, stock FROM "
+                     "items WHERE kind = ? ORDER BY item', a.kind) end }\n%s",
+                     s->before, *s->before ? item : "", s->behind, s->param ? s->param : "tea",
+                     s->param ? item : "", s->param ? s->param_behind : "", rest ? rest : "");
+    return rest && n > 0 && (size_t)n < size;
+}
+
+TEST(a_tool_whose_description_tells_the_answer)
+{
+    NEED_BOX;
+    static const struct saying sayings[] = {{", ", " first of all", NULL, NULL},
+                                            {" (", ")", NULL, NULL},
+                                            {"", "", "what ", " is"},
+                                            {"", "", "as of '", "'"}};
+    for (size_t i = 0; i < sizeof(sayings) / sizeof(*sayings); i++) {
+        char tools[8000];
+        REQUIRE(tools_saying(tools, sizeof(tools), &sayings[i]));
+        struct proposal p = {.tools = tools, .verifier = GOOD_CHECKS};
+        EXPECT(fixture_refused(&p, 7, "the description of tool 'list_items' tells"));
+    }
+}
+
+/* A list of what there is, one of few, the limit of a list, a part of a word. */
+TEST(a_tool_that_only_describes_is_not_accused)
+{
+    NEED_BOX;
+    static const struct saying sayings[] = {
+        {", such as ", ", Ember Gold and Cinder Moon", NULL, NULL},
+        {"", ": of kind tea, at most 30 of them", NULL, NULL},
+        {" x", "x", NULL, NULL},
+        {"", "", "x", "x"}};
+    for (size_t i = 0; i < sizeof(sayings) / sizeof(*sayings); i++) {
+        char tools[8000];
+        struct outcome o AGON_AUTO(outcome_deinit) = {0};
+        REQUIRE(tools_saying(tools, sizeof(tools), &sayings[i]));
+        struct proposal p = {.tools = tools, .verifier = GOOD_CHECKS};
+        EXPECT(fixture_passes(&p, &o));
+    }
+}
