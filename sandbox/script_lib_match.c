@@ -357,7 +357,7 @@ static int find_or_match(lua_State *L, bool find)
     lua_Integer init = luaL_optinteger(L, 3, 1);
     script_charge(L, 2);
     if (init < 0)
-        init = (lua_Unsigned)-init > n ? 1 : (lua_Integer)n + init + 1;
+        init = 0 - (lua_Unsigned)init > n ? 1 : (lua_Integer)n + init + 1;
     size_t from = init > 0 ? (size_t)init - 1 : 0;
     if (from > n) {
         lua_pushnil(L);
@@ -427,7 +427,7 @@ static int string_gmatch(lua_State *L)
     luaL_checkstring(L, 2);
     lua_Integer init = luaL_optinteger(L, 3, 1);
     if (init < 0)
-        init = (lua_Unsigned)-init > n ? 1 : (lua_Integer)n + init + 1;
+        init = 0 - (lua_Unsigned)init > n ? 1 : (lua_Integer)n + init + 1;
     if (init > 0)
         init--;
     if (init > (lua_Integer)n)

@@ -162,9 +162,9 @@ static int pairs_list_step(lua_State *L)
 {
     lua_Integer n = lua_tointeger(L, lua_upvalueindex(1));
     luaL_checktype(L, 1, LUA_TTABLE);
-    for (lua_Integer i = luaL_checkinteger(L, 2) + 1; i >= 1 && i <= n; i++) {
+    for (lua_Integer i = luaL_checkinteger(L, 2); i >= 0 && i < n;) {
         script_charge(L, 1);
-        lua_pushinteger(L, i);
+        lua_pushinteger(L, ++i);
         if (lua_rawgeti(L, 1, i) != LUA_TNIL)
             return 2;
         lua_pop(L, 2);

@@ -84,9 +84,9 @@ static int table_sort(lua_State *L)
         luaL_checktype(L, COMPARE, LUA_TFUNCTION);
     lua_settop(L, 2);
     lua_Integer n = (lua_Integer)lua_rawlen(L, LIST);
+    luaL_argcheck(L, n < INT32_MAX, 1, "array too big");
     script_charge(L, 2 + n);
     luaL_checkstack(L, 16, "sort");
-    luaL_argcheck(L, n < INT32_MAX, 1, "array too big");
     lua_createtable(L, n > RUN ? (int)n : 0, 0);
     for (lua_Integer lo = 1; lo <= n; lo += RUN)
         sort_run(L, lo, lo + RUN - 1 < n ? lo + RUN - 1 : n);

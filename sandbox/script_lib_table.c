@@ -3,12 +3,16 @@
 
 #include <string.h>
 
-enum { RESULTS_MAX = 8000 };
+enum { RESULTS_MAX = 8000, LIST_MAX = 1 << 30 };
 
+/* A table with a key at each power of two is as long as there are integers: no sum with such a
+ * length is an integer. */
 static lua_Integer list_size(lua_State *L, int arg)
 {
     luaL_checktype(L, arg, LUA_TTABLE);
-    return (lua_Integer)lua_rawlen(L, arg);
+    lua_Unsigned n = lua_rawlen(L, arg);
+    luaL_argcheck(L, n < LIST_MAX, arg, "the list is too long");
+    return (lua_Integer)n;
 }
 
 static int table_insert(lua_State *L)

@@ -12,7 +12,7 @@ static size_t start_of(lua_Integer i, size_t n)
 {
     if (i >= 0)
         return (size_t)i;
-    return (lua_Unsigned)-i > n ? 0 : n - (size_t)-i + 1;
+    return 0 - (lua_Unsigned)i > n ? 0 : n + (size_t)i + 1;
 }
 
 static bool continues(char c)

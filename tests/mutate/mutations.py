@@ -67,6 +67,13 @@ MUTATIONS = [
         ("    script_charge_bytes(L, 8 * n);\n    struct script_buf b;", "    struct script_buf b;"),
         ("j - i >= RESULTS_MAX", "j - i >= 1 << 30"),
     ]),
+    ("sandbox/script_lib_utf8.c", ["attacks library unboxed"], [
+        ("    luaL_argcheck(L, j <= (lua_Integer)n, 3, \"out of bounds\");\n", ""),
+        ("    luaL_argcheck(L, j <= (lua_Integer)n, 3, \"final position out of bounds\");\n", ""),
+    ]),
+    ("sandbox/script_lib_table.c", ["attacks library unboxed"], [
+        ("luaL_argcheck(L, n < LIST_MAX, arg, \"the list is too long\");", "(void)n;"),
+    ]),
     ("sandbox/script_lib_table.c", ["script_limits", "script", CPU], [
         ("        script_charge(L, n - at + 1);\n", ""),
         ("        script_charge(L, 2 + (int64_t)((size + n_sep) / 32));\n", ""),
