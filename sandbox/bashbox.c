@@ -153,6 +153,8 @@ static int result_fill(struct agon_bash_result *ret, struct agon_str reply, stru
     if (ran.over_files)
         agon_buf_addf(&text, "\n[killed: more than %d files in /work and /tmp]\n",
                       AGON_RUNNER_FILES_MAX);
+    if (ran.over_terminals)
+        agon_buf_addf(&text, "\n[killed: more than %d terminals]\n", AGON_RUNNER_TERMINALS_MAX);
     int r = agon_buf_check(&text, "bash box: output", err);
     if (r) {
         agon_buf_deinit(&text);

@@ -106,6 +106,18 @@ static uint64_t all_files(void)
     return n;
 }
 
+/* Terminals that are open: as many as descriptors, if nobody looked. */
+static int all_terminals(void)
+{
+    DIR *d = opendir("/dev/pts");
+    int n = 0;
+    for (struct dirent *e; d && (e = readdir(d));)
+        n += e->d_name[0] >= '0' && e->d_name[0] <= '9';
+    if (d)
+        (void)closedir(d); /* read only */
+    return n;
+}
+
 /* What one command gives while it runs. */
 struct run {
     int pipe, pidfd;
@@ -154,10 +166,12 @@ static void run_watch(struct run *run, struct agon_buf *reply)
         if (now >= looked_ms + LOOK_MS) {
             run->ran.over_memory = all_bytes() > (uint64_t)AGON_RUNNER_MIB_MAX << 20;
             run->ran.over_files = all_files() > run->files_max;
+            run->ran.over_terminals = all_terminals() > AGON_RUNNER_TERMINALS_MAX;
             looked_ms = now;
         }
         run->ran.timed_out = now >= run->deadline_ms;
-        if (run->ran.timed_out || run->ran.over_memory || run->ran.over_files)
+        if (run->ran.timed_out || run->ran.over_memory || run->ran.over_files ||
+            run->ran.over_terminals)
             return;
     }
 }

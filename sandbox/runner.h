@@ -16,6 +16,7 @@ enum {
     AGON_RUNNER_PIECE_MAX = 16 << 20, /* of a file, in one frame */
     AGON_RUNNER_FILES_MAX = 100000,   /* in the box's writable places together */
     AGON_RUNNER_PROCESSES_MAX = 128,
+    AGON_RUNNER_TERMINALS_MAX = 32,   /* all boxes and the host share 4,096 */
     AGON_RUNNER_MIB_MAX = 2048,       /* resident, of all processes together */
 };
 
@@ -25,7 +26,7 @@ struct agon_runner_run {
 struct agon_runner_ran {
     int64_t wall_ms;
     int32_t exit_status;
-    uint8_t timed_out, output_capped, over_memory, over_files;
+    uint8_t timed_out, output_capped, over_memory, over_files, over_terminals;
 };
 struct agon_runner_file {
     uint64_t offset, size_max; /* size_max: read */

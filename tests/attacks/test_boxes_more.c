@@ -235,17 +235,39 @@ BOX_ATTACK(X_pipes_hold_a_bounded_memory)
 }
 
 /* Since Linux 6.6 files in memory may have attributes; they count as files do. */
-BOX_ATTACK(X_attributes_of_files_have_an_end)
+BOX_ATTACK(X_attributes_of_files_are_refused)
 {
-    struct agon_buf program AGON_AUTO(agon_buf_deinit) = AGON_BUF(1 << 24);
-    REQUIRE(agon_file_read(&program, getenv("AGON_BOX_HOSTILE"), 1 << 24, &door_err) == 0 &&
-            agon_bashbox_write(box, "hostile", agon_buf_str(&program), &door_err) == 0);
-    (void)door_run(box, "chmod +x hostile && ./hostile attributes");
-    long mib = atol(door_said);
-    bool ended = strstr(door_said, "more than 100000 files") != NULL;
-    printf("# %.*s\n", (int)strcspn(door_said, "\n"), door_said);
-    EXPECT(ended || mib < 150);
-    SAYS(box, "rm -f attributes*; touch a && echo fine", "fine\n");
+    door_hostile(box, "attributes");
+    SAYS(box,
+         "mkdir d; echo x > d/f; chmod 640 d/f; cp -a d e; mv e /tmp/e; mv /tmp/e g; tar -cf t.tar "
+         "g; "
+         "rm -r g; tar -xpf t.tar; install -m 640 d/f h; stat -c %a g/f h; cat g/f",
+         "640\n640\nx\n");
+}
+
+/* All boxes and the host share 4,096: who takes them all keeps everybody else from having one. */
+BOX_ATTACK(X_terminals_have_an_end)
+{
+    struct agon_bashbox *other AGON_AUTO(agon_bashbox_closep) = door_open(0);
+    REQUIRE(other);
+    EXPECT(door_run(box,
+                    "for p in $(seq 40); do (for i in $(seq 10 110); do eval \"exec "
+                    "$i<>/dev/ptmx\" || break; done; sleep 20) 2>/dev/null & done; wait") == 137);
+    EXPECT_HAS(door_said, "more than 32 terminals");
+    SAYS(other, "script -qc 'echo mine' /dev/null < /dev/null 2>&1 | tr -d '\\r' | head -c 4",
+         "mine");
+    SAYS(box,
+         "ls /dev/pts; for i in $(seq 10 30); do eval \"exec $i<>/dev/ptmx\"; done; sleep 0.2; "
+         "ls /dev/pts | wc -l",
+         "ptmx\n22\n");
+}
+
+/* Where the kernel hands cores to a program of the host, no size keeps it from that but one. */
+BOX_ATTACK(X_a_crash_hands_nothing_to_the_host)
+{
+    SAYS(box, "grep 'Max core file size' /proc/self/limits | tr -s ' '; ulimit -c",
+         "Max core file size 1 1 bytes \n0\n");
+    SAYS(box, "{ (kill -SEGV $BASHPID); (kill -ABRT $BASHPID); } 2>/dev/null; ls", "");
 }
 
 BOX_ATTACK(X_the_next_command_has_its_share)

@@ -122,6 +122,8 @@ MUTATIONS = [
         ("SCMP_SYS(exit),         SCMP_SYS(exit_group),", "SCMP_SYS(exit),         SCMP_SYS(exit_group), SCMP_SYS(openat),"),
         ("SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0)", "SCMP_A2(SCMP_CMP_GE, 0)"),
         ("    SCMP_SYS(ptrace),\n", ""),
+        ("SCMP_SYS(setxattr), SCMP_SYS(lsetxattr)", "SCMP_SYS(setxattr), SCMP_SYS(setxattr)"),
+        ("        r = rule_add(ctx, SCMP_ACT_ERRNO(EOPNOTSUPP), attributes[i]);", "        r = 0 * attributes[i];"),
         ("    SCMP_SYS(io_uring_setup),\n", ""),
         ("    SCMP_SYS(keyctl),\n", ""),
         ("    SCMP_SYS(bpf),\n", ""),
@@ -156,6 +158,7 @@ MUTATIONS = [
         ("setrlimit(RLIMIT_AS, &space) < 0 ||\n", "!space.rlim_max ||\n"),
         ("all_bytes() > (uint64_t)AGON_RUNNER_MIB_MAX << 20", "all_bytes() == 1"),
         ("all_files() > run->files_max", "all_files() == UINT64_MAX"),
+        ("all_terminals() > AGON_RUNNER_TERMINALS_MAX", "all_terminals() > 10 * AGON_RUNNER_FILES_MAX"),
         ("RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV", "RESOLVE_BENEATH | RESOLVE_NO_XDEV"),
         ("RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV", "RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV"),
         ("O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC", "O_NOFOLLOW | O_CLOEXEC"),
@@ -164,11 +167,11 @@ MUTATIONS = [
         ("fcntl(AGON_BOX_FD_CHANNEL, F_SETFD, FD_CLOEXEC) < 0", "AGON_BOX_FD_CHANNEL < 0"),
         ("if (setsid() < 0 || ", "if ("),
     ]),
-    ("sandbox/launcher.c", ["cell", END, "bashbox", BOXES], [
+    ("sandbox/launcher.c", ["cell", END, "bashbox", BOXES, MORE], [
         ("    if (setgroups(0, NULL) < 0)\n        return answer_fail(a, \"setgroups\"), false;\n", ""),
         ("    if (setresgid(NOBODY, NOBODY, NOBODY) < 0)", "    if (0)"),
         ("        (void)!write(fd, \"1000\", 4); /* a wish */\n", ""),
-        ("    (void)setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});\n", ""),
+        ("    if (setrlimit(RLIMIT_CORE, &(struct rlimit){1, 1}) < 0)\n", ""),
         ("            (void)personality(ADDR_NO_RANDOMIZE); /* see agon_script_new() */\n", "            (void)q;\n"),
     ]),
     ("sandbox/box.c", ["bashbox", END, MORE, BOXES, CELLS], [

@@ -61,8 +61,8 @@ def environments():
         yield path, len(os.listdir(os.path.join(path, "tasks"))), "remove_row" in open(os.path.join(path, "tools.lua")).read()
 
 
-def spoiled(name, writing, file, change, kinds, task="t1_l1", golden="4", verdict="refused"):
-    source = min((n, p) for p, n, w in environments() if w == writing)[1]
+def spoiled(name, writing, file, change, kinds, task="t1_l1", golden="4", verdict="refused", source=None):
+    source = source or min((n, p) for p, n, w in environments() if w == writing)[1]
     path = os.path.join(tmp, name)
     shutil.copytree(source, path)
     target = os.path.join(path, file)
@@ -150,6 +150,15 @@ def an_answer_that_a_description_gives_away_is_found():
     spoiled("leak", True, "tools.lua", tell, ["leak"])
 
 
+def a_part_of_an_answer_that_a_description_gives_away_is_noted():
+    def tell(text, path):
+        return text.replace("'All rows.'", json.dumps("All rows, such as %s." % golden_of(path)["answer"]["row"], ensure_ascii=False))
+    source = next(p for p, n, w in environments() if len(str(golden_of(p)["answer"].get("row", ""))) >= 6)
+    card = spoiled("part", True, "tools.lua", tell, ["leak", "gate 7 (text)"], source=source)
+    told = [f for f in card["findings"] if f["kind"] == "leak"]
+    assert len(told) == 1 and not told[0]["refused"] and "a part of the answer (row)" in told[0]["what"], told
+
+
 def an_altered_negative_is_found():
     # A negative that is the golden answer: it passes, whatever check it names.
     def first(text, path):
@@ -193,7 +202,8 @@ CASES = [
     a_condition_that_only_the_prompt_has_is_found, a_solution_that_answers_otherwise_is_found,
     a_solution_that_nearly_takes_a_limit_is_found, a_verdict_that_depends_on_the_order_of_rows_is_found,
     a_tool_without_an_order_is_noted,
-    an_answer_that_a_description_gives_away_is_found, an_altered_negative_is_found,
+    an_answer_that_a_description_gives_away_is_found,
+    a_part_of_an_answer_that_a_description_gives_away_is_noted, an_altered_negative_is_found,
     the_same_task_in_another_environment_is_found, a_person_sees_what_is_wrong_and_where,
 ]
 failed = 0
