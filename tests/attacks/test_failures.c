@@ -25,16 +25,27 @@ static long lua_until; /* blocks of Lua's heap until the one that is refused; 0:
                           none is */
 static bool lua_failed;
 
+static bool fails_now(void)
+{
+    bool now = lua_until > 0 && --lua_until == 0;
+    lua_failed = lua_failed || now;
+    return now;
+}
+
 void *__real_agon_heap_realloc(struct agon_heap *h, void *block, size_t old, size_t size);
 void *__wrap_agon_heap_realloc(struct agon_heap *h, void *block, size_t old, size_t size);
 void *__wrap_agon_heap_realloc(struct agon_heap *h, void *block, size_t old, size_t size)
 {
     bool grows = size > (block ? old : 0);
-    if (grows && lua_until > 0 && --lua_until == 0) {
-        lua_failed = true;
-        return NULL;
-    }
-    return __real_agon_heap_realloc(h, block, old, size);
+    return grows && fails_now() ? NULL : __real_agon_heap_realloc(h, block, old, size);
+}
+
+/* The shorter way of a new block, within an entry. */
+void *__real_agon_heap_take(struct agon_heap *h, size_t size);
+void *__wrap_agon_heap_take(struct agon_heap *h, size_t size);
+void *__wrap_agon_heap_take(struct agon_heap *h, size_t size)
+{
+    return fails_now() ? NULL : __real_agon_heap_take(h, size);
 }
 
 static const char *const booked[] = {
