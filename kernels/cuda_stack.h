@@ -1,6 +1,6 @@
 #pragma once
 /*
- * The layers of a small model in six launches each, seven where rows are many: see stack.cu. What
+ * The layers of a small model in six launches each, eight where rows are many: see stack.cu. What
  * is computed is what the operators of cuda_ops.h, cuda_gemm.h and cuda_mla.h compute in fast mode:
  * BF16 products with F32 sums, the residual stream, norms and router in F32. A row's result depends
  * on its own past alone.
@@ -61,8 +61,9 @@ struct agon_stack_layer {
     const float *router, *router_bias; /* [n_experts][hidden], [n_experts]; NULL: a dense layer */
     /* Groups: the shared expert (where there is one), then the experts; or pieces of the dense MLP.
      * gate_up, swizzled: [n_groups][inner / 8][gate, up][8][hidden]; down:
-     * [n_groups][hidden][inner]. */
-    const void *gate_up, *down;
+     * [n_groups][hidden][inner]; down_tiles: the same swizzled, inner rounded up to a multiple of
+     * 64, zeros behind. */
+    const void *gate_up, *down, *down_tiles;
     int n_groups, inner;
 };
 

@@ -426,7 +426,7 @@ extern "C" bool agon_stack_does(const struct agon_stack *p)
            n_input <= STACK_PARTS * STACK_PART_TILES * 8 && p->inner_max <= STACK_INNER_MAX &&
            p->n_experts <= STACK_EXPERTS_MAX && p->top_k <= STACK_TOPK_MAX && p->n_shared <= 1 &&
            p->rows.n_max <= AGON_STACK_WINDOW_MAX &&
-           down_bytes<4>(p->pairs_max, p->inner_max) <= STACK_SHARED_MAX &&
+           down_bytes(p->pairs_max, p->inner_max) <= STACK_SHARED_MAX &&
            attend_kernel_bytes(&ignored, p, STACK_OWN_MAX, AGON_STACK_WINDOW_MAX) <=
                STACK_SHARED_MAX;
 }
@@ -461,6 +461,14 @@ static int launch_attend(const struct agon_stack *p, int layer, void *stream, st
                         ATTEND_THREADS, bytes, stream, *p, layer, n_each, keys_at);
 }
 
+/* How many tiles a layer has at most: each expert's last may be of one row. */
+static int layer_tiles(const struct agon_stack *p, const struct agon_stack_layer *l)
+{
+    int n = p->rows.n_rows, whole = agon_ceil_div(n, UP_ROWS);
+    return l->router ? p->n_shared * whole + (n * p->top_k + p->n_experts * (UP_ROWS - 1)) / UP_ROWS
+                     : l->n_groups * whole;
+}
+
 template <int TILES>
 static int launch_up_tiles(const struct agon_stack *p, const struct agon_stack_layer *l,
                            int n_tiles, void *stream, struct agon_err *err)
@@ -476,36 +484,31 @@ static int launch_up(const struct agon_stack *p, const struct agon_stack_layer *
     int n = p->rows.n_rows, r;
     if (n <= UP_ROWS)
         return launch_up_tiles<UP_WHOLE>(p, l, l->n_groups, stream, err);
-    if ((r = launch_stage(err, route_kernel, dim3((unsigned)agon_ceil_div(n, 32 / ROUTE_LANES)), 32,
-                          0, stream, *p, *l)))
+    if ((r = launch_stage(err, route_kernel, dim3((unsigned)agon_ceil_div(n, ROUTE_ROWS)),
+                          ROUTE_THREADS, AGON_STACK_GROUPS_MAX * sizeof(uint32_t), stream, *p, *l)))
         return r;
-    /* At most so many: each expert's last tile may be of one row. */
-    int whole = l->router ? p->n_shared : l->n_groups, chosen = l->router ? n * p->top_k : 0;
-    int most = whole * agon_ceil_div(n, UP_ROWS) +
-               (chosen + (chosen ? p->n_experts * (UP_ROWS - 1) : 0)) / UP_ROWS;
+    int most = layer_tiles(p, l);
+    int parts = agon_ceil_div(l->inner / 8, UP_MANY);
+    bool fewer = agon_ceil_div(l->inner / 8, UP_MANY + 1) < parts;
     return n <= UP_FEW_ROWS ? launch_up_tiles<UP_FEW>(p, l, most, stream, err)
+           : fewer          ? launch_up_tiles<UP_MANY + 1>(p, l, most, stream, err)
                             : launch_up_tiles<UP_MANY>(p, l, most, stream, err);
 }
 
-template <int MT>
-static int launch_down_rows(const struct agon_stack *p, const struct agon_stack_layer *l,
-                            void *stream, struct agon_err *err)
-{
-    dim3 grid((unsigned)agon_ceil_div(p->rows.n_rows, 16 * MT), STACK_PARTS);
-    return launch_stage(err, down_kernel<MT>, grid, down<MT>::WARPS * 32,
-                        down_bytes<MT>(layer_slots(*p, *l), l->inner), stream, *p, *l, 16 * MT);
-}
-
-/* As few rows a block as are done in one wave. */
 static int launch_down(const struct agon_stack *p, const struct agon_stack_layer *l, void *stream,
                        struct agon_err *err)
 {
-    int n = p->rows.n_rows;
-    bool fits = down_bytes<8>(layer_slots(*p, *l), l->inner) <= STACK_SHARED_MAX;
-    return n <= 128            ? launch_down_rows<1>(p, l, stream, err)
-           : n <= 256          ? launch_down_rows<2>(p, l, stream, err)
-           : n <= 512 || !fits ? launch_down_rows<4>(p, l, stream, err)
-                               : launch_down_rows<8>(p, l, stream, err);
+    int n = p->rows.n_rows, r;
+    if (n <= UP_ROWS)
+        return launch_stage(err, down_kernel,
+                            dim3((unsigned)agon_ceil_div(n, DOWN_ROWS), STACK_PARTS), DOWN_THREADS,
+                            down_bytes(layer_slots(*p, *l), l->inner), stream, *p, *l);
+    dim3 grid((unsigned)(p->hidden / DOWN_COLUMNS), (unsigned)layer_tiles(p, l));
+    if ((r = launch_stage(err, down_tile_kernel, grid, STACK_THREADS, down_tile_bytes(l), stream,
+                          *p, *l)))
+        return r;
+    return launch_stage(err, combine_kernel, dim3((unsigned)agon_ceil_div(n, COMBINE_ROWS)),
+                        COMBINE_THREADS, 0, stream, *p, *l);
 }
 
 template <int MT>

@@ -68,10 +68,13 @@ struct stack_buffers {
     /* x and q: times the weights of the norm that follows, not yet by the row's factor. F16: q and
      * attended, which meet weights that are products themselves. */
     uint16_t *x, *q, *query, *attended;
-    char *act; /* [slots][act_bytes()] */
+    char *act; /* [slots][act_bytes()], or tiles */
+    struct stack_tile *tiles;
+    float *outputs; /* [slots][hidden], of tiles */
     /* Of each row's MLP (stack_route.cuh): its groups of weights, a bit each; what each expert
      * counts, [STACK_EXPERTS_MAX]; its factor. */
     uint32_t *row_groups;
+    uint32_t *row_members; /* of 32 rows each, [AGON_STACK_GROUPS_MAX]: a bit a row */
     float *row_weights, *row_factors;
     int ld_input, ld_rows;
 };
@@ -86,6 +89,26 @@ static __host__ __device__ inline size_t bytes_up(size_t bytes)
 static __host__ __device__ inline int act_bytes(int inner)
 {
     return inner * (int)sizeof(uint16_t) + 16;
+}
+
+/* The MLP of many rows: a tile is some rows of a group of weights; its inner values are [step of
+ * 64][STACK_TILE_ROWS][128 bytes], swizzled (wgmma.cuh). */
+enum { STACK_TILE_ROWS = 128 };
+struct stack_tile {
+    int group, n;              /* rows; 0: there is no such tile */
+    int slot[STACK_TILE_ROWS]; /* place of a row's outputs */
+    float weight[STACK_TILE_ROWS];
+};
+
+static __host__ __device__ inline int stack_tile_bytes(int inner)
+{
+    return (inner + 63) / 64 * STACK_TILE_ROWS * 128;
+}
+
+/* At most so many. */
+static __host__ __device__ inline int stack_tiles(const struct agon_stack &p, int n_rows)
+{
+    return n_rows * p.pairs_max / STACK_TILE_ROWS + AGON_STACK_GROUPS_MAX;
 }
 
 static __host__ __device__ inline size_t stack_buffers(struct stack_buffers *b,
@@ -103,6 +126,8 @@ static __host__ __device__ inline size_t stack_buffers(struct stack_buffers *b,
     at += bytes_up(rows * STACK_PARTS * STACK_EXPERTS_MAX * sizeof(float));
     b->row_groups = (uint32_t *)at;
     at += bytes_up(rows * sizeof(uint32_t));
+    b->row_members = (uint32_t *)at;
+    at += bytes_up(rows / 32 * AGON_STACK_GROUPS_MAX * sizeof(uint32_t));
     b->row_weights = (float *)at;
     at += bytes_up(rows * STACK_EXPERTS_MAX * sizeof(float));
     b->row_factors = (float *)at;
@@ -120,7 +145,13 @@ static __host__ __device__ inline size_t stack_buffers(struct stack_buffers *b,
     b->attended = (uint16_t *)at;
     at += bytes_up(rows * p.n_heads * AGON_STACK_KV * sizeof(uint16_t));
     b->act = at;
-    at += bytes_up(rows * p.pairs_max * act_bytes(p.inner_max));
+    size_t few = STACK_TILE_ROWS * p.pairs_max * act_bytes(p.inner_max);
+    size_t tiles = stack_tiles(p, (int)rows), many = tiles * stack_tile_bytes(p.inner_max);
+    at += bytes_up(few > many ? few : many);
+    b->tiles = (struct stack_tile *)at;
+    at += bytes_up(tiles * sizeof(*b->tiles));
+    b->outputs = (float *)at;
+    at += bytes_up(rows * p.pairs_max * p.hidden * sizeof(float));
     return (size_t)(at - (char *)p.scratch);
 }
 

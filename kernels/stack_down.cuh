@@ -1,151 +1,117 @@
 #pragma once
 /*
- * The MLP's second stage (stack.cu): from the experts' inner values to the residual stream. A block
- * has some rows and a part of the columns, a warp a group of weights, or a share of its rows; a
- * row's slots are added up in their order, whatever rows there are beside it.
+ * The MLP's second stage (stack.cu): from the experts' inner values to the residual stream. Of few
+ * rows a block has 16 and a part of the columns, and a warp a group of weights. Of many, a block
+ * has a tile of UP and 128 columns, and a launch of its own adds up a row's slots. They are added
+ * up in their order, whatever rows there are beside it; mma.sync and wgmma make the same sums (seen
+ * on Hopper, and held by test_stack.c).
  */
 #include "kernels/stack_experts.cuh"
 
-enum { DOWN_STEPS = STACK_INNER_MAX / 32 };
+/* ---- a row's part of the columns ----------------------------------------------------- */
 
-/* Of 16 MT rows. Warps beyond the groups take a share of the first group's rows, which all go
- * through where it is the shared one. */
-template <int MT> struct down {
-    static constexpr int WARPS = MT == 1 ? 9 : 12;
-    static constexpr int ROWS = 16 * MT;
-    static constexpr int TILES = MT == 1 ? 1 : 2; /* of 16 rows, multiplied at a time */
+/* Eight lanes have it, four columns each. x is read long before it is needed, as in stack.cuh. */
+enum { ROW_LANES = 8 };
+struct row_part {
+    float4 x, norm;
+    int row, part, column;
+    bool there, mine; /* such a row; columns of this lane's */
+};
 
-    struct block {
-        uint32_t groups[ROWS];
-        uint64_t arrived;
-        __align__(16) float weight[ROWS][STACK_EXPERTS_MAX];
-        short list[WARPS][ROWS]; /* of a warp's group: rows, and 256 times their slots */
-    };
+static __device__ __forceinline__ void row_part_begin(struct row_part *r,
+                                                      const struct agon_stack &p, const float *norm,
+                                                      int row, int part, bool there)
+{
+    int n = p.hidden / STACK_PARTS, lane = threadIdx.x % ROW_LANES;
+    r->row = row;
+    r->part = part;
+    r->column = part * n + 4 * lane;
+    r->there = there;
+    r->mine = there && 4 * lane < n;
+    r->x = r->norm = make_float4(0, 0, 0, 0);
+    if (r->mine) {
+        r->norm = *(const float4 *)(norm + r->column);
+        r->x = __ldcg((const float4 *)(p.x + (size_t)row * p.hidden + r->column));
+    }
+}
+
+static __device__ __forceinline__ float4 add4(float4 a, float4 b)
+{
+    return make_float4(a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w);
+}
+
+/* x += the sum of the row's slots; published for the norm that follows. All lanes of a warp. */
+static __device__ __forceinline__ void row_part_end(const struct row_part &r,
+                                                    const struct agon_stack &p,
+                                                    const struct stack_buffers &b, float4 sum)
+{
+    size_t to = (size_t)r.row * p.hidden + r.column;
+    float4 v = add4(r.x, sum);
+    float squares = 0;
+    if (r.mine)
+        squares = fmaf(v.w, v.w, fmaf(v.z, v.z, fmaf(v.y, v.y, v.x * v.x)));
+#pragma unroll
+    for (int apart = 1; apart < ROW_LANES; apart *= 2)
+        squares += __shfl_xor_sync(~0u, squares, apart);
+    if (r.mine) {
+        *(float4 *)(p.x + to) = v;
+        *(uint2 *)(b.x + to) = make_uint2(bf16_pack(v.x * r.norm.x, v.y * r.norm.y),
+                                          bf16_pack(v.z * r.norm.z, v.w * r.norm.w));
+    }
+    if (r.there && threadIdx.x % ROW_LANES == 0)
+        b.squares[(size_t)r.part * b.ld_rows + r.row] = squares;
+}
+
+/* ---- few rows ------------------------------------------------------------------------ */
+
+enum {
+    DOWN_ROWS = 16, /* of a block */
+    DOWN_WARPS = 9,
+    DOWN_THREADS = DOWN_WARPS * 32,
+    DOWN_STEPS = STACK_INNER_MAX / 32,
+};
+static_assert(DOWN_ROWS * ROW_LANES <= DOWN_THREADS, "a thread has one row");
+
+struct down_block {
+    uint32_t groups[DOWN_ROWS];
+    uint64_t arrived;
+    __align__(16) float weight[DOWN_ROWS][STACK_EXPERTS_MAX];
+    short list[DOWN_WARPS][DOWN_ROWS]; /* of a warp's group: rows, and 256 times their slots */
 };
 
 /* The rows of a group, ascending: a warp. Returns how many. */
 static __device__ __forceinline__ int down_list(short *list, const uint32_t *groups, int n_rows,
                                                 int group)
 {
-    int n = 0;
-    for (int base = 0; base < n_rows; base += 32) {
-        int row = base + stack_lane();
-        uint32_t mask = row < n_rows ? groups[row] : 0, all = __ballot_sync(~0u, mask >> group & 1);
-        if (mask >> group & 1)
-            list[n + __popc(all & ((1U << stack_lane()) - 1))] =
-                (short)(row + 256 * up_slot(mask, group));
-        n += __popc(all);
-    }
+    int row = stack_lane();
+    uint32_t mask = row < n_rows ? groups[row] : 0, all = __ballot_sync(~0u, mask >> group & 1);
+    if (mask >> group & 1)
+        list[__popc(all & ((1U << row) - 1))] = (short)(row + 256 * up_slot(mask, group));
     __syncwarp();
-    return n;
+    return __popc(all);
 }
 
-/* slots [which of a row's groups][16 MT][PARTIAL_LD] = the outputs of a group's rows from `first`
- * on, weighted where it is an expert, not below 0. */
-template <int MT>
-static __device__ __forceinline__ void down_put(
-    float *slots, const typename down<MT>::block *u, const short *list, int n,
-    const float (&acc)[STACK_PART_TILES][down<MT>::TILES][4], int first, int expert)
+/* slots [which of a row's groups][DOWN_ROWS][PARTIAL_LD] = the outputs of a group's rows, weighted
+ * where it is an expert, not below 0. */
+static __device__ __forceinline__ void down_put(float *slots, const struct down_block *u,
+                                                const short *list, int n,
+                                                const float (&acc)[STACK_PART_TILES][1][4],
+                                                int expert)
 {
     int lane = stack_lane();
 #pragma unroll
-    for (int m = 0; m < down<MT>::TILES; m++)
+    for (int half = 0; half < 2; half++) {
+        int i = lane / 4 + 8 * half;
+        if (i >= n)
+            continue;
+        int row = list[i] % 256, slot = list[i] / 256;
+        float by = expert >= 0 ? u->weight[row][expert] : 1;
+        float *to = slots + (slot * DOWN_ROWS + row) * PARTIAL_LD + 2 * (lane % 4);
 #pragma unroll
-        for (int half = 0; half < 2; half++) {
-            int i = first + m * 16 + lane / 4 + 8 * half;
-            if (i >= n)
-                continue;
-            int row = list[i] % 256, slot = list[i] / 256;
-            float by = expert >= 0 ? u->weight[row][expert] : 1;
-            float *to = slots + (slot * 16 * MT + row) * PARTIAL_LD + 2 * (lane % 4);
-#pragma unroll
-            for (int t = 0; t < STACK_PART_TILES; t++)
-                *(float2 *)(to + t * 8) =
-                    make_float2(by * acc[t][m][2 * half], by * acc[t][m][2 * half + 1]);
-        }
-}
-
-/* A part of the residual stream: eight lanes have a row, four columns each. Read long before it is
- * needed, as in stack.cuh. */
-template <int MT> struct down_rows {
-    enum { LANES = 8, EACH = down<MT>::WARPS * 32 / LANES };
-    enum { TIMES = (down<MT>::ROWS + EACH - 1) / EACH };
-    float4 x[TIMES], norm;
-    int column, first;
-    bool mine;
-};
-
-template <int MT>
-static __device__ __forceinline__ void down_rows_begin(struct down_rows<MT> &r,
-                                                       const struct agon_stack &p,
-                                                       const struct stack_place &at,
-                                                       const float *norm)
-{
-    int n = p.hidden / STACK_PARTS, lane = threadIdx.x % down_rows<MT>::LANES;
-    r.mine = 4 * lane < n;
-    r.column = at.rank * n + 4 * lane;
-    r.first = threadIdx.x / down_rows<MT>::LANES;
-    r.norm = r.mine ? *(const float4 *)(norm + r.column) : make_float4(0, 0, 0, 0);
-#pragma unroll
-    for (int i = 0; i < down_rows<MT>::TIMES; i++) {
-        int row = r.first + i * down_rows<MT>::EACH;
-        r.x[i] = make_float4(0, 0, 0, 0);
-        if (r.mine && row < at.n_rows)
-            r.x[i] = __ldcg((const float4 *)(p.x + (size_t)(at.row0 + row) * p.hidden + r.column));
+        for (int t = 0; t < STACK_PART_TILES; t++)
+            *(float2 *)(to + t * 8) =
+                make_float2(by * acc[t][0][2 * half], by * acc[t][0][2 * half + 1]);
     }
-}
-
-/* x += a row's slots; published for the norm that follows. */
-template <int MT>
-static __device__ __forceinline__ void down_rows_end(struct down_rows<MT> &r,
-                                                     const struct agon_stack &p,
-                                                     const struct stack_place &at,
-                                                     const struct stack_buffers &b,
-                                                     const uint32_t *groups, const float *slots)
-{
-    slots += 4 * (threadIdx.x % down_rows<MT>::LANES);
-#pragma unroll
-    for (int i = 0; i < down_rows<MT>::TIMES; i++) {
-        int row = r.first + i * down_rows<MT>::EACH;
-        bool there = row < at.n_rows;
-        size_t to = (size_t)(at.row0 + row) * p.hidden + r.column;
-        float4 v = r.x[i], sum = make_float4(0, 0, 0, 0);
-        int n = there && r.mine ? __popc(groups[row]) : 0;
-        for (int slot = 0; slot < n; slot++) {
-            float4 w = *(const float4 *)(slots + (slot * down<MT>::ROWS + row) * PARTIAL_LD);
-            sum = make_float4(sum.x + w.x, sum.y + w.y, sum.z + w.z, sum.w + w.w);
-        }
-        v = make_float4(v.x + sum.x, v.y + sum.y, v.z + sum.z, v.w + sum.w);
-        float squares = v.x * v.x + v.y * v.y + v.z * v.z + v.w * v.w;
-#pragma unroll
-        for (int apart = 1; apart < down_rows<MT>::LANES; apart *= 2)
-            squares += __shfl_xor_sync(~0u, squares, apart);
-        if (there && r.mine) {
-            *(float4 *)(p.x + to) = v;
-            *(uint2 *)(b.x + to) = make_uint2(bf16_pack(v.x * r.norm.x, v.y * r.norm.y),
-                                              bf16_pack(v.z * r.norm.z, v.w * r.norm.w));
-        }
-        if (there && threadIdx.x % down_rows<MT>::LANES == 0)
-            b.squares[(size_t)at.rank * b.ld_rows + at.row0 + row] = squares;
-    }
-}
-
-/* What a warp does of the product: its group, and which share of the group's rows. */
-struct down_share {
-    int group, share, n_shares;
-};
-
-template <int MT>
-static __device__ __forceinline__ struct down_share down_share(const struct agon_stack_layer &l)
-{
-    constexpr int WARPS = down<MT>::WARPS;
-    int warp = stack_warp(), spare = max(0, WARPS - l.n_groups);
-    if (!l.router)
-        return {warp % l.n_groups, warp / l.n_groups,
-                max(1, (WARPS - warp % l.n_groups + l.n_groups - 1) / l.n_groups)};
-    bool first = warp == 0 || warp >= l.n_groups;
-    return {first ? 0 : warp, warp >= l.n_groups ? 1 + warp - l.n_groups : 0,
-            first ? 1 + spare : 1};
 }
 
 /* All slots of the block's rows, `each` bytes a row: they stand one behind the other. */
@@ -160,70 +126,179 @@ static __device__ __forceinline__ void down_copy(uint32_t arrived, char *rows, c
         copy_bytes(shared_address(rows) + i, act + i, min(n - i, (int)PIECE), arrived);
 }
 
-template <int MT>
-static __global__ void __launch_bounds__(down<MT>::WARPS * 32, 1)
+static __global__ void __launch_bounds__(DOWN_THREADS, 1)
     down_kernel(const __grid_constant__ struct agon_stack p,
-                const __grid_constant__ struct agon_stack_layer l, int n_each)
+                const __grid_constant__ struct agon_stack_layer l)
 {
-    constexpr int TILES = down<MT>::TILES, WARPS = down<MT>::WARPS;
-    typename down<MT>::block *u = (typename down<MT>::block *)block_shared();
+    struct down_block *u = (struct down_block *)block_shared();
     char *rows = block_shared() + bytes_up(sizeof(*u));
-    struct stack_place at = stack_place(p, n_each);
+    struct stack_place at = stack_place(p, DOWN_ROWS);
     struct stack_buffers b;
     stack_buffers(&b, p);
     int stride = act_bytes(l.inner), n_steps = l.inner / 32, n_slots = layer_slots(p, l);
-    int most = p.hidden / 8 / STACK_PARTS;
+    int most = p.hidden / 8 / STACK_PARTS, group = stack_warp();
     size_t ld = (size_t)n_steps * 32, size = (size_t)(p.hidden / 8) * ld;
     const uint4 *weights = (const uint4 *)l.down + at.rank * most * ld + stack_lane();
-    float *slots = (float *)(rows + (size_t)MT * 16 * n_slots * stride);
-    struct down_share mine = down_share<MT>(l);
+    float *slots = (float *)(rows + (size_t)DOWN_ROWS * n_slots * stride);
     struct held<STACK_PART_TILES, DOWN_STEPS> h;
-    struct down_rows<MT> x;
+    struct row_part x;
     uint32_t arrived = shared_address(&u->arrived);
+    int own = threadIdx.x / ROW_LANES; /* row */
     if (threadIdx.x == 0) {
         barrier_init(arrived, 1);
         barriers_made();
     }
-    if (mine.share * TILES >= MT)
-        mine.group = l.n_groups; /* nothing is left for it */
-    held_load(h, weights + mine.group * size, ld, mine.group < l.n_groups ? most : 0, 0, n_steps);
-    down_rows_begin(x, p, at, l.next_norm);
+    held_load(h, weights + group * size, ld, group < l.n_groups ? most : 0, 0, n_steps);
+    row_part_begin(&x, p, l.next_norm, at.row0 + own, at.rank, own < at.n_rows);
     depends_wait();
     if (threadIdx.x == 0)
         down_copy(arrived, rows, b.act, at, n_slots * stride);
-    for (int r = threadIdx.x; r < at.n_rows; r += WARPS * 32)
-        u->groups[r] = __ldcg(b.row_groups + at.row0 + r);
-    for (int i = threadIdx.x; i < at.n_rows * STACK_EXPERTS_MAX / 4; i += WARPS * 32)
-        ((float4 *)u->weight)[i] =
-            __ldcg((const float4 *)b.row_weights + at.row0 * (STACK_EXPERTS_MAX / 4) + i);
+    if (threadIdx.x < at.n_rows)
+        u->groups[threadIdx.x] = __ldcg(b.row_groups + at.row0 + threadIdx.x);
+    if (threadIdx.x < at.n_rows * STACK_EXPERTS_MAX)
+        u->weight[0][threadIdx.x] =
+            __ldcg(b.row_weights + (size_t)at.row0 * STACK_EXPERTS_MAX + threadIdx.x);
     __syncthreads();
     short *list = u->list[stack_warp()];
-    for (int group = mine.group; group < l.n_groups; group += WARPS) {
+    for (; group < l.n_groups; group += DOWN_WARPS) {
         int n = down_list(list, u->groups, at.n_rows, group);
-        if (group >= WARPS)
+        if (group >= DOWN_WARPS)
             held_load(h, weights + group * size, ld, most, 0, n_steps);
+        int one = n > 0 ? list[min(stack_lane() % 16, n - 1)] : 0;
+        uint32_t a[1] = {mma_address(rows) + stack_lane() / 16 * 16 +
+                         (one % 256 * n_slots + one / 256) * stride};
+        float acc[STACK_PART_TILES][1][4] = {};
         barrier_wait(arrived, 0);
-        for (int i = mine.share * TILES * 16; i < n; i += mine.n_shares * TILES * 16) {
-            uint32_t a[TILES];
-            float acc[STACK_PART_TILES][TILES][4] = {};
-#pragma unroll
-            for (int m = 0; m < TILES; m++) {
-                int one = list[min(i + m * 16 + stack_lane() % 16, n - 1)];
-                a[m] = mma_address(rows) + stack_lane() / 16 * 16 +
-                       (one % 256 * n_slots + one / 256) * stride;
-            }
-            held_multiply(acc, h, a, (n - i + 15) / 16, 0, n_steps);
-            down_put<MT>(slots, u, list, n, acc, i, l.router ? group - p.n_shared : -1);
-        }
+        held_multiply(acc, h, a, 1, 0, n_steps);
+        down_put(slots, u, list, n, acc, l.router ? group - p.n_shared : -1);
         __syncwarp();
     }
     __syncthreads();
-    down_rows_end(x, p, at, b, u->groups, slots);
+    if (threadIdx.x >= DOWN_ROWS * ROW_LANES)
+        return;
+    float4 sum = make_float4(0, 0, 0, 0);
+    const float *from = slots + own * PARTIAL_LD + 4 * (threadIdx.x % ROW_LANES);
+    for (int slot = 0; x.mine && slot < __popc(u->groups[own]); slot++)
+        sum = add4(sum, *(const float4 *)(from + slot * DOWN_ROWS * PARTIAL_LD));
+    row_part_end(x, p, b, sum);
 }
 
-template <int MT> static size_t down_bytes(int n_slots, int inner)
+static size_t down_bytes(int n_slots, int inner)
 {
-    size_t rows = (size_t)MT * 16 * (size_t)n_slots;
-    return bytes_up(sizeof(typename down<MT>::block)) + rows * (size_t)act_bytes(inner) +
+    size_t rows = (size_t)DOWN_ROWS * (size_t)n_slots;
+    return bytes_up(sizeof(struct down_block)) + rows * (size_t)act_bytes(inner) +
            rows * PARTIAL_LD * sizeof(float);
+}
+
+/* ---- many rows ----------------------------------------------------------------------- */
+
+enum { DOWN_COLUMNS = 128, COMBINE_ROWS = 2, COMBINE_THREADS = COMBINE_ROWS * STACK_PARTS * 8 };
+static_assert(ROW_LANES == 8, "of a row's part");
+
+/* Steps of 64 inner values; the last may be half of one. */
+static __host__ __device__ inline int down_steps(int inner)
+{
+    return (inner + UP_K - 1) / UP_K;
+}
+
+/* Inner values [step][STACK_TILE_ROWS][128 bytes], weights [tile of 8 outputs][step][8][128 bytes],
+ * swizzled, behind a barrier. */
+static __global__ void __launch_bounds__(STACK_THREADS, 1)
+    down_tile_kernel(const __grid_constant__ struct agon_stack p,
+                     const __grid_constant__ struct agon_stack_layer l)
+{
+    uintptr_t base =
+        ((uintptr_t)block_shared() + SWIZZLE_ALIGN - 1) / SWIZZLE_ALIGN * SWIZZLE_ALIGN;
+    uint32_t arrived = shared_address((void *)base), act = arrived + SWIZZLE_ALIGN;
+    int n_steps = down_steps(l.inner), first = blockIdx.x * DOWN_COLUMNS;
+    uint32_t act_size = stack_tile_bytes(l.inner);
+    uint32_t weights = act + act_size, weights_size = DOWN_COLUMNS * n_steps * TILE_BYTES_K;
+    struct stack_buffers b;
+    stack_buffers(&b, p);
+    const struct stack_tile *tile = b.tiles + blockIdx.y;
+    if (threadIdx.x == 0) {
+        barrier_init(arrived, 1);
+        barriers_made();
+    }
+    depends_wait();
+    int group = __ldcg(&tile->group), n = __ldcg(&tile->n);
+    if (n == 0)
+        return;
+    if (threadIdx.x == 0) {
+        barrier_expect(arrived, act_size + weights_size);
+        for (int k = 0; k < n_steps; k++)
+            copy_bytes(act + k * (act_size / n_steps),
+                       b.act + (size_t)blockIdx.y * act_size + k * (act_size / n_steps),
+                       act_size / n_steps, arrived);
+        for (int k = 0; k < n_steps; k++)
+            copy_bytes(weights + k * (weights_size / n_steps),
+                       (const char *)l.down_tiles +
+                           ((size_t)group * p.hidden + first) * n_steps * TILE_BYTES_K +
+                           k * (weights_size / n_steps),
+                       weights_size / n_steps, arrived);
+    }
+    int i0 = stack_warp() * 16 + stack_lane() / 4, far = stack_warp() / 4 * 64, slot[2];
+    float acc[DOWN_COLUMNS / 2], by[2];
+    for (int half = 0; half < 2; half++) {
+        slot[half] = __ldcg(&tile->slot[min(i0 + 8 * half, n - 1)]);
+        by[half] = __ldcg(&tile->weight[min(i0 + 8 * half, n - 1)]);
+    }
+    __syncthreads(); /* the barrier is there */
+    barrier_wait(arrived, 0);
+    if (far >= n)
+        return;
+    uint64_t x = wgmma_descriptor(act + far * TILE_BYTES_K);
+    uint64_t w = wgmma_descriptor(weights) + ((uint64_t)((n_steps - 1) * (1024 >> 4)) << 32);
+#pragma unroll 1
+    for (int k = 0; k < l.inner / 16; k++) {
+        wgmma_fence();
+        wgmma<DOWN_COLUMNS>::bf16(acc,
+                                  x + k / 4 * (STACK_TILE_ROWS * TILE_BYTES_K >> 4) + k % 4 * 2,
+                                  w + k / 4 * (8 * TILE_BYTES_K >> 4) + k % 4 * 2, k > 0);
+    }
+    wgmma_commit();
+    wgmma_wait<0>();
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        float *to = b.outputs + (size_t)slot[half] * p.hidden + first + 2 * (threadIdx.x % 4);
+        if (i0 + 8 * half < n)
+#pragma unroll
+            for (int t = 0; t < DOWN_COLUMNS / 8; t++)
+                *(float2 *)(to + t * 8) = make_float2(by[half] * acc[4 * t + 2 * half],
+                                                      by[half] * acc[4 * t + 2 * half + 1]);
+    }
+}
+
+static size_t down_tile_bytes(const struct agon_stack_layer *l)
+{
+    return 2 * SWIZZLE_ALIGN + stack_tile_bytes(l->inner) +
+           (size_t)DOWN_COLUMNS * (size_t)down_steps(l->inner) * TILE_BYTES_K;
+}
+
+/* x += a row's slots. */
+static __global__ void __launch_bounds__(COMBINE_THREADS)
+    combine_kernel(const __grid_constant__ struct agon_stack p,
+                   const __grid_constant__ struct agon_stack_layer l)
+{
+    int row = blockIdx.x * COMBINE_ROWS + threadIdx.x / (STACK_PARTS * ROW_LANES);
+    int part = threadIdx.x / ROW_LANES % STACK_PARTS, n_slots = layer_slots(p, l);
+    struct stack_buffers b;
+    struct row_part x;
+    stack_buffers(&b, p);
+    row_part_begin(&x, p, l.next_norm, row, part, row < p.rows.n_rows);
+    depends_wait();
+    float4 slots[AGON_STACK_GROUPS_MAX / 4], sum = make_float4(0, 0, 0, 0);
+    const float *from = b.outputs + (size_t)row * n_slots * p.hidden + x.column;
+    int n = x.mine ? __popc(__ldcg(b.row_groups + row)) : 0;
+    for (int first = 0; first < n_slots; first += AGON_STACK_GROUPS_MAX / 4) {
+#pragma unroll
+        for (int i = 0; i < AGON_STACK_GROUPS_MAX / 4; i++)
+            if (x.mine && first + i < n_slots)
+                slots[i] = __ldcg((const float4 *)(from + (size_t)(first + i) * p.hidden));
+#pragma unroll
+        for (int i = 0; i < AGON_STACK_GROUPS_MAX / 4; i++)
+            if (first + i < n)
+                sum = add4(sum, slots[i]);
+    }
+    row_part_end(x, p, b, sum);
 }

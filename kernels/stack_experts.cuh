@@ -11,12 +11,12 @@
 #include "kernels/wgmma.cuh"
 
 enum {
-    UP_ROWS = 128, /* of a tile: two warpgroups' */
-    UP_K = 64,     /* of a step: a row of 128 bytes */
+    UP_ROWS = STACK_TILE_ROWS, /* two warpgroups' */
+    UP_K = 64,                 /* of a step: a row of 128 bytes */
     UP_STEPS_MAX = STACK_HIDDEN_MAX / UP_K,
     UP_WHOLE = 2, /* tiles of 8 inner values of a block, where a group is one tile */
     UP_FEW = 4,   /* for some hundred rows */
-    UP_MANY = 7,
+    UP_MANY = 7,  /* or one more, where that makes fewer blocks */
     UP_FEW_ROWS = 512,
 };
 
@@ -25,7 +25,6 @@ enum {
 struct up_block {
     uint64_t arrived[UP_STEPS_MAX]; /* barriers: weights of a step */
     int n;                          /* rows of the tile */
-    int count[STACK_WARPS][AGON_STACK_GROUPS_MAX];
     int row[UP_ROWS];
     short slot[UP_ROWS];
     float factor[UP_ROWS];
@@ -39,11 +38,15 @@ static __device__ __forceinline__ struct up_block *up_block(void)
     return (struct up_block *)((at + SWIZZLE_ALIGN - 1) / SWIZZLE_ALIGN * SWIZZLE_ALIGN);
 }
 
-/* Of rows; first a word of each row that there is stands there. */
+/* From a word of row_members to the next there: groups lie in different banks. */
+enum { MEMBERS_LD = AGON_STACK_GROUPS_MAX + 1 };
+
+/* Of rows; first row_members stands there. */
 static __host__ __device__ inline uint32_t up_rows_bytes(const struct agon_stack &p)
 {
-    uint32_t rows = UP_ROWS * (uint32_t)p.hidden * 2, masks = ((uint32_t)p.rows.n_rows + 255) * 4;
-    return rows > masks ? rows : (masks + SWIZZLE_ALIGN - 1) / SWIZZLE_ALIGN * SWIZZLE_ALIGN;
+    uint32_t rows = UP_ROWS * (uint32_t)p.hidden * 2;
+    uint32_t members = ((uint32_t)p.rows.n_rows + 31) / 32 * MEMBERS_LD * 4;
+    return rows > members ? rows : (members + SWIZZLE_ALIGN - 1) / SWIZZLE_ALIGN * SWIZZLE_ALIGN;
 }
 
 static __device__ __forceinline__ int up_slot(uint32_t groups, int group)
@@ -79,7 +82,7 @@ static __device__ __forceinline__ void up_list_whole(struct up_block *u, const s
                                                      const struct stack_buffers &b, int group)
 {
     float factor;
-    bool keep = blockIdx.x == 0 && blockIdx.y == 0 && threadIdx.x / ROUTE_LANES < p.rows.n_rows;
+    bool keep = blockIdx.x == 0 && blockIdx.y == 0 && route_row() < p.rows.n_rows;
     uint32_t groups = route_end(&factor, r, p, l, b, keep);
     bool mine = r.share == 0 && groups >> group & 1;
     uint32_t all = __ballot_sync(~0u, mine);
@@ -95,65 +98,79 @@ static __device__ __forceinline__ void up_list_whole(struct up_block *u, const s
     __syncthreads();
 }
 
-/* Which group's rows the block's tile has, whose weights then are on their way, and which of them.
- * masks: room for a word of each row. Returns whether there is such a tile. */
-static __device__ __forceinline__ bool up_list_tile(struct up_block *u, uint32_t *masks,
-                                                    uint32_t weights, const struct agon_stack &p,
-                                                    const struct agon_stack_layer &l,
-                                                    const struct stack_buffers &b, int first,
-                                                    int n_tiles)
+/* Which tile of which group a block has. */
+struct up_tile {
+    int group, skip, n; /* group below 0: none; rows of the group before the tile's; of the tile */
+};
+
+/* Of tile `tile` of all groups', of which members says what rows they have. A warp. */
+static __device__ __forceinline__ struct up_tile up_find(const uint32_t *members, int n_words,
+                                                         int tile)
 {
-    int lane = stack_lane(), warp = stack_warp(), n_rows = p.rows.n_rows;
-    int each = (n_rows + STACK_THREADS - 1) / STACK_THREADS, begin = warp * each * 32, count = 0;
-#pragma unroll 4
-    for (int i = 0; i < each; i++) {
-        int row = begin + i * 32 + lane;
-        uint32_t groups = row < n_rows ? __ldcg(b.row_groups + row) : 0;
-        masks[row] = groups;
-        for (int g = 0; g < l.n_groups; g++) {
-            uint32_t all = __ballot_sync(~0u, groups >> g & 1);
-            count += lane == g ? __popc(all) : 0;
-        }
-    }
-    if (lane < AGON_STACK_GROUPS_MAX)
-        u->count[warp][lane] = count;
-    __syncthreads();
-    int before = 0, total = 0;
-#pragma unroll
-    for (int w = 0; w < STACK_WARPS; w++) {
-        int n = lane < l.n_groups ? u->count[w][lane] : 0;
-        before += w < warp ? n : 0;
-        total += n;
-    }
-    int tiles = (total + UP_ROWS - 1) / UP_ROWS, upto = tiles, tile = blockIdx.y;
+    int lane = stack_lane(), total = 0;
+    for (int word = lane / AGON_STACK_GROUPS_MAX; word < n_words; word += 2)
+        total += __popc(members[word * MEMBERS_LD + lane % AGON_STACK_GROUPS_MAX]);
+    total += __shfl_xor_sync(~0u, total, AGON_STACK_GROUPS_MAX);
+    int tiles = (total + UP_ROWS - 1) / UP_ROWS, upto = tiles;
 #pragma unroll
     for (int apart = 1; apart < AGON_STACK_GROUPS_MAX; apart *= 2) {
         int other = __shfl_up_sync(~0u, upto, apart);
-        upto += lane >= apart ? other : 0;
+        upto += lane % AGON_STACK_GROUPS_MAX >= apart ? other : 0;
     }
-    int group = __ffs(__ballot_sync(~0u, upto > tile)) - 1;
-    if (group < 0)
-        return false;
-    if (warp == 0)
-        up_weights(u, weights, p, l, group, first, n_tiles);
-    int skip = (tile - __shfl_sync(~0u, upto - tiles, group)) * UP_ROWS;
-    int at = __shfl_sync(~0u, before, group) - skip;
-    for (int i = 0; i < each; i++) {
-        uint32_t groups = masks[begin + i * 32 + lane];
-        bool mine = groups >> group & 1;
-        uint32_t all = __ballot_sync(~0u, mine);
-        int place = at + __popc(all & ((1U << lane) - 1));
-        if (mine && place >= 0 && place < UP_ROWS) {
-            u->row[place] = begin + i * 32 + lane;
-            u->slot[place] = (short)up_slot(groups, group);
+    struct up_tile at;
+    at.group = __ffs(__ballot_sync(~0u, upto > tile)) - 1;
+    at.skip = (tile - __shfl_sync(~0u, upto - tiles, max(0, at.group))) * UP_ROWS;
+    at.n = min((int)UP_ROWS, __shfl_sync(~0u, total, max(0, at.group)) - at.skip);
+    return at;
+}
+
+/* Which of the rows are the tile's; the block's warps share out the words. */
+static __device__ __forceinline__ void up_list(struct up_block *u, const uint32_t *members,
+                                               int n_words, const struct up_tile &tile)
+{
+    int lane = stack_lane(), before = -tile.skip;
+    for (int base = 0; base < n_words; base += 32) {
+        uint32_t mine =
+            base + lane < n_words ? members[(base + lane) * MEMBERS_LD + tile.group] : 0;
+        int upto = __popc(mine);
+#pragma unroll
+        for (int apart = 1; apart < 32; apart *= 2) {
+            int other = __shfl_up_sync(~0u, upto, apart);
+            upto += lane >= apart ? other : 0;
         }
-        at += __popc(all);
+        for (int word = stack_warp(); word < 32; word += STACK_WARPS) {
+            uint32_t rows = __shfl_sync(~0u, mine, word), below = rows & ((1U << lane) - 1);
+            int place = before + __shfl_sync(~0u, upto, word) - __popc(rows) + __popc(below);
+            if ((rows >> lane & 1) && place >= 0 && place < UP_ROWS)
+                u->row[place] = (base + word) * 32 + lane;
+        }
+        before += __shfl_sync(~0u, upto, 31);
     }
-    total = __shfl_sync(~0u, total, group);
     if (threadIdx.x == 0)
-        u->n = min((int)UP_ROWS, total - skip);
+        u->n = tile.n;
+}
+
+/* The block's tile of many rows, and its weights on their way. members: room in shared memory.
+ * Returns its group, or below 0 where there is no such tile. */
+static __device__ __forceinline__ int up_list_tile(struct up_block *u, uint32_t *members,
+                                                   uint32_t weights, const struct agon_stack &p,
+                                                   const struct agon_stack_layer &l,
+                                                   const struct stack_buffers &b, int first,
+                                                   int n_tiles)
+{
+    int n_words = (p.rows.n_rows + 31) / 32;
+    for (int i = threadIdx.x; i < n_words * AGON_STACK_GROUPS_MAX; i += STACK_THREADS)
+        members[i / AGON_STACK_GROUPS_MAX * MEMBERS_LD + i % AGON_STACK_GROUPS_MAX] =
+            __ldcg(b.row_members + i);
     __syncthreads();
-    return true;
+    struct up_tile tile = up_find(members, n_words, blockIdx.y);
+    if (tile.group < 0)
+        return tile.group;
+    if (stack_warp() == 0)
+        up_weights(u, weights, p, l, tile.group, first, n_tiles);
+    up_list(u, members, n_words, tile);
+    __syncthreads();
+    return tile.group;
 }
 
 /* Pieces of 16 bytes of the tile's rows on their way to shared memory: a thread's. (By registers,
@@ -179,8 +196,35 @@ static __device__ __forceinline__ void up_load(struct up_rows &r, const struct u
     }
 }
 
-/* acc = 64 rows, from `far` on, by gate and up of TILES times 8 inner values; a step begins when it
- * has arrived. */
+/* A step of them to shared memory. */
+static __device__ __forceinline__ void up_store(const struct up_rows &r, uint32_t rows, int k)
+{
+    uint32_t to = rows + tile_offset(threadIdx.x / 8, threadIdx.x % 8);
+#pragma unroll
+    for (int i = 0; i < up_rows::EACH; i++)
+        shared_store(to + (k * UP_ROWS + i * (STACK_THREADS / 8)) * TILE_BYTES_K, r.v[k][i]);
+}
+
+/* acc (k > 0: +)= 64 rows by gate and up of TILES times 8 inner values, step k. The weights are
+ * waited for even where there are no rows: shared memory is not given back under a copy. */
+template <int TILES>
+static __device__ __forceinline__ void up_step(float (&acc)[8 * TILES], const struct up_block *u,
+                                               uint64_t x, uint64_t w, int k, bool there)
+{
+    barrier_wait(shared_address(&u->arrived[k]), 0);
+    if (!there)
+        return;
+    x += k * (UP_ROWS * TILE_BYTES_K >> 4);
+    w += k * (8 * TILE_BYTES_K >> 4);
+    wgmma_fence();
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+        wgmma<16 * TILES>::bf16(acc, x + 2 * i, w + 2 * i, k + i > 0);
+    wgmma_commit();
+}
+
+/* All steps, of 64 rows from `far` on: of many rows each as soon as it has arrived, else with fewer
+ * instructions. */
 template <int TILES>
 static __device__ __forceinline__ void up_multiply(float (&acc)[8 * TILES], const struct up_rows &r,
                                                    const struct up_block *u, uint32_t rows,
@@ -190,26 +234,24 @@ static __device__ __forceinline__ void up_multiply(float (&acc)[8 * TILES], cons
     uint64_t apart = (uint64_t)((hidden / UP_K - 1) * (1024 >> 4)) << 32;
     uint64_t x = wgmma_descriptor(rows + far * TILE_BYTES_K);
     uint64_t w = wgmma_descriptor(weights) + apart;
-    uint32_t to = rows + tile_offset(threadIdx.x / 8, threadIdx.x % 8);
+    bool there = far < u->n;
 #pragma unroll
     for (int k = 0; k < UP_STEPS_MAX; k++) {
         if (k >= hidden / UP_K)
             break;
-#pragma unroll
-        for (int i = 0; i < up_rows::EACH; i++)
-            shared_store(to + (k * UP_ROWS + i * (STACK_THREADS / 8)) * TILE_BYTES_K, r.v[k][i]);
+        up_store(r, rows, k);
+        if (TILES != UP_WHOLE) {
+            fence_for_wgmma();
+            __syncthreads();
+            up_step<TILES>(acc, u, x, w, k, there);
+        }
+    }
+    if (TILES == UP_WHOLE) {
         fence_for_wgmma();
         __syncthreads();
-        /* Even where there are no rows: shared memory is not given back under a copy. */
-        barrier_wait(shared_address(&u->arrived[k]), 0);
-        if (far >= u->n)
-            continue;
-        wgmma_fence();
-#pragma unroll
-        for (int i = 0; i < 4; i++)
-            wgmma<16 * TILES>::bf16(acc, x + k * (UP_ROWS * TILE_BYTES_K >> 4) + 2 * i,
-                                    w + k * (8 * TILE_BYTES_K >> 4) + 2 * i, k + i > 0);
-        wgmma_commit();
+#pragma unroll 1
+        for (int k = 0; k < hidden / UP_K; k++)
+            up_step<TILES>(acc, u, x, w, k, there);
     }
     wgmma_wait<0>();
 }
@@ -219,27 +261,29 @@ static __device__ __forceinline__ float gated(float gate, float up)
     return __fdividef(gate, 1 + __expf(-gate)) * up;
 }
 
-/* What the tile's rows have made to [row][slot][inner], from inner value 8 `first` on. */
+/* What the tile's rows have made, from inner value 8 `first` on: to the tile's at `act`, or each
+ * row to its slot. */
 template <int TILES>
 static __device__ __forceinline__ void up_put(char *act, const struct up_block *u,
                                               const float (&acc)[8 * TILES],
-                                              const float (&factor)[2],
-                                              const struct agon_stack_layer &l, int n_slots, int i0,
-                                              int first)
+                                              const float (&factor)[2], const int (&slot)[2],
+                                              const struct agon_stack_layer &l, int i0, int first)
 {
 #pragma unroll
     for (int half = 0; half < 2; half++) {
         int i = i0 + 8 * half;
+        float by = factor[half];
         if (i >= u->n)
             continue;
-        float by = factor[half];
-        char *slot = act + ((size_t)u->row[i] * n_slots + u->slot[i]) * act_bytes(l.inner);
-        uint32_t *to = (uint32_t *)slot + first * 4 + threadIdx.x % 4;
 #pragma unroll
         for (int t = 0; t < TILES; t++) {
+            int piece = first + t;
+            uint32_t at = TILES == UP_WHOLE
+                              ? slot[half] * act_bytes(l.inner) + piece * 16
+                              : piece / 8 * UP_ROWS * TILE_BYTES_K + tile_offset(i, piece % 8);
             const float *gate = &acc[8 * t + 2 * half], *up = gate + 4;
-            if (first + t < l.inner / 8)
-                to[t * 4] =
+            if (piece < l.inner / 8)
+                *(uint32_t *)(act + at + threadIdx.x % 4 * 4) =
                     bf16_pack(gated(gate[0] * by, up[0] * by), gated(gate[1] * by, up[1] * by));
         }
     }
@@ -249,6 +293,25 @@ static __host__ __device__ inline int layer_slots(const struct agon_stack &p,
                                                   const struct agon_stack_layer &l)
 {
     return l.router ? p.n_shared + p.top_k : l.n_groups;
+}
+
+/* What DOWN reads of the tile. */
+static __device__ __forceinline__ void up_tell(struct stack_tile *tile, const struct up_block *u,
+                                               const struct agon_stack &p,
+                                               const struct agon_stack_layer &l,
+                                               const struct stack_buffers &b, int group)
+{
+    int i = threadIdx.x, expert = l.router ? group - p.n_shared : -1;
+    if (i == 0) {
+        tile->group = group;
+        tile->n = group < 0 ? 0 : u->n;
+    }
+    if (group < 0 || i >= u->n)
+        return;
+    int row = u->row[i];
+    tile->slot[i] = row * layer_slots(p, l) + up_slot(__ldcg(b.row_groups + row), group);
+    tile->weight[i] =
+        expert >= 0 ? __ldcg(b.row_weights + (size_t)row * STACK_EXPERTS_MAX + expert) : 1;
 }
 
 template <int TILES>
@@ -273,25 +336,32 @@ static __global__ void __launch_bounds__(STACK_THREADS, 1)
     if (whole) {
         if (stack_warp() == 0)
             up_weights(u, weights, p, l, group, first, TILES);
-        route_begin(&r, p, l, threadIdx.x / ROUTE_LANES);
+        route_begin(&r, p, l, route_row());
     }
     __syncthreads();
     depends_wait();
     if (whole)
         up_list_whole(u, r, p, l, b, group);
-    else if (!up_list_tile(u, (uint32_t *)((char *)u + UP_BLOCK_BYTES), weights, p, l, b, first,
-                           TILES))
-        return;
-    int mine = stack_warp() * 16 + stack_lane() / 4, far = stack_warp() / 4 * 64;
-    float acc[8 * TILES], factor[2] = {};
+    else
+        group = up_list_tile(u, (uint32_t *)((char *)u + UP_BLOCK_BYTES), weights, p, l, b, first,
+                             TILES);
     struct up_rows pieces;
-    up_load(pieces, u, b.x, p.hidden);
-    for (int half = 0; half < 2; half++)
-        if (mine + 8 * half < u->n)
-            factor[half] = whole ? u->factor[mine + 8 * half]
-                                 : __ldcg(b.row_factors + u->row[mine + 8 * half]);
+    if (group >= 0)
+        up_load(pieces, u, b.x, p.hidden);
+    if (!whole && blockIdx.x == 0)
+        up_tell(b.tiles + blockIdx.y, u, p, l, b, group);
+    if (group < 0)
+        return;
+    int mine = stack_warp() * 16 + stack_lane() / 4, far = stack_warp() / 4 * 64, slot[2];
+    float acc[8 * TILES], factor[2];
+    for (int half = 0; half < 2; half++) {
+        int i = min(mine + 8 * half, max(u->n, 1) - 1), row = u->row[i];
+        factor[half] = whole ? u->factor[i] : __ldcg(b.row_factors + row);
+        slot[half] = whole ? row * layer_slots(p, l) + u->slot[i] : 0;
+    }
     up_multiply<TILES>(acc, pieces, u, rows, weights, p.hidden, far);
-    up_put<TILES>(b.act, u, acc, factor, l, layer_slots(p, l), mine, first);
+    up_put<TILES>(whole ? b.act : b.act + (size_t)blockIdx.y * stack_tile_bytes(l.inner), u, acc,
+                  factor, slot, l, mine, first);
 }
 
 static size_t up_bytes(const struct agon_stack *p, int tiles)

@@ -10,6 +10,12 @@
 enum { ROUTE_LANES = 2, ROUTE_EACH = STACK_EXPERTS_MAX / ROUTE_LANES };
 static_assert(ROUTE_EACH == 4, "logits are read by float4");
 
+/* Which row of a block a thread has; a warp has 16, and its halves share out their experts. */
+static __device__ __forceinline__ int route_row(void)
+{
+    return stack_warp() * 16 + stack_lane() % 16;
+}
+
 /* What is known of a row before the stage before has ended: a lane's. */
 struct route {
     float bias[ROUTE_EACH]; /* -infinity: no such expert */
@@ -20,7 +26,7 @@ struct route {
 static __device__ __forceinline__ void route_begin(struct route *r, const struct agon_stack &p,
                                                    const struct agon_stack_layer &l, int row)
 {
-    r->share = threadIdx.x % ROUTE_LANES;
+    r->share = stack_lane() / 16;
     r->there = row_is(p, row);
     r->row = min(row, p.rows.n_rows - 1);
 #pragma unroll
@@ -74,7 +80,7 @@ static __device__ __forceinline__ uint32_t route_choose(const struct route &r,
 #pragma unroll
     for (int i = 0; i < ROUTE_EACH; i++) {
         float mine = r.bias[i] == -INFINITY ? -INFINITY : fmaxf(scores[i] + r.bias[i], least);
-        float other = __shfl_xor_sync(~0u, mine, 1);
+        float other = __shfl_xor_sync(~0u, mine, 16);
         rank[i] = r.share ? other : mine;
         rank[ROUTE_EACH + i] = r.share ? mine : other;
     }
@@ -121,7 +127,7 @@ static __device__ __forceinline__ uint32_t route_end(float *factor, const struct
 #pragma unroll
         for (int i = 0; i < ROUTE_EACH; i++)
             total += chosen >> (r.share * ROUTE_EACH + i) & 1 ? scores[i] : 0;
-        total += __shfl_xor_sync(~0u, total, 1);
+        total += __shfl_xor_sync(~0u, total, 16);
         float times = p.normalise ? __fdividef(p.route_scale, total) : p.route_scale;
         if (keep)
             ((float4 *)b.row_weights)[r.row * ROUTE_LANES + r.share] = make_float4(
@@ -136,17 +142,30 @@ static __device__ __forceinline__ uint32_t route_end(float *factor, const struct
     return groups;
 }
 
-/* A warp has 16 rows. */
-static __global__ void __launch_bounds__(32)
+/* A block has 32 rows, half of them a warp: a word of row_members of each group. */
+enum { ROUTE_ROWS = 32, ROUTE_THREADS = ROUTE_ROWS * ROUTE_LANES };
+
+static __global__ void __launch_bounds__(ROUTE_THREADS)
     route_kernel(const __grid_constant__ struct agon_stack p,
                  const __grid_constant__ struct agon_stack_layer l)
 {
+    uint16_t *members = (uint16_t *)block_shared(); /* [group][warp] */
     struct stack_buffers b;
     struct route r;
     float factor;
-    int row = blockIdx.x * (32 / ROUTE_LANES) + threadIdx.x / ROUTE_LANES;
+    int row = blockIdx.x * ROUTE_ROWS + route_row();
     stack_buffers(&b, p);
     route_begin(&r, p, l, row);
     depends_wait();
-    (void)route_end(&factor, r, p, l, b, row < p.rows.n_rows);
+    uint32_t groups = route_end(&factor, r, p, l, b, row < p.rows.n_rows);
+#pragma unroll 1
+    for (int g = 0; g < AGON_STACK_GROUPS_MAX; g++) {
+        uint32_t all = __ballot_sync(~0u, groups >> g & 1);
+        if (stack_lane() == g)
+            members[2 * g + stack_warp()] = (uint16_t)all;
+    }
+    __syncthreads();
+    if (threadIdx.x < AGON_STACK_GROUPS_MAX)
+        b.row_members[blockIdx.x * AGON_STACK_GROUPS_MAX + threadIdx.x] =
+            ((const uint32_t *)members)[threadIdx.x];
 }

@@ -13,7 +13,7 @@
 
 /* One layer's packed matrices, one behind the other: elements from its beginning. */
 struct packed_layout {
-    size_t input, query, output, gate_up, down, end;
+    size_t input, query, output, gate_up, down, down_tiles, end;
 };
 
 /* Pieces of a dense MLP: as wide as experts may be, all alike; 0: there is no such width. */
@@ -36,6 +36,12 @@ static int layer_groups(const struct agon_config *c, int layer)
                             : c->dense_dim / dense_piece(c->dense_dim);
 }
 
+/* Inner values, as down_tiles has them. */
+static int whole_steps(int inner)
+{
+    return (inner + 63) / 64 * 64;
+}
+
 static struct packed_layout layout_of(const struct agon_config *c, int layer)
 {
     struct packed_layout p = {0};
@@ -47,7 +53,8 @@ static struct packed_layout layout_of(const struct agon_config *c, int layer)
     p.output = p.query + agon_stack_packed_size(n_query, c->q_lora);
     p.gate_up = p.output + agon_stack_packed_size(c->hidden, c->n_heads * c->kv_lora);
     p.down = p.gate_up + groups * agon_stack_packed_size(2 * inner, c->hidden);
-    p.end = p.down + groups * agon_stack_packed_size(c->hidden, inner);
+    p.down_tiles = p.down + groups * agon_stack_packed_size(c->hidden, inner);
+    p.end = p.down_tiles + groups * agon_stack_packed_size(c->hidden, whole_steps(inner));
     return p;
 }
 
@@ -92,9 +99,10 @@ static void pack_row(uint16_t *to, int k, int i, const uint16_t *row)
         to[agon_stack_packed_at(k, i, j)] = row[j];
 }
 
-static void swizzle_row(uint16_t *to, int k, int i, const uint16_t *row)
+/* n of the k values of row i. */
+static void swizzle_row(uint16_t *to, int k, int i, const uint16_t *row, int n)
 {
-    for (int j = 0; j < k; j++)
+    for (int j = 0; j < n; j++)
         to[agon_stack_swizzled_at(k, i, j)] = row[j];
 }
 
@@ -175,19 +183,27 @@ static int pack_output(uint16_t *to, const struct agon_config *c, const struct c
     return 0;
 }
 
+/* Where a group's matrices go. */
+struct packed_mlp {
+    uint16_t *gate_up, *down, *down_tiles;
+};
+
 /* Piece `piece` of an MLP, `inner` values wide. */
-static void pack_mlp(uint16_t *gate_up, uint16_t *down, const struct agon_config *c,
+static void pack_mlp(const struct packed_mlp *to, const struct agon_config *c,
                      const struct fetched *both, const struct fetched *last, int inner, int piece)
 {
     for (int part = 0; part < 2; part++)
         for (int i = 0; i < inner; i++)
-            swizzle_row(gate_up, c->hidden, (i / 8 * 2 + part) * 8 + i % 8,
-                        fetched_row(both, part * last->k + piece * inner + i));
-    for (int i = 0; i < c->hidden; i++)
-        pack_row(down, inner, i, fetched_row(last, i) + piece * inner);
+            swizzle_row(to->gate_up, c->hidden, (i / 8 * 2 + part) * 8 + i % 8,
+                        fetched_row(both, part * last->k + piece * inner + i), c->hidden);
+    for (int i = 0; i < c->hidden; i++) {
+        const uint16_t *row = fetched_row(last, i) + piece * inner;
+        pack_row(to->down, inner, i, row);
+        swizzle_row(to->down_tiles, whole_steps(inner), i, row, inner);
+    }
 }
 
-static int pack_groups(uint16_t *gate_up, uint16_t *down, const struct agon_config *c, int layer,
+static int pack_groups(struct packed_mlp to, const struct agon_config *c, int layer,
                        const struct cuda_layer *l, struct agon_err *err)
 {
     int inner = layer_inner(c, layer), n = layer_groups(c, layer), r = 0;
@@ -203,9 +219,10 @@ static int pack_groups(uint16_t *gate_up, uint16_t *down, const struct agon_conf
         if ((r = fetch(&both, up, sparse ? expert * n_up : 0, n_up, err)) ||
             (r = fetch(&last, out, sparse ? expert * c->hidden : 0, c->hidden, err)))
             return r;
-        pack_mlp(gate_up, down, c, &both, &last, inner, sparse ? 0 : g);
-        gate_up += agon_stack_packed_size(2 * inner, c->hidden);
-        down += agon_stack_packed_size(c->hidden, inner);
+        pack_mlp(&to, c, &both, &last, inner, sparse ? 0 : g);
+        to.gate_up += agon_stack_packed_size(2 * inner, c->hidden);
+        to.down += agon_stack_packed_size(c->hidden, inner);
+        to.down_tiles += agon_stack_packed_size(c->hidden, whole_steps(inner));
     }
     return r;
 }
@@ -221,7 +238,8 @@ static int pack_layer(uint16_t *to, const struct cuda_forward *f, int i, float *
         (r = pack_query(to + at.query, c, l, made, err)) ||
         (r = pack_output(to + at.output, c, l, made, err)))
         return r;
-    return pack_groups(to + at.gate_up, to + at.down, c, i, l, err);
+    return pack_groups((struct packed_mlp){to + at.gate_up, to + at.down, to + at.down_tiles}, c, i,
+                       l, err);
 }
 
 /* Where layer i stands on the device; what is not packed is where the weights have it. */
@@ -246,6 +264,7 @@ static struct agon_stack_layer layer_of(const struct cuda_forward *f, int i, con
                                      .router_bias = l->router_bias,
                                      .gate_up = packed + at.gate_up * size,
                                      .down = packed + at.down * size,
+                                     .down_tiles = packed + at.down_tiles * size,
                                      .n_groups = layer_groups(c, i),
                                      .inner = layer_inner(c, i)};
 }

@@ -15,11 +15,12 @@ struct dims {
     bool interleaved;
 };
 
-/* Weights as the device has them, and packed there. Owned: w. */
+/* Weights as the device has them, and packed there; tiles: swizzled, whole steps of 64. Owned: w.
+ */
 struct matrix {
     float *w;
     int n, k;
-    struct gpu_buffer packed;
+    struct gpu_buffer packed, tiles;
 };
 
 struct layer {
@@ -54,7 +55,7 @@ enum packing { PACKED, PACKED_F16, SWIZZLED };
 static struct matrix matrix_new(int n, int k, float scale, enum packing packing)
 {
     bool half = packing == PACKED_F16;
-    struct matrix m = {random_floats((size_t)n * (size_t)k), n, k, {0}};
+    struct matrix m = {random_floats((size_t)n * (size_t)k), n, k, {0}, {0}};
     uint16_t *packed = calloc(agon_stack_packed_size(n, k), sizeof(*packed));
     for (int i = 0; i < n; i++)
         for (int j = 0; j < k; j++) {
@@ -67,6 +68,18 @@ static struct matrix matrix_new(int n, int k, float scale, enum packing packing)
     m.packed = keep_uploaded(packed, agon_stack_packed_size(n, k) * sizeof(*packed));
     free(packed);
     return m;
+}
+
+static void matrix_tiles(struct matrix *m)
+{
+    int whole = (m->k + 63) / 64 * 64;
+    uint16_t *tiles = calloc(agon_stack_packed_size(m->n, whole), sizeof(*tiles));
+    for (int i = 0; i < m->n; i++)
+        for (int j = 0; j < m->k; j++)
+            tiles[agon_stack_swizzled_at(whole, i, j)] =
+                agon_bf16_encode(m->w[(size_t)i * (size_t)m->k + (size_t)j]);
+    m->tiles = keep_uploaded(tiles, agon_stack_packed_size(m->n, whole) * sizeof(*tiles));
+    free(tiles);
 }
 
 static float *around(float base, float scale, size_t n)
@@ -86,6 +99,7 @@ static void layer_init(struct layer *l, const struct dims *d, bool sparse)
     l->output = matrix_new(d->hidden, d->n_heads * KV, 0.1F, PACKED_F16);
     l->gate_up = matrix_new(n_groups * 2 * d->inner, d->hidden, 0.2F, SWIZZLED);
     l->down = matrix_new(n_groups * d->hidden, d->inner, 0.2F, PACKED);
+    matrix_tiles(&l->down);
     for (int i = 0; i < 6; i++) {
         l->norms[i] = around(i == 5 ? 0 : 1, 0.1F, (size_t)sizes[i]);
         l->on_device[i] = keep_uploaded(l->norms[i], (size_t)sizes[i] * sizeof(float));
@@ -107,6 +121,7 @@ static void layer_init(struct layer *l, const struct dims *d, bool sparse)
                                           .router_bias = l->on_device[7].p,
                                           .gate_up = l->gate_up.packed.p,
                                           .down = l->down.packed.p,
+                                          .down_tiles = l->down.tiles.p,
                                           .n_groups = n_groups,
                                           .inner = d->inner};
 }
@@ -235,6 +250,7 @@ static void world_free(struct world *w)
         for (int j = 0; j < 5; j++) {
             free(all[j]->w);
             gpu_buffer_free(&all[j]->packed);
+            gpu_buffer_free(&all[j]->tiles);
         }
         for (int j = 0; j < 6; j++)
             free(l->norms[j]);
