@@ -32,7 +32,7 @@ static const char tools[] =
     TOOL("line", "true", "world:exec('INSERT INTO line (n) VALUES (?)', a.x) "
          "return world:value('SELECT max(id) FROM line')")
     TOOL("few", "false", "for i = 1, a.x do world:value('SELECT ' .. i) end return a.x")
-    TOOL("wide", "false", "local name = ('n'):rep(60000) for i = 1, 400 do "
+    TOOL("wide", "false", "local name = ('n'):rep(60000) for i = 1, a.x or 400 do "
          "local ok, why = pcall(world.value, world, 'SELECT ' .. i .. ' AS ' .. name) "
          "if not ok then return i .. ' ' .. why end end return 0")
     "tool{ name='say', description='d', writes=true, params=[[{\"type\":\"object\",\"properties\":{\"i\":{\"type\":\"integer\"},"
@@ -129,6 +129,24 @@ ATTACK(X202_statements_of_before_do_not_end_a_call_earlier)
         if (before[i])
             (void)call(&l, "few", arguments);
         snprintf(then, sizeof(then), "%s", call(&l, "wide", "{}"));
+        EXPECT_HAS(then, "too many different statements");
+        if (!*first)
+            snprintf(first, sizeof(first), "%s", then);
+        EXPECT_TEXT(then, first);
+    }
+}
+
+/* The same statements as before: each call counts them for itself. */
+ATTACK(X207_statements_that_are_at_hand_end_a_call_no_later)
+{
+    char first[200] = "";
+    for (int before = 0; before < 6; before++) {
+        char arguments[32];
+        OPEN(l);
+        snprintf(arguments, sizeof(arguments), "{\"x\": %d}", before);
+        for (int again = 0; again < 3 && before > 0; again++)
+            EXPECT_TEXT(call(&l, "wide", arguments), "0");
+        const char *then = call(&l, "wide", "{}");
         EXPECT_HAS(then, "too many different statements");
         if (!*first)
             snprintf(first, sizeof(first), "%s", then);
