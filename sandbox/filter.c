@@ -190,11 +190,17 @@ static int box_rules(scmp_filter_ctx ctx)
         r = seccomp_rule_add(ctx, no, SCMP_SYS(ioctl), 1,
                              SCMP_A1(SCMP_CMP_MASKED_EQ, UINT64_C(0xffffffff), terminal[i]));
     /* Access lists and other attributes of files are kernel memory that no limit counts, 64 KiB for
-     * each; programs do without them where a file system has none. */
-    static const int attributes[] = {SCMP_SYS(setxattr), SCMP_SYS(lsetxattr), SCMP_SYS(fsetxattr),
-                                     463 /* setxattrat */};
-    for (size_t i = 0; r == 0 && i < sizeof(attributes) / sizeof(*attributes); i++)
-        r = rule_add(ctx, SCMP_ACT_ERRNO(EOPNOTSUPP), attributes[i]);
+     * each, and so are Landlock's rules, 4 MiB for each descriptor; programs do without them where
+     * a file system or the kernel has none. */
+    static const int absent[] = {SCMP_SYS(setxattr),
+                                 SCMP_SYS(lsetxattr),
+                                 SCMP_SYS(fsetxattr),
+                                 463 /* setxattrat */,
+                                 SCMP_SYS(landlock_create_ruleset),
+                                 SCMP_SYS(landlock_add_rule),
+                                 SCMP_SYS(landlock_restrict_self)};
+    for (size_t i = 0; r == 0 && i < sizeof(absent) / sizeof(*absent); i++)
+        r = rule_add(ctx, SCMP_ACT_ERRNO(EOPNOTSUPP), absent[i]);
     /* Nobody is there to talk to, and what lies in a socket is memory that no limit counts. */
     r = r ? r : seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EAFNOSUPPORT), SCMP_SYS(socket), 0);
     return r ? r : seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EAFNOSUPPORT), SCMP_SYS(socketpair), 0);

@@ -394,6 +394,19 @@ static void attributes(void)
     (void)close(fd);
 }
 
+/* Rules of Landlock: 65,536 ports in each ruleset, and as many rulesets as descriptors. */
+static void rulesets(void)
+{
+    uint64_t handled[3] = {0, 3, 0};
+    struct {
+        uint64_t access, port;
+    } rule = {1, 80};
+    MUST_END("asking for Landlock", syscall(444, NULL, 0, 1), EOPNOTSUPP);
+    MUST_END("a ruleset", syscall(444, handled, sizeof(handled), 0), EOPNOTSUPP);
+    MUST_END("a rule", syscall(445, 0, 2, &rule, 0), EOPNOTSUPP);
+    MUST_END("a ruleset for oneself", syscall(446, 0, 0), EOPNOTSUPP);
+}
+
 /* Terminals: one's own is fine, nobody else's is there. */
 static void terminals(void)
 {
@@ -417,9 +430,10 @@ int main(int argc, char **argv)
     static const struct {
         const char *name;
         void (*run)(void);
-    } all[] = {{"network", network}, {"kernel", kernel},   {"channels", channels},
-               {"threads", threads}, {"timers", timers},   {"terminals", terminals},
-               {"pipes", pipes},     {"refused", refused}, {"attributes", attributes}};
+    } all[] = {{"network", network},  {"kernel", kernel},   {"channels", channels},
+               {"threads", threads},  {"timers", timers},   {"terminals", terminals},
+               {"pipes", pipes},      {"refused", refused}, {"attributes", attributes},
+               {"rulesets", rulesets}};
     for (size_t i = 0; argc > 1 && i < sizeof(all) / sizeof(*all); i++)
         if (strcmp(argv[1], all[i].name) == 0) {
             all[i].run();

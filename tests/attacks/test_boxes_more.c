@@ -245,6 +245,11 @@ BOX_ATTACK(X_attributes_of_files_are_refused)
          "640\n640\nx\n");
 }
 
+BOX_ATTACK(X_rulesets_are_refused)
+{
+    door_hostile(box, "rulesets");
+}
+
 /* All boxes and the host share 4,096: who takes them all keeps everybody else from having one. */
 BOX_ATTACK(X_terminals_have_an_end)
 {

@@ -123,7 +123,8 @@ MUTATIONS = [
         ("SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0)", "SCMP_A2(SCMP_CMP_GE, 0)"),
         ("    SCMP_SYS(ptrace),\n", ""),
         ("SCMP_SYS(setxattr), SCMP_SYS(lsetxattr)", "SCMP_SYS(setxattr), SCMP_SYS(setxattr)"),
-        ("        r = rule_add(ctx, SCMP_ACT_ERRNO(EOPNOTSUPP), attributes[i]);", "        r = 0 * attributes[i];"),
+        ("463 /* setxattrat */, SCMP_SYS(landlock_create_ruleset)", "463 /* setxattrat */, SCMP_SYS(landlock_add_rule)"),
+        ("        r = rule_add(ctx, SCMP_ACT_ERRNO(EOPNOTSUPP), absent[i]);", "        r = 0 * absent[i];"),
         ("    SCMP_SYS(io_uring_setup),\n", ""),
         ("    SCMP_SYS(keyctl),\n", ""),
         ("    SCMP_SYS(bpf),\n", ""),
@@ -421,7 +422,7 @@ MUTATIONS = [
         ("        r = mutants_whole(m, answer, what, err);", "        r = 0;"),
     ]),
     ("verifiers/mutants_held.c", [PLANTED_MORE], [
-        ("int r = held_leaves(m, held, err);", "int r = m->t->n_leaves < 0 ? held_leaves(m, held, err) : 0;"),
+        ("r = held_leaves(m, held, err);", "r = m->t->n_leaves < 0 ? held_leaves(m, held, err) : 0;"),
         ("        r = held_alls(m, options, err);", "        r = m->t->n_leaves < 0 ? held_alls(m, options, err) : 0;"),
         ("        r = held_elements(m, answer, answer, held, &lists, err);", "        r = m->t->n_leaves < 0 ? held_elements(m, answer, answer, held, &lists, err) : 0;"),
         ("return r ? r : held_members(m, answer, held, err);", "return r ? r : m->t->n_leaves < 0 ? held_members(m, answer, held, err) : 0;"),
