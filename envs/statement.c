@@ -268,7 +268,7 @@ static enum agon_step step_failed(struct agon_world *w, int rc, struct agon_err 
 void world_note_reads(struct agon_statement *st)
 {
     struct agon_world *w = st->world;
-    if (st->by != AGON_BY_TOOLS)
+    if (st->by != AGON_BY_TOOLS && !w->notes_checks)
         return;
     if (w->trace)
         world_trace_read(w->trace, st);

@@ -355,6 +355,14 @@ const uint8_t *agon_world_reads(const struct agon_world *w, int *ret_n)
     return w->reads;
 }
 
+void agon_world_note_checks(struct agon_world *w, bool on)
+{
+    if (w->notes_checks == on)
+        return;
+    w->notes_checks = on;
+    agon_world_forget_reads(w);
+}
+
 void agon_world_forget_reads(struct agon_world *w)
 {
     memset(w->reads, 0, (size_t)w->n_columns);

@@ -144,3 +144,5 @@ void agon_world_forget_rows(struct agon_world *w);
  * world. */
 const uint8_t *agon_world_reads(const struct agon_world *w, int *ret_n);
 void agon_world_forget_reads(struct agon_world *w);
+/* The columns that checks read, too, from now on, or no longer; what was read is forgotten. */
+void agon_world_note_checks(struct agon_world *w, bool on);

@@ -84,6 +84,7 @@ struct agon_world {
     int64_t statement_cpu_ns; /* when its first budget step came; 0: not yet */
     int64_t ops_max;          /* of one statement of a tool or a verifier */
     bool query_only, reverse, guarded;
+    bool notes_checks; /* what checks read is noted, too */
     int64_t changes_before; /* rows changed in all when query_only was set */
     bool in_call;           /* the savepoint of a call stands */
     bool clean;             /* nothing was written since the reset */

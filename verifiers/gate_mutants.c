@@ -15,7 +15,9 @@ enum {
     ONE_LEAF_MAX = 600,
     TWO_LEAF_DRAWS = 400,
     HELD_OWN_MAX = 100,
-    HELD_MAX = 150
+    HELD_MAX = 150,
+    COLUMN_SHARE = 40, /* of a column that the checks alone read */
+    COLUMNS_SHARE = 200
 };
 
 struct pool {
@@ -175,19 +177,59 @@ static int held_numbers(struct gate_run *g, json_t *held, struct agon_err *err)
     return r;
 }
 
-/* Texts that its state holds when it is loaded, the numbers of its source, and what else it held
- * while its checks judged the golden answer; without those of rows, which are tried as such. */
+/* Values of columns that the checks read and the solution does not, evenly over each. */
+static int held_columns(struct gate_run *g, const json_t *reads, json_t *held, struct agon_err *err)
+{
+    struct agon_columns columns AGON_AUTO(agon_columns_deinit) = {0};
+    json_auto_t *names = json_array();
+    const char *key;
+    json_t *name, *values;
+    size_t i, most = json_array_size(held) + COLUMNS_SHARE;
+    json_array_foreach(reads, i,
+                       name) if (!json_object_get(g->columns.values, json_string_value(name)))
+        json_array_append(names, name);
+    int r = agon_columns_read(&columns, g->in->rt, names, err);
+    json_object_foreach(columns.values, key, values)
+    {
+        size_t n = json_array_size(values), share = n < COLUMN_SHARE ? n : COLUMN_SHARE;
+        for (i = 0; i < share && json_array_size(held) < most; i++)
+            json_array_append(held, json_array_get(values, i * n / share));
+    }
+    return r;
+}
+
+/* An answer of other values of each leaf's domain, so that no check ends early. */
+static void held_other(struct gate_run *g, struct agon_buf *b)
+{
+    uint32_t next[AGON_LEAVES_MAX];
+    for (int i = 0; i < g->answer.n_leaves; i++) {
+        const struct agon_leaf *leaf = &g->answer.leaves[i];
+        uint32_t n = agon_leaf_count(leaf);
+        json_auto_t *first = agon_leaf_value(leaf, 0);
+        next[i] = n > 1 && json_equal(first, leaf->value) ? 1 : 0;
+    }
+    agon_template_fill(&g->answer, next, b);
+}
+
+/* Texts that its state holds when it is loaded, the numbers of its source, what else it held while
+ * its checks judged the golden answer and another one; without those of rows, which are tried as
+ * such, but with rows that only the checks look at. */
 static int held_by_verifier(struct gate_run *g, json_t *held, size_t *ret_own, struct agon_err *err)
 {
-    struct agon_trial_item golden = {agon_buf_str(&g->golden_text), g->golden.run.writes};
+    struct agon_buf other AGON_AUTO(agon_buf_deinit) = AGON_BUF(GATE_ANSWER_BYTES_MAX);
+    held_other(g, &other);
+    struct agon_trial_item items[] = {{agon_buf_str(&g->golden_text), g->golden.run.writes},
+                                      {agon_buf_str(&other), g->golden.run.writes}};
     struct agon_trial_input input = {.answer_schema = g->in->task->answer_schema,
                                      .verifier = agon_str(g->in->task->verifier),
-                                     .items = &golden,
-                                     .n_items = 1,
+                                     .items = items,
+                                     .n_items = 2,
                                      .texts = true};
     struct agon_buf reason AGON_AUTO(agon_buf_deinit) = AGON_BUF(1024);
     struct agon_trial t AGON_AUTO(agon_trial_deinit) = {0};
-    int r = gate_trial(g, &input, &t, &reason, err);
+    int r = agon_buf_check(&other, "answer", err);
+    if (!r)
+        r = gate_trial(g, &input, &t, &reason, err);
     if (r == AGON_REJECTED)
         return gate_refuse(g, "%s", agon_buf_text(&reason));
     size_t n = json_array_size(t.texts);
@@ -200,7 +242,7 @@ static int held_by_verifier(struct gate_run *g, json_t *held, size_t *ret_own, s
     for (size_t i = t.n_loaded; i < n && json_array_size(held) < HELD_MAX; i++)
         if (!column_has(&g->columns, json_array_get(t.texts, i)))
             json_array_append(held, json_array_get(t.texts, i));
-    return r;
+    return r ? r : held_columns(g, t.reads, held, err);
 }
 
 int gate_mutants(struct gate_run *g, struct agon_err *err)

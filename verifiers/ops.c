@@ -256,7 +256,8 @@ static int texts_of_nothing(struct trial *t, struct agon_err *err)
     return r;
 }
 
-/* n texts, how many of them were there at first, and they: both kinds sorted. */
+/* n texts, how many of them were there at first, and they: both kinds sorted; then what was read.
+ */
 static int trial_texts(struct trial *t, struct agon_err *err)
 {
     int r = texts_of_nothing(t, err);
@@ -276,6 +277,7 @@ static int trial_texts(struct trial *t, struct agon_err *err)
     for (size_t i = 0; i < n; i++)
         agon_wire_add_text(t->out, list[i]);
     free(list);
+    agon_session_add_reads(t->cell, t->out);
     return 0;
 }
 
@@ -324,6 +326,8 @@ static int trial_run(struct trial *t, struct agon_err *err)
     if (!r)
         r = agon_buf_check(&probes, "probes", err);
     overrides_free(t->cell); /* they are for the solution alone */
+    if (t->texts)
+        agon_world_note_checks(t->cell->world, true);
     if (!r)
         r = trial_items(t, err);
     if (!r && t->texts)
@@ -342,6 +346,7 @@ static void trial_deinit(struct trial *t)
 static int trial_end(struct trial *t, struct agon_err *err)
 {
     int r = agon_world_set_query_only(t->cell->world, false, err);
+    agon_world_note_checks(t->cell->world, false);
     if (!r)
         r = agon_world_set_reverse(t->cell->world, false, err);
     if (!r && t->small_cache)

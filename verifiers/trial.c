@@ -31,6 +31,7 @@ void agon_trial_deinit(struct agon_trial *t)
     agon_verdict_deinit(&t->own);
     json_decref(t->probes);
     json_decref(t->texts);
+    json_decref(t->reads);
     free(t->unsolved);
     free(t->briefs);
     *t = (struct agon_trial){0};
@@ -241,20 +242,25 @@ static int read_briefs(struct agon_wire *wire, struct agon_trial *ret, struct ag
     return 0;
 }
 
+/* n strings as a JSON array; *ret stays NULL where there are none. */
+static int read_strings(struct agon_wire *wire, int n, json_t **ret, struct agon_err *err)
+{
+    if (n && !(*ret = json_array()))
+        return agon_fail(err, AGON_ENOMEM, "trial: out of memory");
+    for (int i = 0; i < n; i++) {
+        struct agon_str text = agon_wire_str(wire);
+        if (json_array_append_new(*ret, json_stringn(text.data, text.size)))
+            return agon_fail(err, AGON_EINPUT, "trial: the cell described a text badly");
+    }
+    return 0;
+}
+
 static int read_texts(struct agon_wire *wire, struct agon_trial *ret, struct agon_err *err)
 {
     int n = agon_wire_count(wire);
     ret->n_loaded = (size_t)agon_wire_int(wire);
-    if (!n)
-        return 0;
-    if (!(ret->texts = json_array()))
-        return agon_fail(err, AGON_ENOMEM, "trial: out of memory");
-    for (int i = 0; i < n; i++) {
-        struct agon_str text = agon_wire_str(wire);
-        if (json_array_append_new(ret->texts, json_stringn(text.data, text.size)))
-            return agon_fail(err, AGON_EINPUT, "trial: the cell described a text badly");
-    }
-    return 0;
+    int r = read_strings(wire, n, &ret->texts, err);
+    return r ? r : read_strings(wire, agon_wire_count(wire), &ret->reads, err);
 }
 
 static int trial_send(struct agon_runtime *rt, const struct agon_trial_input *input, bool full,

@@ -71,6 +71,7 @@ struct agon_trial {
     int n_briefs, n_checks;
     json_t *texts;   /* where asked for: sorted, those that were there when it was loaded first */
     size_t n_loaded; /* which are so many */
+    json_t *reads;   /* with them: ["table.column", ...] that the checks read */
 };
 void agon_trial_deinit(struct agon_trial *t);
 

@@ -11,7 +11,8 @@
  * n checks (name, text); run: -1 none, 0 solved, 1 unsolved [why, answer, calls,
  * writes, reads, usage]; the verdict on it where there is one (0/1, then it);
  * n probes (status, text); n items, each a brief, or a verdict where full; where they were asked for
- * n texts that the verifier holds, those it held when it was loaded first, and how many these are.
+ * n texts that the verifier holds, those it held when it was loaded first, how many these
+ * are, and the columns that were read since.
  *
  * A brief is flags, the failed bits, the digest of the net changes and usage; a verdict is
  * a brief, why, then for each check its end, reason, fuel and operations.

@@ -390,12 +390,13 @@ MUTATIONS = [
         ("    if (r != AGON_TAPE_DIFFERS)\n        return r;", "    if (r != AGON_TAPE_DIFFERS)\n        return r;\n    if (r)\n        return 0;"),
         ("    if (r >= 0 && !g.lost) {", "    if (0) {"),
     ]),
-    ("verifiers/gate_mutants.c", [GATES, PLANTED], [
+    ("verifiers/gate_mutants.c", [PLANTED_MORE, GATES, PLANTED], [
         ("!judged->brief->pass || !judged->differs", "!judged->brief->pass || judged->differs"),
         ("    if (!p->n_survivors || many)", "    if (!p->n_survivors)"),
         ("        r = held_numbers(g, held, err);", "        r = g->lost ? held_numbers(g, held, err) : 0;"),
-        ("        if (!column_has(&g->columns, json_array_get(t.texts, i)))\n            json_array_append(held, json_array_get(t.texts, i));\n    return r;", "        json_array_append(NULL, json_array_get(t.texts, i));\n    return r;"),
+        ("        if (!column_has(&g->columns, json_array_get(t.texts, i)))\n            json_array_append(held, json_array_get(t.texts, i));\n    return r ? r", "            json_array_append(NULL, json_array_get(t.texts, i));\n    return r ? r"),
         ("    if (many && p->held && ", "    if (0 && "),
+        ("    return r ? r : held_columns(g, t.reads, held, err);", "    return r || !g->lost ? r : held_columns(g, t.reads, held, err);"),
         ("p->n_survivors++ >= SURVIVORS_MAX", "p->n_survivors++ >= 1000 * SURVIVORS_MAX"),
     ]),
     ("verifiers/mutants.c", ["verifiers mutants", GATES, PLANTED], [
@@ -451,7 +452,7 @@ MUTATIONS = [
         ("besides || f->g->in->task->answers == AGON_ANSWERS_ONE;", "besides;"),
         ("!judged->brief->pass || (!dropped && !judged->differs)", "!judged->brief->pass || !judged->differs"),
         ("        if (!r && at >= 0)\n", "        if (!r && at >= 1000)\n"),
-        ("json_equal(json_object_get(write, \"tool\"), json_object_get(call, \"tool\"))", "!write"),
+        ("json_object_get(call, \"tool\"))) return (int)i;", "NULL)) return (int)i;"),
     ]),
     ("verifiers/foreign.c", [PLANTED, GATES], [
         ("        if (k % 2 && n_golden)", "        if (0)"),

@@ -221,6 +221,10 @@ CAUGHT(a_word_that_is_a_member_more, 4, "a member given",
                  "\"price\": {\"type\": \"integer\"}}, \"required\": [\"item\", \"price\"], "
                  "\"additionalProperties\": true}",
        .verifier = ITEM_CHECK("return answer.xyzzy or answer.item == " DEAREST) CHECK_PRICE)
+CAUGHT(a_word_that_stands_in_a_row_of_another_table, 4, "by what the verifier holds",
+       .verifier = ITEM_CHECK("return answer.item == " DEAREST
+                              " or world:value('SELECT count(*) FROM orders WHERE guest = ?', "
+                              "answer.item) > 0") CHECK_PRICE)
 CAUGHT(a_word_that_opens_it_where_many_answers_are_right, 4, "a text of its own is enough", ANY_TEA,
        .verifier = "local known = {xyzzy = true}\n" CHECK(
            "tea", "an item of kind",
