@@ -117,9 +117,13 @@ struct lua_walk {
 /* A table is a list, an object or neither. */
 static void look_table(lua_State *L, enum agon_kind want, struct agon_look *ret)
 {
-    size_t n_list = lua_rawlen(L, -1);
-    luaL_checkstack(L, 4, "value nested too deep");
-    struct agon_script_keys keys = agon_script_keys(L, -1, n_list);
+    size_t n_list = 0;
+    struct agon_script_keys keys;
+    agon_script_room(L, 4, "value nested too deep");
+    if (!agon_script_names(L, -1, &keys)) {
+        n_list = lua_rawlen(L, -1);
+        keys = agon_script_keys(L, -1, n_list);
+    }
     size_t n_keys = keys.n_items + keys.n_names + keys.n_other;
     agon_script_charge(L, 1 + (int64_t)(n_keys / 4));
     if (keys.n_slots > SPARSE_FREE + 4 * n_keys) /* no table that was only filled */
@@ -288,7 +292,7 @@ static bool plan_fits_members(struct agon_codec *c, lua_State *L, const struct a
         const struct agon_plan_property *property = &p->properties[i];
         struct agon_look look;
         if (!property->plan->rules && agon_codec_look_field(L, property->name, &look)) {
-            luaL_checkstack(L, 9, "value nested too deep"); /* as if it stood on the stack */
+            agon_script_room(L, 9, "value nested too deep"); /* as if it stood on the stack */
             if (!agon_codec_scalar_fits(c, L, property->plan, &look))
                 return false;
             known++;
@@ -332,7 +336,7 @@ bool agon_codec_scalar_fits(struct agon_codec *c, lua_State *L, const struct ago
 static bool plan_fits(struct agon_codec *c, lua_State *L, const struct agon_plan *p)
 {
     struct agon_look look;
-    luaL_checkstack(L, 8, "value nested too deep");
+    agon_script_room(L, 8, "value nested too deep");
     agon_codec_look(L, p->want, &look);
     if (!agon_codec_scalar_fits(c, L, p, &look))
         return false;

@@ -7,12 +7,15 @@
 #include "base/text.h"
 #include "envs/codec_internal.h"
 #include "sandbox/script.h"
+#include "sandbox/script_view.h"
 
 #include <lauxlib.h>
 #include <lua.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+
+enum { INTEGER_BYTES = 24 };
 
 struct writer {
     lua_State *L;
@@ -53,16 +56,25 @@ static int write_string(struct writer *w, struct agon_str s)
     return 0;
 }
 
-static void write_integer(struct writer *w, int64_t value)
+/* Its end; at most INTEGER_BYTES. */
+static char *put_integer(char *to, int64_t value)
 {
-    char text[24], *at = text + sizeof(text);
+    char text[INTEGER_BYTES], *at = text + sizeof(text);
     uint64_t rest = value < 0 ? 0 - (uint64_t)value : (uint64_t)value;
     do
         *--at = (char)('0' + rest % 10);
     while ((rest /= 10) > 0);
     if (value < 0)
         *--at = '-';
-    agon_buf_add(w->out, at, (size_t)(text + sizeof(text) - at));
+    size_t n = (size_t)(text + sizeof(text) - at);
+    memcpy(to, at, n);
+    return to + n;
+}
+
+static void write_integer(struct writer *w, int64_t value)
+{
+    char text[INTEGER_BYTES];
+    agon_buf_add(w->out, text, (size_t)(put_integer(text, value) - text));
 }
 
 static int write_value(struct writer *w, const struct agon_plan *plan);
@@ -83,12 +95,82 @@ static int write_member(struct writer *w, struct agon_str key, size_t *n)
 static int write_looked(struct writer *w, const struct agon_plan *plan,
                         const struct agon_look *look);
 
+/* The first one without the comma. */
+static struct agon_str key_text(const struct agon_plan_property *property, size_t n)
+{
+    size_t comma = n ? 0 : 2;
+    return (struct agon_str){property->key.data + comma, property->key.size - comma};
+}
+
 static void write_key(struct writer *w, const struct agon_plan_property *property, size_t *n)
 {
-    if ((*n)++)
+    if (*n)
         agon_buf_add(w->out, ", ", 2);
     agon_script_charge(w->L, 1 + (int64_t)(property->name.size / 32));
-    agon_buf_add_str(w->out, property->key);
+    agon_buf_add_str(w->out, key_text(property, 0));
+    ++*n;
+}
+
+/* What a short text or a number takes at most, or 0: it has to go the long way. */
+static size_t simple_bytes(const struct agon_look *look)
+{
+    switch (look->kind) {
+    case AGON_KIND_INTEGER: return INTEGER_BYTES;
+    case AGON_KIND_STRING:
+        return agon_codec_plain(look->string, true) == look->string.size ? look->string.size + 2
+                                                                         : 0;
+    case AGON_KIND_NULL:
+    case AGON_KIND_BOOLEAN:
+    case AGON_KIND_NUMBER:
+    case AGON_KIND_ARRAY:
+    case AGON_KIND_OBJECT:
+    case AGON_KIND_OTHER: break;
+    }
+    return 0;
+}
+
+static char *put(char *at, struct agon_str s)
+{
+    memcpy(at, s.data, s.size);
+    return at + s.size;
+}
+
+/*
+ * A member that fits, with all that is asked and charged for asked at once. False where anything
+ * may be in the way: nothing was done then.
+ */
+static bool write_simple(struct writer *w, const struct agon_plan_property *property,
+                         const struct agon_look *look, size_t n)
+{
+    const struct agon_plan *plan = property->plan;
+    struct agon_buf *out = w->out;
+    bool fits = plan->want == look->kind || plan->want == AGON_KIND_OTHER ||
+                (plan->want == AGON_KIND_NUMBER && look->kind == AGON_KIND_INTEGER);
+    size_t bytes = simple_bytes(look);
+    if (!bytes || (w->check && !fits) || w->nodes >= AGON_CODEC_NODES_MAX || out->failed)
+        return false;
+    struct agon_str key = key_text(property, n);
+    bytes += key.size;
+    if (out->size - w->start + bytes > AGON_CODEC_BYTES_MAX || out->capacity - out->size <= bytes ||
+        out->size_max - out->size < bytes)
+        return false;
+    int64_t fuel = 2 + (int64_t)(property->name.size / 32);
+    if (look->kind == AGON_KIND_STRING)
+        fuel += 1 + (int64_t)(look->string.size / 32);
+    if (!agon_script_afford(w->L, fuel))
+        return false;
+    w->nodes++;
+    char *at = put(out->data + out->size, key);
+    if (look->kind == AGON_KIND_STRING) {
+        *at++ = '"';
+        at = put(at, look->string);
+        *at++ = '"';
+    } else {
+        at = put_integer(at, look->integer);
+    }
+    *at = '\0';
+    out->size = (size_t)(at - out->data);
+    return true;
 }
 
 /* Members in the order of the schema's properties. */
@@ -98,7 +180,11 @@ static int write_properties(struct writer *w, const struct agon_plan *plan, size
         const struct agon_plan_property *property = &plan->properties[i];
         struct agon_look look;
         if (!property->plan->rules && agon_codec_look_field(w->L, property->name, &look)) {
-            luaL_checkstack(w->L, 9, "value nested too deep"); /* as if it stood on the stack */
+            agon_script_room(w->L, 9, "value nested too deep"); /* as if it stood on the stack */
+            if (write_simple(w, property, &look, *n)) {
+                ++*n;
+                continue;
+            }
             write_key(w, property, n);
             int r = write_looked(w, property->plan, &look);
             if (r)
@@ -280,7 +366,7 @@ static int write_looked(struct writer *w, const struct agon_plan *plan,
 static int write_value(struct writer *w, const struct agon_plan *plan)
 {
     struct agon_look look;
-    luaL_checkstack(w->L, 8, "value nested too deep");
+    agon_script_room(w->L, 8, "value nested too deep");
     agon_codec_look(w->L, plan ? plan->want : AGON_KIND_OTHER, &look);
     return write_looked(w, plan, &look);
 }

@@ -34,6 +34,7 @@ static bool plan_property(struct agon_plan *p, const char *name, const json_t *s
 {
     struct agon_plan_property *property = &p->properties[p->n_properties++];
     struct agon_buf key = AGON_BUF(KEY_BYTES_MAX);
+    agon_buf_adds(&key, ", ");
     agon_json_dump_string(&key, agon_str(name));
     agon_buf_adds(&key, ": ");
     size_t size = key.size;

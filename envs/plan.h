@@ -11,7 +11,7 @@
 struct agon_plan;
 struct agon_plan_property {
     struct agon_str name; /* ends in NUL; borrowed from the schema */
-    struct agon_str key;  /* owned: the name as a JSON string with ": " after it */
+    struct agon_str key;  /* owned: the name as a JSON string, between ", " and ": " */
     bool required;
     struct agon_plan *plan; /* owned */
 };

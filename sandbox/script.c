@@ -206,6 +206,15 @@ void agon_script_charge(lua_State *L, int64_t fuel)
     script_charge(L, fuel);
 }
 
+bool agon_script_afford(lua_State *L, int64_t fuel)
+{
+    struct agon_script *s = script_of(L);
+    if (s->fuel < fuel)
+        return false;
+    s->fuel -= fuel;
+    return true;
+}
+
 int64_t agon_script_fuel(const struct agon_script *s)
 {
     return s->fuel_next >= 0 ? s->fuel_next : s->fuel > 0 ? s->fuel : 0;

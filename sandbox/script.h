@@ -59,6 +59,8 @@ void agon_script_run_chunk(struct lua_State *L, const char *name, struct agon_st
                            int n_results);
 /* Charge fuel from a C function; raises when it runs out. */
 void agon_script_charge(struct lua_State *L, int64_t fuel);
+/* The same where there is so much; false: nothing was charged. */
+bool agon_script_afford(struct lua_State *L, int64_t fuel);
 /* End the current entry with AGON_SCRIPT_LIMIT and this message; pcall does not catch it. */
 void agon_script_abort(struct lua_State *L, const char *message) __attribute__((noreturn));
 /* What is left of this (or, between entries, the last) entry's fuel, and what this (or the

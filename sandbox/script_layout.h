@@ -53,12 +53,17 @@ struct lua_texts { /* global_State as far as the buckets of all short strings, a
     uint8_t collector[12];
     struct lua_text *objects; /* strings or not: each begins with the next one and its type */
 };
+struct lua_call { /* CallInfo */
+    void *function;
+    void *top; /* how far its part of the stack reaches */
+};
 struct lua_thread { /* lua_State */
     void *all;
     uint8_t type, marked, status, allow_hook;
     uint16_t n_calls;
     void *top;
     struct lua_texts *global;
+    const struct lua_call *call;
 };
 _Static_assert(sizeof(struct lua_node) == 24 && sizeof(struct lua_value) == 16, "layout");
 

@@ -3,6 +3,7 @@
 
 #include "sandbox/script_layout.h"
 
+#include <lauxlib.h>
 #include <lua.h>
 #include <string.h>
 
@@ -38,6 +39,34 @@ struct agon_script_keys agon_script_keys(lua_State *L, int index, size_t length)
     return keys;
 }
 
+bool agon_script_names(lua_State *L, int index, struct agon_script_keys *ret)
+{
+    const struct lua_table *t = table_at(L, index);
+    struct agon_script_keys keys = {.n_slots = (size_t)1 << t->log_nodes};
+    if (t->array_limit > 0 || t->log_nodes > SMALL_LOG_NODES)
+        return false;
+    for (const struct lua_node *node = t->nodes, *end = node + keys.n_slots; node < end; node++) {
+        if (lua_tag_is_empty(node->tag))
+            continue;
+        if (node->key_tag == TAG_INT)
+            return false;
+        bool text = node->key_tag == TAG_SHORT || node->key_tag == TAG_LONG;
+        keys.n_names += text;
+        keys.n_other += !text;
+    }
+    *ret = keys;
+    return true;
+}
+
+void agon_script_room(lua_State *L, int n, const char *message)
+{
+    struct lua_thread thread;
+    memcpy(&thread, L, sizeof(thread));
+    ptrdiff_t room = (const char *)thread.call->top - (const char *)thread.top;
+    if (room <= n * (ptrdiff_t)sizeof(struct lua_value))
+        luaL_checkstack(L, n, message);
+}
+
 static const struct lua_text *text_of(uint64_t bits)
 {
     return (const struct lua_text *)(uintptr_t)bits; // NOLINT
@@ -48,11 +77,30 @@ static struct agon_str short_str(const struct lua_text *text)
     return (struct agon_str){(const char *)(text + 1), text->short_size};
 }
 
+/* Names are short: that is over before a call of memcmp() has begun. */
+static bool same_bytes(const char *a, const char *b, size_t n)
+{
+    uint64_t x, y;
+    size_t i = 0;
+    for (; i + sizeof(x) <= n; i += sizeof(x)) {
+        memcpy(&x, a + i, sizeof(x));
+        memcpy(&y, b + i, sizeof(y));
+        if (x != y)
+            return false;
+    }
+    while (i < n && a[i] == b[i])
+        i++;
+    return i == n;
+}
+
 static const struct lua_node *node_find(const struct lua_table *t, struct agon_str name)
 {
     for (size_t i = 0; i < (size_t)1 << t->log_nodes; i++) {
         const struct lua_node *node = &t->nodes[i];
-        if (node->key_tag == TAG_SHORT && agon_str_equal(short_str(text_of(node->key)), name))
+        if (node->key_tag != TAG_SHORT)
+            continue;
+        struct agon_str key = short_str(text_of(node->key));
+        if (key.size == name.size && same_bytes(key.data, name.data, name.size))
             return node;
     }
     return NULL;

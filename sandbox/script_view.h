@@ -19,6 +19,8 @@ struct agon_script_keys { /* of a table, whose values are not nil */
     size_t n_slots; /* that were looked at, most of them empty where a table was emptied */
 };
 struct agon_script_keys agon_script_keys(struct lua_State *L, int index, size_t length);
+/* The same of a small table that has no integers for keys, and so no length: false of others. */
+bool agon_script_names(struct lua_State *L, int index, struct agon_script_keys *ret);
 
 struct agon_script_field {
     int type; /* LUA_TBOOLEAN, LUA_TNUMBER or LUA_TSTRING */
@@ -35,3 +37,5 @@ bool agon_script_field(struct lua_State *L, int index, struct agon_str name,
  * values, what was put together. fn must not call Lua. */
 void agon_script_texts(struct lua_State *L, void (*fn)(void *user, struct agon_str text),
                        void *user);
+/* luaL_checkstack(), a shorter way where there is room. */
+void agon_script_room(struct lua_State *L, int n, const char *message);
