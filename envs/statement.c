@@ -119,17 +119,20 @@ static int statement_check(struct agon_statement *st, const char *tail, struct a
 static int statement_name_columns(struct agon_statement *st, struct agon_err *err)
 {
     int n = sqlite3_column_count(st->stmt);
-    struct world_shape *shape = calloc(1, sizeof(*shape) + (size_t)n * sizeof(*shape->names));
+    struct world_shape *shape =
+        calloc(1, sizeof(*shape) + (size_t)n * (sizeof(*shape->names) + sizeof(*shape->in_lua)));
     if (!shape)
         return agon_fail(err, AGON_ENOMEM, "SQL: out of memory");
     st->shape = shape;
     st->n_columns = n;
     shape->shape.names = (const char *const *)shape->names;
+    shape->in_lua = (struct agon_script_name *)(void *)(shape->names + n);
     shape->bytes = sizeof(*shape);
     for (int i = 0; i < n; i++) {
         const char *name = sqlite3_column_name(st->stmt, i);
         if (!(shape->names[i] = strdup(name ? name : "?")))
             return agon_fail(err, AGON_ENOMEM, "SQL: out of memory");
+        shape->in_lua[i].text = shape->names[i];
         shape->shape.n = i + 1;
         shape->bytes += strlen(shape->names[i]) + sizeof(char *);
         for (int k = 0; k < i; k++)
@@ -219,7 +222,7 @@ int agon_statement_get(struct agon_statement **ret, struct agon_world *w, enum a
                        bool writes, struct agon_str sql, struct agon_err *err)
 {
     agon_world_settle(w);
-    w->largest_bound = 0;
+    w->largest_bound = w->bound_size = 0;
     struct agon_statement *st, **cache = &w->cached[writes][by];
     HASH_FIND(hh, *cache, sql.data, sql.size, st);
     bool first = by != AGON_BY_PEOPLE && !(st && st->entry == w->entry);
@@ -351,6 +354,18 @@ void agon_statement_note_bound(struct agon_statement *st, size_t size)
         w->largest_bound = size;
 }
 
+/* Short ones lie with the world until the next statement: SQLite would take memory for each. */
+int agon_statement_bind_text(struct agon_statement *st, int param, struct agon_str text)
+{
+    struct agon_world *w = st->world;
+    agon_statement_note_bound(st, text.size);
+    if (text.size == 0 || text.size > sizeof(w->bound) - w->bound_size)
+        return sqlite3_bind_text(st->stmt, param, text.data, (int)text.size, SQLITE_TRANSIENT);
+    char *at = memcpy(w->bound + w->bound_size, text.data, text.size);
+    w->bound_size += text.size;
+    return sqlite3_bind_text(st->stmt, param, at, (int)text.size, SQLITE_STATIC);
+}
+
 int agon_statement_n_columns(const struct agon_statement *st)
 {
     return st->n_columns;
@@ -359,6 +374,11 @@ int agon_statement_n_columns(const struct agon_statement *st)
 int agon_statement_n_params(const struct agon_statement *st)
 {
     return st->n_params;
+}
+
+struct agon_script_name *agon_statement_names(struct agon_statement *st)
+{
+    return st->shape->in_lua;
 }
 
 const struct agon_shape *agon_statement_shape(const struct agon_statement *st)

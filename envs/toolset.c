@@ -6,6 +6,7 @@
 #include "envs/schema.h"
 #include "envs/world_lua.h"
 #include "sandbox/script.h"
+#include "sandbox/script_record.h"
 
 #include <ctype.h>
 #include <lauxlib.h>
@@ -19,6 +20,7 @@ struct agon_toolset {
     struct agon_script *script; /* owned */
     struct agon_tool_entry tools[AGON_TOOLS_MAX];
     int n_tools;
+    struct agon_script_kept functions, world; /* what the keys below stand for */
 };
 
 /* Keys in the registry: the functions by number, and the table `world`. */
@@ -136,10 +138,13 @@ struct loading {
 static int toolset_run_chunk(lua_State *L, void *arg)
 {
     const struct loading *load = arg;
+    struct agon_toolset *ts = ((struct agon_host *)agon_script_user(L))->owner;
     agon_codec_open(L);
     lua_newtable(L);
+    ts->functions = agon_script_keep(L);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &key_functions);
     agon_world_push(L);
+    ts->world = agon_script_keep(L);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &key_world);
     lua_pushcfunction(L, lua_tool);
     lua_setglobal(L, "tool");
@@ -245,9 +250,9 @@ static int call_in_lua(lua_State *L, void *arg)
     }
     if (c->call->override && c->call->override(c->call->user, c->call))
         return 0;
-    lua_rawgetp(L, LUA_REGISTRYINDEX, &key_functions);
+    agon_script_push(L, ts->functions);
     lua_rawgeti(L, -1, c->call->tool + 1);
-    lua_rawgetp(L, LUA_REGISTRYINDEX, &key_world);
+    agon_script_push(L, ts->world);
     lua_pushvalue(L, 1);
     lua_call(L, 2, 1);
     if (agon_codec_encode(codec, L, t->returns, "result", c->call->result, &err))

@@ -137,6 +137,10 @@ int agon_statement_n_columns(const struct agon_statement *st);
 int agon_statement_n_params(const struct agon_statement *st);
 /* The names of its columns; stands until the entry into Lua ends, even if the statement does not.
  */
+/* SQLite's code. The text is copied, and the statement charged for its length. */
+int agon_statement_bind_text(struct agon_statement *st, int param, struct agon_str text);
+/* The columns' names, for sandbox/script_record.h. */
+struct agon_script_name *agon_statement_names(struct agon_statement *st);
 const struct agon_shape *agon_statement_shape(const struct agon_statement *st);
 /* Ask anew for all that was read before (memo.h). */
 void agon_world_forget_rows(struct agon_world *w);

@@ -6,22 +6,24 @@
 #include "base/uthash.h"
 #include "envs/changes.h"
 #include "envs/world.h"
+#include "sandbox/script_record.h"
 
 #include <sqlite3.h>
 
 enum {
-    STATEMENTS_MAX = 128,            /* cached for each principal, and used by one entry */
+    STATEMENTS_MAX = 128,          /* cached for each principal, and used by one entry */
     PREPARED_BYTES_MAX = 16 << 20, /* of SQLite's memory that they take, as many again in all */
-    BYTES_OP = 256,                  /* bytes of a long value that are charged like an operation */
-    BYTES_DEARER = 16384,       /* and so many in one value make each operation dearer by one */
-    SHAPES_BYTES_MAX = 4 << 20, /* of the shapes of statements that one entry uses */
+    BYTES_OP = 256,                /* bytes of a long value that are charged like an operation */
+    BYTES_DEARER = 16384,          /* and so many in one value make each operation dearer by one */
+    SHAPES_BYTES_MAX = 4 << 20,    /* of the shapes of statements that one entry uses */
 };
 
 struct world_shape {
     struct agon_shape shape; /* names are these: */
     struct world_shape *next;
     size_t bytes;
-    char *names[]; /* owned */
+    struct agon_script_name *in_lua; /* the same names; lie after these: */
+    char *names[];                   /* owned */
 };
 
 struct agon_statement {
@@ -79,7 +81,9 @@ struct agon_world {
     int64_t statement_ops; /* of the statement that runs, in steps of the progress handler */
     int64_t bulk_bytes;    /* of long values that the statement made or walked */
     size_t largest,
-        largest_bound;        /* value of the statement that runs; of the next one's parameters */
+        largest_bound; /* value of the statement that runs; of the next one's parameters */
+    char bound[512];   /* texts of the parameters of the statement that runs */
+    size_t bound_size;
     int64_t run_ops;          /* of the run, up to now */
     int64_t statement_cpu_ns; /* when its first budget step came; 0: not yet */
     int64_t ops_max;          /* of one statement of a tool or a verifier */

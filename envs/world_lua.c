@@ -52,11 +52,11 @@ static void param_check(lua_State *L, struct agon_world *w, int param)
     }
 }
 
-static void param_bind(lua_State *L, sqlite3_stmt *q, int param)
+static void param_bind(lua_State *L, struct agon_statement *st, int param)
 {
+    sqlite3_stmt *q = agon_statement_sqlite(st);
     int index = param + 2, rc;
-    size_t size;
-    const char *text;
+    struct agon_str text;
     switch (lua_type(L, index)) {
     case LUA_TBOOLEAN: rc = sqlite3_bind_int(q, param, lua_toboolean(L, index)); break;
     case LUA_TNUMBER:
@@ -64,8 +64,8 @@ static void param_bind(lua_State *L, sqlite3_stmt *q, int param)
                                      : sqlite3_bind_double(q, param, lua_tonumber(L, index));
         break;
     case LUA_TSTRING:
-        text = lua_tolstring(L, index, &size);
-        rc = sqlite3_bind_text(q, param, text, (int)size, SQLITE_TRANSIENT);
+        text.data = lua_tolstring(L, index, &text.size);
+        rc = agon_statement_bind_text(st, param, text);
         if (rc == SQLITE_NOMEM)
             agon_script_abort(L, "SQL ran out of memory");
         if (rc != SQLITE_OK)
@@ -106,11 +106,8 @@ static struct agon_statement *statement_start(lua_State *L, enum wanted wanted, 
         param_check(L, h->world, i);
     *ret_known =
         wanted == WANTED_WRITES ? NULL : agon_memo_find(h->world, st, wanted == WANTED_ALL);
-    for (int i = 1; i <= n && !*ret_known; i++) {
-        param_bind(L, agon_statement_sqlite(st), i);
-        if (lua_type(L, i + 2) == LUA_TSTRING)
-            agon_statement_note_bound(st, lua_rawlen(L, i + 2));
-    }
+    for (int i = 1; i <= n && !*ret_known; i++)
+        param_bind(L, st, i);
     return st;
 }
 
@@ -158,13 +155,15 @@ void agon_world_push_value(lua_State *L, sqlite3_value *value, const struct agon
 
 static void push_column(lua_State *L, sqlite3_stmt *q, int i)
 {
-    switch (sqlite3_column_type(q, i)) {
-    case SQLITE_INTEGER: lua_pushinteger(L, sqlite3_column_int64(q, i)); break;
-    case SQLITE_FLOAT: lua_pushnumber(L, sqlite3_column_double(q, i)); break;
+    sqlite3_value *value = sqlite3_column_value(q, i); /* which no other thread can change */
+    switch (sqlite3_value_type(value)) {
+    case SQLITE_INTEGER: lua_pushinteger(L, sqlite3_value_int64(value)); break;
+    case SQLITE_FLOAT: lua_pushnumber(L, sqlite3_value_double(value)); break;
     case SQLITE_TEXT: {
         const char *text = (const char *)sqlite3_column_text(q, i);
-        lua_pushlstring(L, text, (size_t)sqlite3_column_bytes(q, i));
-        agon_script_charge(L, (int64_t)(lua_rawlen(L, -1) / 32));
+        size_t size = (size_t)sqlite3_value_bytes(value);
+        lua_pushlstring(L, text, size);
+        agon_script_charge(L, (int64_t)(size / 32));
         break;
     }
     case SQLITE_NULL: agon_codec_push_null(L); break;
@@ -206,7 +205,7 @@ static void push_row(lua_State *L, struct agon_statement *st, const struct agon_
     if (columns->n <= AGON_SCRIPT_RECORD_MAX) {
         for (int i = 0; i < columns->n; i++)
             push_cell(L, st, known, i);
-        agon_script_record(L, columns->names, columns->n);
+        agon_script_record(L, agon_statement_names(st), columns->n);
     } else {
         lua_createtable(L, 0, columns->n);
         for (int i = 0; i < columns->n; i++) {

@@ -14,6 +14,7 @@
  */
 #include "sandbox/script_layout.h"
 #include "sandbox/script_lib.h"
+#include "sandbox/script_record.h"
 
 #include <limits.h>
 #include <math.h>
@@ -382,4 +383,42 @@ struct lua_text *__wrap_luaS_newlstr(lua_State *L, const char *s, size_t size)
 struct lua_text *__wrap_luaS_new(lua_State *L, const char *s)
 {
     return text_charge(L, __real_luaS_new(L, s));
+}
+
+/* Nobody is left to use it, and it may be swept at any time: Lua knows what to do. */
+static bool text_is_dead(const struct lua_texts *all, const struct lua_text *text)
+{
+    return (text->marked & (all->white ^ WHITES) & WHITES) != 0;
+}
+
+static void name_hash(struct agon_script_name *name, uint32_t seed)
+{
+    size_t size = strlen(name->text);
+    name->size = size <= SHORT_MAX ? (uint32_t)size : SHORT_MAX + 1;
+    name->seed = seed;
+    name->hash = size <= SHORT_MAX ? luaS_hash(name->text, size, seed) : 0;
+}
+
+const void *agon_script_text(lua_State *L, struct agon_script_name *name)
+{
+    struct lua_thread thread;
+    memcpy(&thread, L, sizeof(thread));
+    const struct lua_texts *all = thread.global;
+    if (name->seed != all->seed || name->size == 0)
+        name_hash(name, all->seed);
+    if (name->size > SHORT_MAX)
+        return NULL;
+    uint64_t steps = 1;
+    const struct lua_text *text = all->buckets[name->hash & ((uint32_t)all->n_buckets - 1)];
+    for (; text; text = text->next, steps++)
+        if (text->hash == name->hash && text->short_size == name->size &&
+            !memcmp(text + 1, name->text, name->size))
+            break;
+    if (!text || text_is_dead(all, text))
+        return NULL;
+    if (steps == 1) /* as text_charge() does */
+        for (const struct lua_text *at = text->next; at && steps < INT32_MAX; at = at->next)
+            steps++;
+    steps_charge(steps, STRING_STEP_NS);
+    return text;
 }

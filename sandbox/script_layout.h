@@ -5,9 +5,12 @@
  * each test fail.
  */
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 enum {
+    SHORT_MAX = 40,       /* bytes of a string that is kept once */
+    WHITES = 0x18,        /* of the bits in `marked` */
     LIMIT_IS_HINT = 0x80, /* in a table's flags */
     TAG_FALSE = 0x01,
     TAG_LIGHT = 0x02, /* a light userdata */
@@ -44,13 +47,15 @@ struct lua_table { /* Table */
     struct lua_node *nodes;
     struct lua_node *last_free; /* all nodes from here on are taken; NULL: there are no nodes */
 };
-struct lua_texts { /* global_State as far as the buckets of all short strings, and all objects */
+struct lua_texts { /* global_State as far as what concerns short strings, and all objects */
     void *counters[6];
-    struct lua_text **buckets;
+    struct lua_text **buckets; /* of all of them */
     int n_texts, n_buckets;
     struct lua_value registry, nil;
     uint32_t seed;
-    uint8_t collector[12];
+    uint8_t
+        white; /* the bit of what was made since a collection began; the other one: it is dead */
+    uint8_t collector[11];
     struct lua_text *objects; /* strings or not: each begins with the next one and its type */
 };
 struct lua_call { /* CallInfo */
@@ -68,6 +73,7 @@ struct lua_thread { /* lua_State */
 _Static_assert(sizeof(struct lua_node) == 24 && sizeof(struct lua_value) == 16, "layout");
 
 unsigned luaH_realasize(const struct lua_table *t);
+unsigned luaS_hash(const char *s, size_t size, unsigned seed);
 
 static inline bool lua_tag_is_empty(uint8_t tag)
 {

@@ -9,6 +9,7 @@
 #include "sandbox/script_record.h"
 
 #include "sandbox/script_layout.h"
+#include "sandbox/script_view.h"
 
 #include <assert.h>
 #include <lauxlib.h>
@@ -95,12 +96,36 @@ static struct lua_node *node_of(struct lua_table *t, uint64_t key)
     }
 }
 
-void agon_script_record(lua_State *L, const char *const *names, int n)
+void agon_script_push(lua_State *L, struct agon_script_kept kept)
+{
+    struct lua_value *top = stack_top(L);
+    top->bits = kept.bits;
+    top->tag = kept.tag;
+    top++;
+    memcpy((char *)L + offsetof(struct lua_thread, top), &top, sizeof(top));
+}
+
+struct agon_script_kept agon_script_keep(lua_State *L)
+{
+    const struct lua_value *value = stack_top(L) - 1;
+    return (struct agon_script_kept){value->bits, value->tag};
+}
+
+static void push_name(lua_State *L, struct agon_script_name *name)
+{
+    const void *text = agon_script_text(L, name);
+    if (text)
+        agon_script_push(L, (struct agon_script_kept){(uintptr_t)text, TAG_SHORT});
+    else
+        lua_pushstring(L, name->text);
+}
+
+void agon_script_record(lua_State *L, struct agon_script_name *names, int n)
 {
     assert(n <= AGON_SCRIPT_RECORD_MAX);
-    luaL_checkstack(L, n + 3, "a row of too many columns");
+    agon_script_room(L, n + 3, "a row of too many columns");
     for (int i = 0; i < n; i++)
-        lua_pushstring(L, names[i]);
+        push_name(L, &names[i]);
     lua_createtable(L, 0, 0);
     struct lua_table *t = (struct lua_table *)(uintptr_t)lua_topointer(L, -1);
     if (n == 0)

@@ -3,6 +3,7 @@
 
 #include "base/text.h"
 #include "sandbox/script.h"
+#include "sandbox/script_record.h"
 #include "sandbox/script_view.h"
 #include "verifiers/verifier_internal.h"
 
@@ -73,13 +74,16 @@ static int lua_check(lua_State *L)
 
 static int verifier_run_chunk(lua_State *L, void *arg)
 {
-    const struct agon_verifier *v = arg;
+    struct agon_verifier *v = arg;
     agon_codec_open(L);
     lua_newtable(L);
+    v->functions = agon_script_keep(L);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &key_functions);
     agon_world_push(L);
+    v->world = agon_script_keep(L);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &key_world);
     verifier_push_changes(L);
+    v->table = agon_script_keep(L);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &key_changes);
     lua_pushboolean(L, false);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &key_answer);
@@ -165,6 +169,7 @@ struct judging {
     struct agon_verifier *v;
     const json_t *schema;
     struct agon_str answer;
+    struct agon_script_kept kept; /* the answer, decoded */
     int64_t decode_fuel;
     int check;
     bool pass, refused;
@@ -177,15 +182,17 @@ static int decode_in_lua(lua_State *L, void *arg)
 {
     struct judging *j = arg;
     j->refused = agon_codec_decode(&j->v->host.codec, L, j->answer, "answer", &j->why) != 0;
-    if (!j->refused)
-        lua_rawsetp(L, LUA_REGISTRYINDEX, &key_answer);
+    if (j->refused)
+        return 0;
+    j->kept = agon_script_keep(L);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &key_answer);
     return 0;
 }
 
 static int fits_in_lua(lua_State *L, void *arg)
 {
     struct judging *j = arg;
-    lua_rawgetp(L, LUA_REGISTRYINDEX, &key_answer);
+    agon_script_push(L, j->kept);
     j->refused = agon_codec_fits(&j->v->host.codec, L, j->schema, "answer", &j->why) != 0;
     return 0;
 }
@@ -193,11 +200,11 @@ static int fits_in_lua(lua_State *L, void *arg)
 static int check_in_lua(lua_State *L, void *arg)
 {
     struct judging *j = arg;
-    lua_rawgetp(L, LUA_REGISTRYINDEX, &key_functions);
+    agon_script_push(L, j->v->functions);
     lua_rawgeti(L, -1, j->check + 1);
-    lua_rawgetp(L, LUA_REGISTRYINDEX, &key_world);
-    lua_rawgetp(L, LUA_REGISTRYINDEX, &key_answer);
-    lua_rawgetp(L, LUA_REGISTRYINDEX, &key_changes);
+    agon_script_push(L, j->v->world);
+    agon_script_push(L, j->kept);
+    agon_script_push(L, j->v->table);
     lua_call(L, 3, 1);
     if (!lua_isnil(L, -1) && !lua_isboolean(L, -1))
         return luaL_error(L, "check '%s' returned a %s; a check returns true or false",

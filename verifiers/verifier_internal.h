@@ -2,6 +2,7 @@
 /* What verifier.c, verifier_changes.c, ops.c and playback_cell.c share. */
 #include "envs/changes.h"
 #include "envs/world_lua.h"
+#include "sandbox/script_record.h"
 #include "verifiers/verifier.h"
 
 struct agon_script;
@@ -17,7 +18,8 @@ struct agon_verifier {
     size_t source_size;
     struct check checks[AGON_CHECKS_MAX];
     int n_checks;
-    struct agon_changes changes; /* of the answer that is being judged */
+    struct agon_script_kept functions, world, table; /* by number; `world`; `changes` */
+    struct agon_changes changes;                     /* of the answer that is being judged */
 };
 
 struct agon_env_cell;

@@ -55,7 +55,10 @@ static int at_once(lua_State *L, void *arg)
     luaL_checkstack(L, 2 * d->n + 8, "test");
     for (int i = 0; i < d->n; i++)
         push_value(L, d, i);
-    agon_script_record(L, d->names, d->n);
+    struct agon_script_name all[AGON_SCRIPT_RECORD_MAX];
+    for (int i = 0; i < d->n; i++)
+        all[i] = (struct agon_script_name){.text = d->names[i]};
+    agon_script_record(L, all, d->n);
     lua_setglobal(L, "made");
     return lua_gettop(L) == 0 ? 0 : -1;
 }
@@ -145,7 +148,11 @@ enum { KEPT = 100, MADE = 40000, COLUMNS = 5 };
 static int many(lua_State *L, void *arg)
 {
     bool *fine = arg;
-    const char *columns[COLUMNS] = {names[0], names[1], names[2], names[3], names[1]};
+    struct agon_script_name columns[COLUMNS] = {{.text = names[0]},
+                                                {.text = names[1]},
+                                                {.text = names[2]},
+                                                {.text = names[3]},
+                                                {.text = names[1]}};
     lua_newtable(L);
     for (int i = 0; i < MADE && *fine; i++) {
         for (int k = 0; k < COLUMNS; k++)
@@ -154,7 +161,7 @@ static int many(lua_State *L, void *arg)
         lua_rawseti(L, 1, 1 + i * 7 % KEPT);
         lua_pushfstring(L, "value 4 of %d", i - i % 13);
         if (i >= KEPT && lua_rawgeti(L, 1, 1 + (i - i % 13) * 7 % KEPT) == LUA_TTABLE) {
-            lua_getfield(L, -1, columns[1]);
+            lua_getfield(L, -1, columns[1].text);
             *fine = lua_rawequal(L, -1, -3);
         }
         lua_settop(L, 1);
