@@ -184,9 +184,10 @@ static int box_rules(scmp_filter_ctx ctx)
           : seccomp_rule_add(
                 ctx, no, SCMP_SYS(fadvise64), 1,
                 SCMP_A3(SCMP_CMP_MASKED_EQ, UINT64_C(0xffffffff), POSIX_FADV_DONTNEED));
-    /* Typing into a terminal that someone shares. */
-    static const uint64_t terminal[] = {TIOCSTI, TIOCLINUX};
-    for (int i = 0; r == 0 && i < 2; i++)
+    /* Typing into a terminal that someone shares, and another line discipline for one's own, for
+     * which the kernel loads modules that nobody needs here. */
+    static const uint64_t terminal[] = {TIOCSTI, TIOCLINUX, TIOCSETD};
+    for (size_t i = 0; r == 0 && i < sizeof(terminal) / sizeof(*terminal); i++)
         r = seccomp_rule_add(ctx, no, SCMP_SYS(ioctl), 1,
                              SCMP_A1(SCMP_CMP_MASKED_EQ, UINT64_C(0xffffffff), terminal[i]));
     /* Access lists and other attributes of files are kernel memory that no limit counts, 64 KiB for

@@ -420,6 +420,8 @@ static void terminals(void)
         MUST_FAIL("TIOCSTI with high bits",
                   syscall(SYS_ioctl, end, 0xffffffff00000000UL | TIOCSTI, "x"));
         MUST_END("TIOCLINUX", ioctl(end, TIOCLINUX, "\2"), EPERM);
+        for (int line = 0; line < 32; line++) /* SLIP, PPP, HCI, GSM and so on */
+            MUST_END("a line discipline", ioctl(end, TIOCSETD, &line), EPERM);
         MUST_FAIL("TIOCCONS", ioctl(end, TIOCCONS, 0));
     }
     MUST_FAIL("vhangup", syscall(SYS_vhangup));

@@ -148,7 +148,8 @@ MUTATIONS = [
         ("F_GETLK, F_OFD_GETLK, F_SETLEASE,", "F_GETLK, F_OFD_GETLK,"),
         ("{SCMP_SYS(prlimit64), SCMP_SYS(sched_setaffinity),", "{SCMP_SYS(sched_setaffinity),"),
         ("{SCMP_SYS(setpriority), SCMP_SYS(ioprio_set)}", "{SCMP_SYS(ioprio_set)}"),
-        ("{TIOCSTI, TIOCLINUX}", "{TIOCLINUX, TIOCLINUX}"),
+        ("{TIOCSTI, TIOCLINUX,", "{TIOCLINUX, TIOCLINUX,"),
+        ("TIOCLINUX, TIOCSETD}", "TIOCLINUX, TIOCLINUX}"),
         ("    return r ? r : seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EAFNOSUPPORT), SCMP_SYS(socketpair), 0);", "    return r;"),
     ]),
     ("sandbox/runner.c", ["bashbox", MORE, BOXES], [
