@@ -112,8 +112,9 @@ static __device__ uint32_t sum_before(uint32_t mine, uint32_t *ret_all)
     return before + to_here - mine;
 }
 
-/* All positions: kept where the score is above the sieve's, a bit where it is equal. Returns how
- * many were above, which may be more than were kept. */
+/* All positions: kept where the score is above the sieve's, a bit where it is equal; a warp's next
+ * scores come while it looks at these. Returns how many were above, which may be more than were
+ * kept. */
 static __device__ uint32_t sieve_scores(struct sieved *s, const float *scores, int n,
                                         uint32_t sieve)
 {
@@ -123,19 +124,26 @@ static __device__ uint32_t sieve_scores(struct sieved *s, const float *scores, i
     if (threadIdx.x == 0)
         n_kept = 0;
     __syncthreads();
-    for (int first = warp * WORDS_AT_ONCE; first < n_words; first += SIEVE_WARPS * WORDS_AT_ONCE) {
-        float score[WORDS_AT_ONCE];
-        uint32_t above[WORDS_AT_ONCE], total = 0, at = 0;
+    auto load = [&](float(&score)[WORDS_AT_ONCE], int first) {
 #pragma unroll
         for (int j = 0; j < WORDS_AT_ONCE; j++) {
             int i = (first + j) * 32 + lane;
             score[j] = i < n ? __ldg(scores + i) : NAN;
         }
+    };
+    float next[WORDS_AT_ONCE];
+    load(next, warp * WORDS_AT_ONCE);
+    for (int first = warp * WORDS_AT_ONCE; first < n_words; first += SIEVE_WARPS * WORDS_AT_ONCE) {
+        float score[WORDS_AT_ONCE];
+        uint32_t total = 0, at = 0;
+#pragma unroll
+        for (int j = 0; j < WORDS_AT_ONCE; j++)
+            score[j] = next[j];
+        load(next, first + SIEVE_WARPS * WORDS_AT_ONCE);
 #pragma unroll
         for (int j = 0; j < WORDS_AT_ONCE; j++) {
             uint32_t equal = __ballot_sync(0xffffffff, score[j] == least);
-            above[j] = __ballot_sync(0xffffffff, score[j] > least);
-            total += (uint32_t)__popc(above[j]);
+            total += (uint32_t)__popc(__ballot_sync(0xffffffff, score[j] > least));
             if (lane == 0 && first + j < n_words)
                 s->bits[first + j] = equal;
         }
@@ -146,12 +154,13 @@ static __device__ uint32_t sieve_scores(struct sieved *s, const float *scores, i
         at = __shfl_sync(0xffffffff, at, 0);
 #pragma unroll
         for (int j = 0; j < WORDS_AT_ONCE; j++) {
-            uint32_t to = at + (uint32_t)__popc(above[j] & ((1U << lane) - 1));
+            uint32_t above = __ballot_sync(0xffffffff, score[j] > least);
+            uint32_t to = at + (uint32_t)__popc(above & ((1U << lane) - 1));
             if (score[j] > least && to < SIEVED_MAX) {
                 s->key[to] = topk_key(score[j]) - sieve;
                 s->position[to] = (first + j) * 32 + lane;
             }
-            at += (uint32_t)__popc(above[j]);
+            at += (uint32_t)__popc(above);
         }
     }
     __syncthreads();
