@@ -166,27 +166,26 @@ static __device__ __forceinline__ float4 four_values(const void *x, enum agon_dt
                        bf16_decode((uint16_t)codes.y), bf16_decode(codes.y >> 16));
 }
 
-/* Whole groups of 128, without a rotation: a warp is QUANT_GROUPS groups, all asked for before the
- * first is used; a lane has four values of each. A power of two divides as its inverse multiplies.
- */
+/* Whole groups of 128, without a rotation: a warp is QUANT_GROUPS groups of a row, all asked for
+ * before the first is used; a lane has four values of each. A power of two divides as its inverse
+ * multiplies. */
 static __global__ void quantise_whole_kernel(struct agon_cuda_quant p)
 {
     depends_wait();
-    int lane = threadIdx.x % 32, n_groups = p.n / 128;
-    int n = rows_today(p.n_rows, p.d_n_rows) * n_groups;
-    for (int first = (blockIdx.x * QUANT_WARPS + threadIdx.x / 32) * QUANT_GROUPS; first < n;
-         first += gridDim.x * QUANT_WARPS * QUANT_GROUPS) {
+    int lane = threadIdx.x % 32, n_groups = p.n / 128, each = agon_ceil_div(n_groups, QUANT_GROUPS);
+    int n = rows_today(p.n_rows, p.d_n_rows) * each;
+    for (int at = blockIdx.x * QUANT_WARPS + threadIdx.x / 32; at < n;
+         at += gridDim.x * QUANT_WARPS) {
+        int r = at / each, first = at % each * QUANT_GROUPS;
+        size_t from = (p.rows ? p.rows[r] : r) * p.ld_x + lane * 4;
         float4 x[QUANT_GROUPS];
 #pragma unroll
-        for (int i = 0; i < QUANT_GROUPS; i++) {
-            int at = min(first + i, n - 1), r = at / n_groups;
-            size_t from = (p.rows ? p.rows[r] : r) * p.ld_x + at % n_groups * 128;
-            x[i] = four_values(p.x, p.x_dtype, from + lane * 4);
-        }
+        for (int i = 0; i < QUANT_GROUPS; i++)
+            x[i] = four_values(p.x, p.x_dtype, from + min(first + i, n_groups - 1) * 128);
 #pragma unroll
         for (int i = 0; i < QUANT_GROUPS; i++) {
-            int at = first + i, r = at / n_groups, g = at % n_groups;
-            if (at >= n)
+            int g = first + i;
+            if (g >= n_groups)
                 break;
             float largest = fmaxf(1e-4F, fmaxf(fmaxf(fabsf(x[i].x), fabsf(x[i].y)),
                                                fmaxf(fabsf(x[i].z), fabsf(x[i].w))));
@@ -226,8 +225,8 @@ extern "C" int agon_cuda_quantise(const struct agon_cuda_quant *quant, void *str
     if (r || quant->n_rows == 0)
         return r;
     int n_groups = quant->n_rows * agon_ceil_div(quant->n, group);
-    int n_warps = agon_ceil_div(n_groups, QUANT_GROUPS);
     if (quantises_whole(quant)) {
+        int n_warps = quant->n_rows * agon_ceil_div(quant->n / 128, QUANT_GROUPS);
         AGON_CUDA(err, "quantise launch",
                   launch_overlapping(quantise_whole_kernel, agon_ceil_div(n_warps, QUANT_WARPS),
                                      32 * QUANT_WARPS, 0, stream, *quant));

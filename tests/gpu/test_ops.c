@@ -179,8 +179,8 @@ TEST(quantised_rows_equal_the_twin_s_code_for_code)
     const struct {
         int n, group;
         bool hadamard;
-    } cases[] = {{300, 128, false}, {384, 128, true}, {64, 32, true},
-                 {7, 128, false},   {256, 256, true}, {1, 1, true}};
+    } cases[] = {{300, 128, false}, {384, 128, false}, {1152, 128, false}, {384, 128, true},
+                 {64, 32, true},    {7, 128, false},   {256, 256, true},   {1, 1, true}};
     for (size_t c = 0; c < sizeof(cases) / sizeof(cases[0]); c++)
         for (int ue8m0 = 0; ue8m0 < 2; ue8m0++) {
             enum { ROWS = 6 };
