@@ -454,10 +454,12 @@ int main(int argc, char **argv)
     struct agon_err err = {0};
     struct agon_cuda_info gpu = gpu_or_leave();
     static struct layer_bench b;
-    static const int batches[] = {16, 64, 128, 256, 512}, contexts[] = {4096, 32768, 131072};
+    static const int batches[] = {16, 64, 128, 256, 512, 1024}, contexts[] = {4096, 32768, 131072};
     size_t page = AGON_CUDA_PAGE * agon_latent_bytes(AGON_LATENT_FP8, 512, 64) +
                   agon_keys_page_bytes(AGON_KEYS_FP8, 128);
-    size_t n_pages = gpu.memory_free > (size_t)100 << 30 ? (size_t)512 * 2048 : (size_t)256 * 2048;
+    size_t n_pages = (size_t)1024 * 2048; /* beside weights and what a pass needs */
+    while (n_pages > (size_t)64 * 2048 && page * n_pages + ((size_t)24 << 30) > gpu.memory_free)
+        n_pages /= 2;
     if (argc > 3)
         n_pages = (size_t)atoi(argv[1]) * (size_t)atoi(argv[3]) / AGON_CUDA_PAGE;
     else if (argc > 1)
