@@ -1,10 +1,8 @@
 #pragma once
 /* Shared by the products on tensor cores (gemm_wgmma.cu, gemm_large.cu): a block's tile, its way
- * from memory by tensor maps, and its sums' way back. Weights are the first operand of wgmma, rows
- * of x the second. */
+ * from memory by tensor maps. Weights are the first operand of wgmma, rows of x the second. */
 #include "kernels/check.cuh"
 #include "kernels/gemm.cuh"
-#include "kernels/number.cuh"
 #include "kernels/wgmma.cuh"
 
 enum gemm_kind { BF16_BY_BF16, BF16_BY_F32, E4M3_BY_E4M3 }; /* weights by x */
@@ -15,14 +13,14 @@ struct gemm_maps {
 
 /* What a block computes. */
 struct gemm_tile {
-    int w_row; /* of the matrix: the first of its outputs */
-    int n_out; /* outputs that exist from there on */
-    int n_up;  /* gated: rows from a gate's to its up's; else 0 */
-    const char *x;
+    int w_row;    /* of the matrix: the first of its outputs */
+    int n_out;    /* outputs that exist from there on */
+    int n_up;     /* gated: rows from a gate's to its up's; else 0 */
     int x_k;      /* mapped x: where the part's columns begin */
     int row, end; /* rows row .. end of the launch exist */
-    int n_steps;
-    int n_filled; /* steps that went through the buffers before this tile */
+    /* gemm_wgmma.cu's alone: */
+    const char *x;
+    int n_steps, n_filled; /* filled: that went through the buffers before this tile */
 };
 
 /* Which row of W, counted from w_row, the i-th 64 of the block begin with. Gated, tiles take turns:
@@ -30,34 +28,6 @@ struct gemm_tile {
 static __device__ __forceinline__ int gemm_tile_row(const struct gemm_tile &at, int i)
 {
     return at.n_up ? i / 2 * 64 + i % 2 * at.n_up : i * 64;
-}
-
-/* first: the outputs before this warpgroup's, or half as many where they are gated; my_row: in 64.
- */
-template <int TILES, int ROWS>
-static __device__ void gemm_store(const struct gemm_launch &p, const struct gemm_tile &at,
-                                  char *out, const float (&sum)[TILES][ROWS / 2], int first,
-                                  int my_row)
-{
-#pragma unroll
-    for (int t = 0; t < TILES; t++)
-#pragma unroll
-        for (int i = 0; i < ROWS / 2; i++) {
-            int o = first + my_row + 64 * t + (i & 2) * 4;
-            int r = at.row + i / 4 * 8 + threadIdx.x % 4 * 2 + (i & 1);
-            float value = sum[t][i];
-            if (TILES % 2 == 0 && at.n_up) {
-                if (t % 2)
-                    continue;
-                o -= 32 * t;
-                value = gemm_gate(value, sum[(t + 1) % TILES][i]);
-            }
-            if (o >= at.n_out || r >= at.end)
-                continue;
-            size_t to = r * p.gemm.ld_out + o;
-            value = p.gemm.add ? ((float *)out)[to] + value : value;
-            number_store(out, p.gemm.out_dtype, to, value);
-        }
 }
 
 static int gemm_map(CUtensorMap *ret, const void *data, enum agon_dtype dtype, size_t k, size_t n,

@@ -15,6 +15,7 @@
 #include "kernels/check.cuh"
 #include "kernels/gemm_tile.cuh"
 #include "kernels/launch.cuh"
+#include "kernels/number.cuh"
 
 template <enum gemm_kind KIND_, bool MAPPED_, int ROWS_, int GROUPS_, int TILES_, int STAGES_>
 struct tiling {
@@ -214,6 +215,34 @@ static __device__ __forceinline__ void add_scaled(float (&sum)[T::TILES][T::ROWS
             sum[t][4 * j + 3] = fmaf(part[t][4 * j + 3], row.y * high, sum[t][4 * j + 3]);
         }
     }
+}
+
+/* first: the outputs before this warpgroup's, or half as many where they are gated; my_row: in 64.
+ */
+template <int TILES, int ROWS>
+static __device__ void gemm_store(const struct gemm_launch &p, const struct gemm_tile &at,
+                                  char *out, const float (&sum)[TILES][ROWS / 2], int first,
+                                  int my_row)
+{
+#pragma unroll
+    for (int t = 0; t < TILES; t++)
+#pragma unroll
+        for (int i = 0; i < ROWS / 2; i++) {
+            int o = first + my_row + 64 * t + (i & 2) * 4;
+            int r = at.row + i / 4 * 8 + threadIdx.x % 4 * 2 + (i & 1);
+            float value = sum[t][i];
+            if (TILES % 2 == 0 && at.n_up) {
+                if (t % 2)
+                    continue;
+                o -= 32 * t;
+                value = gemm_gate(value, sum[(t + 1) % TILES][i]);
+            }
+            if (o >= at.n_out || r >= at.end)
+                continue;
+            size_t to = r * p.gemm.ld_out + o;
+            value = p.gemm.add ? ((float *)out)[to] + value : value;
+            number_store(out, p.gemm.out_dtype, to, value);
+        }
 }
 
 /*

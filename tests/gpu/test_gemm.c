@@ -484,6 +484,7 @@ TEST(many_rows_are_what_few_are)
         {{300, 8776, 328}, 1, .out_dtype = AGON_F32},
         {{1000, 5000, 1000}, 1, .out_dtype = AGON_BF16},
         {{700, 9280, 200}, 1, .gated = true, .out_dtype = AGON_BF16},
+        {{700, 9344, 200}, 1, .gated = true, .out_dtype = AGON_BF16},
         {{200, 9328, 392},
          1,
          .gated = true,
