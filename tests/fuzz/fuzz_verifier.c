@@ -5,6 +5,7 @@
 #include "verifiers/verifier.h"
 
 #include <assert.h>
+#include <jansson.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -20,9 +21,11 @@ static void judge(struct agon_verifier *v, struct agon_str answer, struct agon_j
 
 static void judge_twice(struct agon_verifier *v, struct agon_str answer)
 {
-    struct agon_judgement once = {0}, twice = {0};
+    json_t *held = json_object(); /* to be asked what it holds changes nothing */
+    struct agon_judgement once = {0}, twice = {.texts = held};
     judge(v, answer, &once);
     judge(v, answer, &twice);
+    assert(once.schema || json_object_size(held) > 0);
     assert(once.pass == twice.pass && once.failed == twice.failed);
     assert(once.raised == twice.raised && once.usage.fuel == twice.usage.fuel);
     for (int i = 0; i < agon_verifier_count(v); i++)
@@ -30,6 +33,7 @@ static void judge_twice(struct agon_verifier *v, struct agon_str answer)
                (!once.reasons[i] || strcmp(once.reasons[i], twice.reasons[i]) == 0));
     agon_judgement_deinit(&once);
     agon_judgement_deinit(&twice);
+    json_decref(held);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
