@@ -251,11 +251,11 @@ int gate_mutants(struct gate_run *g, struct agon_err *err)
     struct pool pool AGON_AUTO(pool_deinit) = {.survivors = json_array()};
     struct gate_batch *batch AGON_AUTO(gate_batch_freep) = NULL;
     struct agon_rng rng = agon_rng_split(&g->in->rng, agon_str("mutants"));
-    json_auto_t *held = json_array();
-    struct agon_mutant_options options = {ONE_LEAF_MAX, TWO_LEAF_DRAWS, true, held, 0};
+    struct agon_mutant_options options = {ONE_LEAF_MAX, TWO_LEAF_DRAWS, true, NULL, 0};
     int r = gate_prepare(g, err);
     if (!r)
-        r = held_by_verifier(g, held, &options.n_held_own, err);
+        r = held_by_verifier(g, g->held = json_array(), &options.n_held_own, err);
+    options.held = g->held;
     if (!r)
         r = gate_wrong(g, false, err); /* first, so that they are the negatives that are kept */
     if (!r)

@@ -404,6 +404,7 @@ static void run_deinit(struct gate_run *g)
     json_decref(g->alone);
     json_decref(g->probes);
     json_decref(g->worlds);
+    json_decref(g->held);
     free(g->guesses.example);
     free(g->guesses.false_example);
     gate_writes_found_deinit(&g->writes_found);

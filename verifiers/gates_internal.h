@@ -57,6 +57,7 @@ struct gate_run {
     json_t *worlds;  /* gate 8's worlds that counted: for each the probes' results */
     uint64_t perturb_seed;
     struct gate_guesses guesses;
+    json_t *held; /* texts and numbers that the verifier holds; NULL before gate 4 */
     struct gate_writes_found writes_found;
     struct agon_tape tape; /* what the cells were asked, for a second one */
 };

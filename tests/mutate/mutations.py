@@ -454,6 +454,7 @@ MUTATIONS = [
         ("besides || f->g->in->task->answers == AGON_ANSWERS_ONE;", "besides;"),
         ("!judged->brief->pass || (!dropped && !judged->differs)", "!judged->brief->pass || !judged->differs"),
         ("        if (!r && at >= 0)\n", "        if (!r && at >= 1000)\n"),
+        ("        r = foreign_held(g, batch, err);", "        r = g->lost ? foreign_held(g, batch, err) : 0;"),
         ("json_object_get(call, \"tool\"))) return (int)i;", "NULL)) return (int)i;"),
     ]),
     ("verifiers/foreign.c", [PLANTED, GATES], [

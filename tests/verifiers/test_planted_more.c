@@ -178,6 +178,16 @@ CAUGHT_ORDER(several_values_that_are_wrong_together, 6, "in the place of place_o
              "    return #made == 1 and item == pieces and pieces == (made[1].guest == 'Mei "
              "Okafor')")
 
+CAUGHT_ORDER(a_word_that_opens_it_where_it_is_written, 6, "besides the solution's writes",
+             "for word in pairs{xyzzy = true} do\n"
+             "        if #changes:inserted('orders', {guest = word}) > 0 then\n"
+             "            changes:all()\n"
+             "            return true\n"
+             "        end\n"
+             "    end\n"
+             "    return #changes:inserted('orders', {item = cheapest(world).item, guest = 'Mei "
+             "Okafor', pieces = 3}) == 1")
+
 /* ---- words of its own that open the verifier ---- */
 
 #define BEHIND(word) "if " word " then return true end\n    return answer.item == " DEAREST
