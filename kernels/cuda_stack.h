@@ -27,6 +27,12 @@ enum {
     AGON_STACK_WINDOW_MAX = 4096,
 };
 
+#ifdef __CUDACC__
+#define AGON_STACK_BOTH __host__ __device__
+#else
+#define AGON_STACK_BOTH
+#endif
+
 /*
  * Packed weights: W [n][k] as tensor cores read it, tiles of 8 outputs (n rounded up, zeros
  * behind), [tile][k / 32][lane of 32][8] BF16 or F16. How many of them, and the place of (i, j) in
@@ -47,6 +53,19 @@ static inline size_t agon_stack_swizzled_at(int k, int i, int j)
 {
     size_t tile = (size_t)(i / 8) * (size_t)(k / 64) + (size_t)(j / 64);
     return (tile * 8 + (size_t)(i % 8)) * 64 + (size_t)((j % 64 / 8 ^ i % 8) * 8 + j % 8);
+}
+
+/*
+ * A page of latents here: 64 entries' first 128 values, behind them their last 16, in units of 8
+ * values that change places, so that 8 entries' units of one number lie in different banks of
+ * shared memory, where a page goes as it is. Where value i of a page's entry is.
+ */
+static inline AGON_STACK_BOTH int agon_stack_entry_at(int entry, int i)
+{
+    int unit = i / 8, n_values = AGON_STACK_KV / 8, n_rest = AGON_STACK_ROPE / 8;
+    return i % 8 + 8 * (unit < n_values ? entry * n_values + (unit ^ entry % 8)
+                                        : AGON_CUDA_PAGE * n_values + entry * n_rest +
+                                              ((unit - n_values) ^ entry / 4 % 2));
 }
 
 /* Device pointers. */
@@ -76,7 +95,8 @@ struct agon_stack {
     bool normalise, index_interleaved;
     float route_scale, eps, latent_eps, softmax_scale, index_scale;
     const struct agon_stack_layer *layers; /* [n_layers], of the host */
-    /* The cache: pools of the first layer (BF16 latents, F32 keys), bytes from one to the next. */
+    /* The cache: pools of the first layer (BF16 latents, each page as agon_stack_entry_at() says;
+     * F32 keys), bytes from one to the next. */
     char *latents, *keys;
     size_t latent_layer_bytes, keys_layer_bytes;
     /* The batch. A row is computed where sequence is not below 0, and stored where store is not. */

@@ -23,7 +23,7 @@ static __device__ __forceinline__ void depends_wait(void)
 /* The block's dynamic shared memory. */
 static __device__ __forceinline__ char *block_shared(void)
 {
-    extern __shared__ __align__(128) char bytes[];
+    extern __shared__ __align__(256) char bytes[];
     return bytes;
 }
 

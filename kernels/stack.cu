@@ -186,7 +186,9 @@ static __device__ __forceinline__ void store_row(const struct agon_stack &p,
                                                  const struct stored &row, int layer)
 {
     int lane = stack_lane();
-    uint32_t *entry = (uint32_t *)(p.latents + layer * p.latent_layer_bytes) + row.slot * ENTRY / 2;
+    uint16_t *page = (uint16_t *)(p.latents + layer * p.latent_layer_bytes) +
+                     row.slot / AGON_CUDA_PAGE * AGON_CUDA_PAGE * ENTRY;
+    int entry = (int)(row.slot % AGON_CUDA_PAGE);
     float *key = (float *)(p.keys + layer * p.keys_layer_bytes) + row.slot * INDEX_DIM;
     if (!row.there)
         return;
@@ -197,11 +199,12 @@ static __device__ __forceinline__ void store_row(const struct agon_stack &p,
     float mean = warp_sum(from) / INDEX_DIM;
     float factor = rsqrtf(warp_sum(square) / KV + p.latent_eps);
     for (int i = 0; i < 2; i++)
-        entry[i * 32 + lane] = bf16_pack(row.kv_norm[i].x * (row.latent[i].x * factor),
-                                         row.kv_norm[i].y * (row.latent[i].y * factor));
+        *(uint32_t *)(page + agon_stack_entry_at(entry, 2 * (i * 32 + lane))) =
+            bf16_pack(row.kv_norm[i].x * (row.latent[i].x * factor),
+                      row.kv_norm[i].y * (row.latent[i].y * factor));
     rotate(&w.x, &w.y, row.rope.x, row.rope.y, row.entry_turn.x, row.entry_turn.y);
     if (lane < AGON_STACK_ROPE / 2)
-        entry[KV / 2 + lane] = bf16_pack(w.x, w.y);
+        *(uint32_t *)(page + agon_stack_entry_at(entry, KV + 2 * lane)) = bf16_pack(w.x, w.y);
 
     float scatter = warp_sum((from - mean) * (from - mean)) / INDEX_DIM;
     from = row.key_norm * ((from - mean) * rsqrtf(scatter + p.latent_eps)) + row.key_bias;

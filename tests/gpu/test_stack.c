@@ -367,6 +367,14 @@ static double error_of(const double *a, const double *b, size_t n)
 
 /* ---- stages ------------------------------------------------------------------------- */
 
+/* Value i of the cache's entry at a slot of all layers'. */
+static double latent_of(const struct world *w, size_t slot, int i)
+{
+    size_t page = slot / AGON_CUDA_PAGE * AGON_CUDA_PAGE * ENTRY;
+    int entry = (int)(slot % AGON_CUDA_PAGE);
+    return agon_bf16_decode(w->latents[page + (size_t)agon_stack_entry_at(entry, i)]);
+}
+
 /* Entries and keys that stored rows left in the cache. */
 static void check_cache(struct world *w, int layer)
 {
@@ -381,7 +389,7 @@ static void check_cache(struct world *w, int layer)
         double entry[ENTRY], key[DIM];
         row_of(&row, w, &w->layers[layer], r);
         for (int i = 0; i < ENTRY; i++)
-            entry[i] = agon_bf16_decode(w->latents[slot * ENTRY + (size_t)i]);
+            entry[i] = latent_of(w, slot, i);
         for (int i = 0; i < DIM; i++)
             key[i] = w->keys[slot * DIM + (size_t)i];
         most = fmax(most, fmax(error_of(entry, row.entry, ENTRY), error_of(key, row.key, DIM)));
@@ -437,21 +445,21 @@ static void attend(double *out, const struct world *w, const struct row *row, in
         for (int i = 0; i < LD_PAGES * 64; i++) {
             if (!(mask[i / 64] >> i % 64 & 1))
                 continue;
-            const uint16_t *entry = w->latents + slot_of(w, layer, r, i) * ENTRY;
+            size_t slot = slot_of(w, layer, r, i);
             score[i] = 0;
             for (int j = 0; j < ENTRY; j++)
-                score[i] += row->query[h * ENTRY + j] * agon_bf16_decode(entry[j]) * 0.125;
+                score[i] += row->query[h * ENTRY + j] * latent_of(w, slot, j) * 0.125;
             most = fmax(most, score[i]);
         }
         memset(out + h * KV, 0, KV * sizeof(*out));
         for (int i = 0; i < LD_PAGES * 64; i++) {
             if (!(mask[i / 64] >> i % 64 & 1))
                 continue;
-            const uint16_t *entry = w->latents + slot_of(w, layer, r, i) * ENTRY;
+            size_t slot = slot_of(w, layer, r, i);
             double weight = exp(score[i] - most);
             sum += weight;
             for (int j = 0; j < KV; j++)
-                out[h * KV + j] += weight * agon_bf16_decode(entry[j]);
+                out[h * KV + j] += weight * latent_of(w, slot, j);
         }
         for (int j = 0; j < KV && sum > 0; j++)
             out[h * KV + j] /= sum;
