@@ -53,8 +53,7 @@ struct lua_texts { /* global_State as far as what concerns short strings, and al
     int n_texts, n_buckets;
     struct lua_value registry, nil;
     uint32_t seed;
-    uint8_t
-        white; /* the bit of what was made since a collection began; the other one: it is dead */
+    uint8_t white; /* the bit of what is new; with the other one, what a collection found dead */
     uint8_t collector[11];
     struct lua_text *objects; /* strings or not: each begins with the next one and its type */
 };

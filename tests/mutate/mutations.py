@@ -10,8 +10,13 @@ MUTATIONS = [
     # ---- sandbox: Lua
     ("sandbox/script_hash.c", ["hash", CPU], [
         ("        steps_charge(steps, STEP_NS);\n        return;", "        return;"),
-        ("    steps_charge(steps, STRING_STEP_NS);\n", ""),
+        ("at != text; at = at->next)\n            steps++;\n    steps_charge(steps, STRING_STEP_NS);\n",
+         "at != text; at = at->next)\n            steps++;\n"),
         ("    if (!lua_tag_is_empty(key->tag))\n        (void)__wrap_luaH_get(t, key);\n", ""),
+    ]),
+    ("sandbox/script_hash.c", ["record"], [
+        ("steps < INT32_MAX; at = at->next)\n            steps++;\n    steps_charge(steps, STRING_STEP_NS);\n", "steps < INT32_MAX; at = at->next)\n            steps++;\n"),
+        ("    if (!text || text_is_dead(all, text))", "    if (!text)"),
     ]),
     ("sandbox/script_record.c", ["record"], [
         ("        if (node_home(t, home->key) != home) {", "        if (0) {"),
@@ -28,6 +33,11 @@ MUTATIONS = [
         ("if (n >= LONG && a != b && ", "if (n >= SIZE_MAX / 2 && a != b && "),
         ("NUMBER_BYTES + (size_t)abs(exponent_of(x))", "0"),
     ]),
+    ("sandbox/script_bulk.c", ["script_limits"], [
+        ("    stir(L);\n    __real_luaC_step(L);", "    __real_luaC_step(L);"),
+        ("    stir(L);\n    __real_luaC_fullgc(L, emergency);", "    __real_luaC_fullgc(L, emergency);"),
+        ("    if (running)\n        agon_heap_stir(&running->heap);\n    return __real_luaS_hash", "    return __real_luaS_hash"),
+    ]),
     ("sandbox/script.c", ["script_limits", "script", ESCAPE, CPU, CELLS], [
         ("    if (!s->overdue)\n        agon_worker_beat();", "    agon_worker_beat();"),
         ("CHUNK_MAX = 96 << 10", "CHUNK_MAX = 96 << 20"),
@@ -37,6 +47,7 @@ MUTATIONS = [
         ("name, \"t\")", "name, \"bt\")"),
         ("(s->fuel -= 1 + (int64_t)(size / 64)) < 0", "(s->fuel -= 1) < 0"),
         ("    s->fuel -= 1 + (int64_t)(size / 64);\n", "    s->fuel -= 1;\n"),
+        ("if (script_stack(s).n_buckets != stack->n_buckets)", "if (0)"),
         ("    script_charge(L, (int64_t)text.size); /* compiling takes about 19 ns a byte */\n", ""),
         ("    lua_atpanic(s->L, script_panic);\n", "    (void)script_panic;\n"),
         ("        s->fuel = s->fuel_next >= 0 ? s->fuel_next : s->fuel_max;", "        s->fuel = s->fuel_max;"),
@@ -95,6 +106,7 @@ MUTATIONS = [
         ("    if (now > was && d->used - was + now > d->used_max)\n        return NULL;\n", ""),
         ("    if (size > d->used_max && size > old)\n        return NULL;\n", ""),
         ("memcpy(to + c->gap_end, from + c->gap_end, c->size - c->gap_end)", "(void)0"),
+        ("        h->stirred = zone != h->saved.zone;", "        h->stirred = false;"),
     ]),
     # ---- sandbox: cells and boxes
     ("sandbox/boxed.c", ["cell", CELLS], [

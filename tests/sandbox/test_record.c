@@ -180,3 +180,90 @@ TEST(tables_made_at_once_stay_what_they_are_while_others_are_collected)
     EXPECT(agon_script_protect(s, many, &fine, why, sizeof(why), &err) == 0);
     EXPECT(fine);
 }
+
+/* Names that nobody has any more are found dead while a collection sweeps: then they are Lua's to
+ * bring back. */
+static int come_and_go(lua_State *L, void *arg)
+{
+    enum { PERIOD = 37, OTHERS = 40000 };
+    bool *fine = arg;
+    struct agon_script_name columns[2] = {{.text = "by name"}, {.text = "my name, too"}};
+    lua_newtable(L);
+    for (int i = 0; i < 2 + OTHERS; i++) { /* so that it takes its time to come to the names */
+        lua_pushfstring(L, i < 2 ? columns[i].text : "another %d", i);
+        lua_rawseti(L, 1, i + 2);
+    }
+    for (int i = 0; i < 2; i++) {
+        lua_pushnil(L);
+        lua_rawseti(L, 1, i + 2);
+    }
+    for (int i = 0; i < 6000 * PERIOD && *fine; i++) {
+        lua_pushfstring(L, "of no use %d", i);
+        lua_settop(L, 1);
+        if (i % PERIOD == 0) { /* in use for half of the time, at any point of a collection */
+            lua_pushinteger(L, i);
+            lua_pushinteger(L, i + 1);
+            agon_script_record(L, columns, 2);
+            lua_rawseti(L, 1, 1);
+        } else if (i % PERIOD == PERIOD / 2) {
+            lua_rawgeti(L, 1, 1); /* asking for a name would bring it back to life */
+            for (lua_pushnil(L); lua_next(L, 2); lua_pop(L, 1))
+                *fine = *fine && strstr(lua_tostring(L, -2), "y name") != NULL;
+            lua_pushnil(L);
+            lua_rawseti(L, 1, 1);
+            lua_settop(L, 1);
+        }
+    }
+    return 0;
+}
+
+TEST(names_that_were_given_up_are_not_taken_for_living_ones)
+{
+    struct agon_script_limits limits = {.fuel_max = 100000000};
+    struct agon_script *s AGON_AUTO(agon_script_freep) = NULL;
+    bool fine = true;
+    char why[100];
+    names_make();
+    REQUIRE(agon_script_new(&s, &limits, &err) == 0);
+    EXPECT(agon_script_protect(s, come_and_go, &fine, why, sizeof(why), &err) == 0);
+    EXPECT(fine);
+}
+
+/* A name among many strings of the same bucket costs what it does by lua_pushstring(). */
+static int crowd(lua_State *L, void *arg)
+{
+    const char *name = arg;
+    struct lua_thread thread;
+    char text[32];
+    memcpy(&thread, L, sizeof(thread));
+    unsigned seed = thread.global->seed, want = luaS_hash(name, strlen(name), seed) % 1024;
+    lua_newtable(L);
+    for (int i = 0, n = 0; n < 80; i++) {
+        size_t size = (size_t)snprintf(text, sizeof(text), "crowd %d", i);
+        if (luaS_hash(text, size, seed) % 1024 != want)
+            continue;
+        lua_pushlstring(L, text, size);
+        lua_rawseti(L, 1, ++n);
+        if (n == 10) { /* the others come before it in its bucket */
+            lua_pushstring(L, name);
+            lua_setfield(L, 1, name);
+        }
+    }
+    lua_setglobal(L, "crowd");
+    return 0;
+}
+
+TEST(a_name_in_a_crowd_is_charged_for)
+{
+    static char a[20000], b[20000], why[100];
+    struct draw d = {.names = {names[1]}, .n = 1};
+    struct agon_script *s AGON_AUTO(agon_script_freep) = NULL;
+    names_make();
+    REQUIRE(agon_script_new(&s, NULL, &err) == 0);
+    REQUIRE(agon_script_protect(s, crowd, names[1], why, sizeof(why), &err) == 0);
+    REQUIRE(agon_script_snapshot(s, &err) == 0);
+    int64_t fuel = make(s, at_once, &d, a);
+    EXPECT(fuel == make(s, one_by_one, &d, b) && !strcmp(a, b));
+    d.names[0] = names[2];
+    EXPECT(fuel < make(s, at_once, &d, a));
+}
