@@ -269,7 +269,7 @@ static bool heap_extend(struct agon_heap *h, char *block, size_t was, size_t now
 
 static bool zone_has(const struct agon_heap *h, const char *block)
 {
-    return block >= h->zone;
+    return block < h->base;
 }
 
 static size_t zone_size(size_t size)
@@ -290,7 +290,7 @@ static void *zone_take(struct agon_heap *h, size_t rounded)
         *list = f->next;
         return f;
     }
-    if ((size_t)(h->zone_end - h->zone_at) < rounded)
+    if ((size_t)(h->base - h->zone_at) < rounded)
         return NULL;
     char *at = h->zone_at;
     h->zone_at += rounded;
@@ -429,16 +429,15 @@ int agon_heap_init(struct agon_heap *h, size_t bytes_max, struct agon_err *err)
     size_t n_data = 2 * bytes_max / PAGE + CHUNK_PAGES;
     size_t head = sizeof(struct heap_head) + (n_data / 64 + 2) * 8;
     size_t n_head = (head + PAGE - 1) / PAGE;
-    h->base_size = (n_data + n_head + ZONE_PAGES) * PAGE;
-    void *base = heap_map(h->base_size);
-    if (base == MAP_FAILED) {
-        h->base_size = 0;
+    h->mapped = (ZONE_PAGES + n_head + n_data) * PAGE;
+    void *zone = heap_map(h->mapped);
+    if (zone == MAP_FAILED) {
+        h->mapped = 0;
         return agon_fail(err, AGON_ENOMEM, "script: no address space for %zu bytes", bytes_max);
     }
-    h->base = base;
-    h->zone = h->base + (n_data + n_head) * PAGE;
+    h->zone = zone;
     h->zone_at = h->zone + line_up(sizeof(struct zone_head));
-    h->zone_end = h->base + h->base_size;
+    h->base = h->zone + (size_t)ZONE_PAGES * PAGE;
     struct heap_head *d = heap_head(h);
     d->used_max = bytes_max;
     d->n_pages = (uint32_t)(n_data + n_head);
@@ -455,21 +454,25 @@ static size_t zone_extent(const struct agon_heap *h)
     return (size_t)(h->zone_at - h->zone);
 }
 
+/* The zone's part of a copy. */
+static size_t copy_zone_bytes(const struct agon_heap *h)
+{
+    return (zone_extent(h) + PAGE - 1) & ~(size_t)(PAGE - 1);
+}
+
 static void copy_deinit(struct agon_heap_copy *c, const struct agon_heap *h)
 {
-    if (c->data)
-        munmap(c->data, c->capacity);
     if (c->zone)
-        munmap(c->zone, zone_extent(h));
+        munmap(c->zone, copy_zone_bytes(h) + c->capacity);
     *c = (struct agon_heap_copy){0};
 }
 
 void agon_heap_deinit(struct agon_heap *h)
 {
-    if (h->base)
-        munmap(h->base, h->base_size);
     copy_deinit(&h->saved, h);
     copy_deinit(&h->layer, h);
+    if (h->zone)
+        munmap(h->zone, h->mapped);
     *h = (struct agon_heap){0};
 }
 
@@ -490,40 +493,28 @@ static void copy_move(const struct agon_heap_copy *c, char *to, const char *from
     memcpy(to + c->gap_end, from + c->gap_end, c->size - c->gap_end);
 }
 
-static void *copy_map(size_t size, struct agon_err *err)
-{
-    void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (p != MAP_FAILED)
-        return p;
-    agon_fail(err, AGON_ENOMEM, "script: no memory for a snapshot of %zu bytes", size);
-    return NULL;
-}
-
-static int copy_keep(struct agon_heap_copy *c, struct agon_heap *h, struct agon_err *err)
+static int copy_keep(struct agon_heap_copy *c, struct agon_heap *h, bool zone, struct agon_err *err)
 {
     struct agon_heap_copy now = heap_extent(h);
+    size_t before = copy_zone_bytes(h);
     if (now.size > c->capacity) {
-        char *data = copy_map(now.size, err);
-        if (!data)
-            return AGON_ENOMEM;
-        if (c->data)
-            munmap(c->data, c->capacity);
-        c->data = data;
+        void *p = mmap(NULL, before + now.size, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+        if (p == MAP_FAILED)
+            return agon_fail(err, AGON_ENOMEM, "script: no memory for a snapshot of %zu bytes",
+                             now.size);
+        copy_deinit(c, h);
+        c->zone = p;
+        c->data = c->zone + before;
         c->capacity = now.size;
     }
+    now.zone = c->zone;
     now.data = c->data;
     now.capacity = c->capacity;
-    now.zone = c->zone;
     *c = now;
     copy_move(c, c->data, h->base);
-    return 0;
-}
-
-static int zone_keep(struct agon_heap_copy *c, struct agon_heap *h, struct agon_err *err)
-{
-    if (!c->zone && !(c->zone = copy_map(zone_extent(h), err)))
-        return AGON_ENOMEM;
-    memcpy(c->zone, h->zone, zone_extent(h));
+    if (zone)
+        memcpy(c->zone, h->zone, zone_extent(h));
     return 0;
 }
 
@@ -545,16 +536,13 @@ int agon_heap_snapshot(struct agon_heap *h, struct agon_err *err)
     h->layered = false;
     h->settled = true;
     h->stirred = false;
-    int r = copy_keep(&h->saved, h, err);
-    return r ? r : zone_keep(&h->saved, h, err);
+    return copy_keep(&h->saved, h, true, err);
 }
 
 int agon_heap_layer(struct agon_heap *h, struct agon_err *err)
 {
-    int r = copy_keep(&h->layer, h, err);
+    int r = copy_keep(&h->layer, h, h->stirred, err);
     h->layer_stirred = h->stirred;
-    if (!r && h->stirred)
-        r = zone_keep(&h->layer, h, err);
     h->layered = r == 0;
     return r;
 }

@@ -16,15 +16,15 @@
 /* Mappings are page-aligned as base is, since memcpy between different page offsets is 17 times
  * slower on Zen 3. */
 struct agon_heap_copy {
-    char *data; /* owned mapping, or NULL */
-    size_t size, capacity;
-    size_t gap, gap_end; /* between these is nothing */
-    char *zone;          /* what the zone held; owned mapping, or NULL */
+    char *zone; /* owned mapping, or NULL: what the zone held, where that is needed, and */
+    char *data;
+    size_t size, capacity; /* of data */
+    size_t gap, gap_end;   /* between these is nothing */
 };
 struct agon_heap {
-    char *base; /* owned mapping; page-aligned */
-    size_t base_size;
-    char *zone, *zone_at, *zone_end;    /* at the end of the mapping; filled up to zone_at */
+    char *zone; /* owned mapping: the zone, filled up to zone_at, and from base on all else */
+    size_t mapped;
+    char *zone_at, *base;               /* page-aligned */
     struct agon_heap_copy saved, layer; /* the snapshot; what was made on top of it */
     bool stirred, layer_stirred;        /* the zone may not be as in the snapshot */
     bool settled;                       /* there is a snapshot: the zone takes nothing more */
