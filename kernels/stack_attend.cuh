@@ -536,7 +536,6 @@ static __global__ void __launch_bounds__(ATTEND_THREADS, 1)
     stack_buffers(&b, p);
     barriers_init(barriers, at.n_own);
     pages_init(pages, p, at);
-    __syncthreads();
     if (p.apart && keys_at > 0 && list_leads())
         n_begun = pages_begin(pages, barriers, at.n_own, latents, room);
     depends_wait();

@@ -38,8 +38,6 @@ struct own_pages {
     int n[STACK_OWN_MAX];                     /* positions that each sees; 0: no row */
     int n_words;                              /* of a mask */
     int page[STACK_OWN_MAX][STACK_PAGES_MAX]; /* -1: it has ended before */
-    int common[STACK_PAGES_MAX];  /* the page that all have which reach there; -1: they differ */
-    short count[STACK_PAGES_MAX]; /* items of a page index */
     int begin[ATTEND_LISTS + 1];
     struct page_item items[STACK_OWN_MAX * STACK_PAGES_MAX]; /* list by list */
 };
@@ -67,63 +65,71 @@ struct own_rows {
 
 /* ---- pages -------------------------------------------------------------------------- */
 
-/* The items of page `index`, behind those before it: a thread. Lists of attention stand one behind
- * the other; rows that have ended their pages take no part. */
-static __device__ __forceinline__ void list_items(struct own_pages *pages, int n_own, int index)
+/*
+ * Page i of a row is in list i % ATTEND_LISTS; lists stand one behind the other, and rows that have
+ * ended their pages take no part. Nothing of the launch before is read; a barrier at the end.
+ */
+static __device__ __forceinline__ void pages_init(struct own_pages *pages,
+                                                  const struct agon_stack &p,
+                                                  const struct own_place &at)
 {
-    int list = index % ATTEND_LISTS, n = 0;
-    for (int i = 0; i < pages->n_words; i++)
-        if (i % ATTEND_LISTS < list || (i % ATTEND_LISTS == list && i < index))
-            n += pages->count[i];
-    if (pages->common[index] >= 0) {
-        pages->items[n++] = {pages->common[index], (short)index, -1};
-    } else {
-        for (int r = 0; r < n_own; r++)
-            if (pages->page[r][index] >= 0)
-                pages->items[n++] = {pages->page[r][index], (short)index, (short)r};
+    static_assert((int)STACK_OWN_MAX * (int)STACK_PAGES_MAX == (int)ATTEND_THREADS,
+                  "a thread a row's page");
+    static_assert((int)STACK_PAGES_MAX <= 32 * (int)ATTEND_LISTS, "a warp a list, a lane a page");
+    int list = stack_warp(), row = (int)threadIdx.x / STACK_PAGES_MAX;
+    int index = (int)threadIdx.x % STACK_PAGES_MAX, n_seen = 0;
+    if (row < at.n_own) {
+        int sequence = p.rows.row_sequence[at.own0 + row];
+        n_seen = sequence >= 0 ? p.rows.row_position[at.own0 + row] + 1 : 0;
+        pages->page[row][index] = index * AGON_CUDA_PAGE < n_seen
+                                      ? p.rows.pages[(size_t)sequence * p.rows.ld_pages + index]
+                                      : -1;
     }
-}
-
-/* Nothing of the launch before is read. */
-static __device__ void pages_init(struct own_pages *pages, const struct agon_stack &p,
-                                  const struct own_place &at)
-{
-    int n_words = (p.rows.n_max + AGON_CUDA_PAGE - 1) / AGON_CUDA_PAGE, thread = (int)threadIdx.x;
-    if (thread < STACK_OWN_MAX) {
-        int row = at.own0 + thread;
-        pages->n[thread] = thread < at.n_own && row_is(p, row) ? p.rows.row_position[row] + 1 : 0;
-    }
-#pragma unroll 1
-    for (int i = thread; i < at.n_own * n_words; i += ATTEND_THREADS) {
-        int r = i / n_words, index = i % n_words, sequence = p.rows.row_sequence[at.own0 + r];
-        bool there = sequence >= 0 && index * AGON_CUDA_PAGE <= p.rows.row_position[at.own0 + r];
-        pages->page[r][index] =
-            there ? p.rows.pages[(size_t)sequence * p.rows.ld_pages + index] : -1;
-    }
-    if (thread == 0)
-        pages->n_words = n_words;
+    if (index == 0)
+        pages->n[row] = n_seen;
+    if (threadIdx.x == 0)
+        pages->n_words = (p.rows.n_max + AGON_CUDA_PAGE - 1) / AGON_CUDA_PAGE;
     __syncthreads();
-    for (int index = thread; index < n_words; index += ATTEND_THREADS) {
-        int common = -1, n = 0;
-        bool differ = false;
-        for (int r = 0; r < at.n_own; r++) {
+    index = list + stack_lane() * ATTEND_LISTS;
+    int common = -1, n = 0, end = 0;
+    bool differ = false;
+    if (list < ATTEND_LISTS) {
+#pragma unroll 1
+        for (int r = 0; r < at.n_own && index < STACK_PAGES_MAX; r++) {
             int page = pages->page[r][index];
             differ |= page >= 0 && common >= 0 && page != common;
             common = page >= 0 ? page : common;
             n += page >= 0;
         }
-        pages->common[index] = differ ? -1 : common;
-        pages->count[index] = (short)(differ ? n : common >= 0);
+        n = differ ? n : common >= 0;
+        end = n;
+#pragma unroll
+        for (int apart = 1; apart < STACK_PAGES_MAX / ATTEND_LISTS; apart *= 2) {
+            int before = __shfl_up_sync(~0u, end, apart);
+            end += stack_lane() >= apart ? before : 0;
+        }
+        if (stack_lane() == STACK_PAGES_MAX / ATTEND_LISTS - 1)
+            pages->begin[list + 1] = end; /* so many, for now */
     }
     __syncthreads();
-    if (thread <= ATTEND_LISTS) {
-        int n = 0;
-        for (int i = 0; i < n_words; i++)
-            n += i % ATTEND_LISTS < thread ? pages->count[i] : 0;
-        pages->begin[thread] = n;
+    if (list < ATTEND_LISTS) {
+        struct page_item *items = pages->items + end - n;
+        for (int i = 0; i < list; i++)
+            items += pages->begin[i + 1];
+        if (n > 0 && !differ)
+            *items = {common, (short)index, -1};
+#pragma unroll 1
+        for (int r = 0; r < at.n_own && differ; r++)
+            if (pages->page[r][index] >= 0)
+                *items++ = {pages->page[r][index], (short)index, (short)r};
     }
-    for (int index = thread; index < n_words; index += ATTEND_THREADS)
-        list_items(pages, at.n_own, index);
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        pages->begin[0] = 0;
+        for (int i = 0; i < ATTEND_LISTS; i++)
+            pages->begin[i + 1] += pages->begin[i];
+    }
+    __syncthreads();
 }
 
 /* ---- scores ------------------------------------------------------------------------- */
