@@ -29,7 +29,7 @@ enum agon_slot_state {
     AGON_SLOT_RUNNING,
     AGON_SLOT_STOPPED, /* the last id is a stop id */
     AGON_SLOT_LENGTH,  /* n_drawn reached n_drawn_max */
-    AGON_SLOT_NAN,     /* logits that are no numbers; nothing was drawn */
+    AGON_SLOT_NAN,     /* logits that are no numbers; nothing was drawn, of which -1 is recorded */
 };
 /* One a sequence; an array of them lies on the device. The host writes one to begin a generation
  * and reads it to learn how far it is. */
@@ -47,7 +47,7 @@ struct agon_cuda_slot {
     int32_t reserved;
 };
 struct agon_cuda_drawn {
-    int32_t id, n_kept;
+    int32_t id, n_kept; /* id -1: AGON_SLOT_NAN */
     float logprob, logprob_raw;
     int64_t kept_at; /* its kept ids, ascending, are kept[kept_at ..]; -1: not recorded */
 };

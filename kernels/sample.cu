@@ -1,6 +1,7 @@
 /*
  * Sampling: see cuda_sample.h. A block is a row of logits. Warp w owns the ids of its w-th segment,
- * so that prefixes in the order of ids are prefixes over warps.
+ * so that prefixes in the order of ids are prefixes over warps. Small vocabularies:
+ * sample_small.cu.
  *
  * Probabilities are integers from the moment they are made: q = exp((logit - largest) /
  * temperature) in units of 2^-shift, with a shift that keeps their sum below 2^63. Integer sums do
@@ -8,33 +9,17 @@
  * over keys that order as logits do: top-k counts keys, top-p adds up q. What is kept is then "key
  * above the threshold, or equal to it and among the first n_ties of those".
  *
- * Floor: the logits once, 4 n bytes a row; each round of a bisection reads them again, from L1 for
- * small vocabularies and from L2 for large ones.
+ * Floor: the logits once, 4 n bytes a row; each round of a bisection reads them again, from L2.
  */
 #include "kernels/check.cuh"
-#include "kernels/cuda_sample.h"
-#include "kernels/launch.cuh"
-#include "kernels/number.cuh"
-#include "kernels/uniform.h"
+#include "kernels/sample.cuh"
 
-#include <climits>
-#include <cmath>
-
-typedef unsigned long long u64;
-enum { SMALL_VOCABULARY = 4096, SMALL_THREADS = 256, LARGE_THREADS = 1024 };
-
-/* Larger logit, larger key; -0 as 0. As topk_key() in topk.h. */
-static __device__ __forceinline__ int key_of(float logit)
-{
-    int bits = __float_as_int(logit + 0.0F);
-    return bits ^ (bits >> 31 & 0x7fffffff);
-}
+enum { LARGE_THREADS = 1024 };
 
 /* One row while it is sampled. */
 struct row {
     const float *logits;
-    u64 *q;    /* [n] */
-    int *keys; /* [n]: key_of(logits), in shared memory; NULL for large vocabularies */
+    u64 *q;            /* [n] */
     int n, begin, end; /* ids; this warp's */
     float largest;
     int best, best_key; /* the largest logit's id and key */
@@ -46,13 +31,8 @@ struct row {
 
 static __device__ __forceinline__ int key_at(const struct row *row, int i)
 {
-    return row->keys ? row->keys[i] : key_of(row->logits[i]);
+    return key_of(row->logits[i]);
 }
-
-/* What is kept: keys above `key`, and the first n_ties of those equal to it. */
-struct cut {
-    int key, n_ties, n_kept;
-};
 
 /* False where a logit is NaN or +inf, or all are -inf. */
 static __device__ bool row_scan(struct row *row)
@@ -63,8 +43,6 @@ static __device__ bool row_scan(struct row *row)
         float logit = row->logits[i];
         int key = key_of(logit);
         bad |= !(logit < INFINITY);
-        if (row->keys)
-            row->keys[i] = key; /* this lane's from now on */
         u64 order = (u64)((uint32_t)key ^ 0x80000000U) << 32 | (0xffffffffU - i);
         best = order > best ? order : best;
     }
@@ -87,8 +65,7 @@ static __device__ bool row_scan(struct row *row)
 static __device__ void row_probabilities(struct row *row, double temperature)
 {
     double raw = 0;
-    int shift = 62 - (32 - __clz(row->n));
-    row->unit = (double)(1ULL << shift);
+    row->unit = unit_of(row->n);
     for (int i = row->begin + threadIdx.x % 32; i < row->end; i += 32) {
         double below = (double)row->logits[i] - row->largest;
         double p = exp(below);
@@ -101,15 +78,6 @@ static __device__ void row_probabilities(struct row *row, double temperature)
 }
 
 enum what { COUNT, MASS };
-
-/* Over the warp, for values whose sum is below 2^62: in pieces of 21 bits. */
-static __device__ __forceinline__ u64 warp_sum_62(u64 x)
-{
-    u64 low = __reduce_add_sync(~0u, (uint32_t)x & 0x1fffff);
-    u64 middle = __reduce_add_sync(~0u, (uint32_t)(x >> 21) & 0x1fffff);
-    u64 high = __reduce_add_sync(~0u, (uint32_t)(x >> 42));
-    return low + (middle << 21) + (high << 42);
-}
 
 /* How many keys are at least `least`, or the sum of their q. */
 static __device__ u64 sum_from(const struct row *row, long long least, enum what what, int turn)
@@ -129,8 +97,8 @@ static __device__ u64 sum_from(const struct row *row, long long least, enum what
     return sum;
 }
 
-/* Keys at least `middle`: how many, or the sum of their q, and the least of them; and the largest of
- * those below. */
+/* Keys at least `middle`: how many, or the sum of their q, and the least of them; and the largest
+ * of those below. */
 struct sides {
     u64 sum;
     int least, most;
@@ -205,7 +173,7 @@ static __device__ struct cut cut_top_k(const struct row *row, int top_k)
 
 static __device__ u64 q_of(const struct row *row, int key)
 {
-    float logit = __int_as_float(key ^ (key >> 31 & 0x7fffffff));
+    float logit = logit_of(key);
     for (int i = row->begin + threadIdx.x % 32; i < row->end; i += 32)
         if (row->logits[i] == logit)
             row->sums[2][0] = row->q[i]; /* every writer writes the same */
@@ -221,8 +189,7 @@ static __device__ struct cut cut_top_p(const struct row *row, struct cut cut, do
     u64 total = sum_from(row, (long long)cut.key + 1, MASS, 0), above;
     if (cut.n_ties > 0)
         total += cut.n_ties * q_of(row, cut.key);
-    u64 wanted = top_p > 0 ? __double2ull_ru(top_p * (double)total) : 1;
-    wanted = wanted < 1 ? 1 : wanted > total ? total : wanted;
+    u64 wanted = mass_wanted(top_p, total);
     __syncthreads();
     int key = bisect(row, wanted, MASS, cut.key, &above);
     u64 share = q_of(row, key), n_ties = (wanted - above + share - 1) / (share > 0 ? share : 1);
@@ -315,30 +282,10 @@ static __device__ int32_t *kept_room(const struct agon_cuda_sampler &s,
                                      const struct agon_cuda_slot *slot, struct cut cut, int n,
                                      long long *at)
 {
-    if (threadIdx.x == 0) {
-        *at = -1;
-        if (slot->keep && s.kept && cut.n_kept < n) {
-            *at = (long long)atomicAdd(s.n_kept, (u64)cut.n_kept);
-            *at = *at + cut.n_kept > s.n_kept_max ? -2 : *at;
-        }
-    }
+    if (threadIdx.x == 0)
+        *at = kept_take(s, slot, cut.n_kept, n);
     __syncthreads();
     return *at >= 0 ? s.kept + *at : NULL;
-}
-
-/* One thread: what was drawn becomes the slot's. */
-static __device__ void slot_advance(const struct agon_cuda_sampler &s, struct agon_cuda_slot *slot,
-                                    int i_slot, struct agon_cuda_drawn drawn)
-{
-    s.drawn[(size_t)i_slot * s.ld_drawn + slot->n_drawn % s.ld_drawn] = drawn;
-    slot->id = drawn.id;
-    slot->position++;
-    slot->n_drawn++;
-    if (slot->n_drawn >= slot->n_drawn_max)
-        slot->state = AGON_SLOT_LENGTH;
-    for (int i = 0; i < slot->n_stop; i++)
-        if (slot->stop[i] == drawn.id)
-            slot->state = AGON_SLOT_STOPPED;
 }
 
 static __device__ void draw(const struct agon_cuda_sampler &s, struct row *row,
@@ -373,7 +320,7 @@ static __device__ void draw(const struct agon_cuda_sampler &s, struct row *row,
     struct agon_cuda_drawn drawn = {id, cut.n_kept, 0, (float)(below - log(row->raw)), kept_at};
     if (temperature > 0)
         drawn.logprob = (float)(below / temperature - log((double)at.mass_all / row->unit));
-    slot_advance(s, slot, i_slot, drawn);
+    slot_advance(s, i_slot, slot, drawn);
 }
 
 static __global__ void __launch_bounds__(LARGE_THREADS) sample_kernel(struct agon_cuda_sampler s)
@@ -381,7 +328,6 @@ static __global__ void __launch_bounds__(LARGE_THREADS) sample_kernel(struct ago
     depends_wait();
     __shared__ u64 sums[3][32];
     __shared__ int2 ends[2][32];
-    extern __shared__ u64 q_small[];
     int r = blockIdx.x, i_slot = s.row_slot ? s.row_slot[r] : r;
     if (r >= rows_today(s.n_rows, s.d_n_rows) || i_slot < 0)
         return;
@@ -390,9 +336,7 @@ static __global__ void __launch_bounds__(LARGE_THREADS) sample_kernel(struct ago
         return;
     struct row row = {};
     row.logits = s.logits + r * s.ld_logits;
-    bool small = s.n <= SMALL_VOCABULARY;
-    row.q = small ? q_small : (u64 *)s.scratch + (size_t)r * s.n;
-    row.keys = small ? (int *)(q_small + s.n) : NULL;
+    row.q = (u64 *)s.scratch + (size_t)r * s.n;
     row.n = slot->n_ids > 0 && slot->n_ids < s.n ? slot->n_ids : s.n;
     row.sums = sums;
     row.ends = ends;
@@ -405,7 +349,7 @@ static __global__ void __launch_bounds__(LARGE_THREADS) sample_kernel(struct ago
     if (good)
         draw(s, &row, slot, i_slot);
     else if (threadIdx.x == 0)
-        slot->state = AGON_SLOT_NAN;
+        slot_end(s, i_slot);
 }
 
 extern "C" size_t agon_cuda_sample_scratch(int n_rows, int n)
@@ -422,13 +366,10 @@ extern "C" int agon_cuda_sample(const struct agon_cuda_sampler *sampler, void *s
                          sampler->n, sampler->ld_drawn);
     if (sampler->n_rows == 0)
         return 0;
-    bool small = sampler->n <= SMALL_VOCABULARY;
-    size_t shared = small ? (size_t)sampler->n * (sizeof(u64) + sizeof(int)) : 0;
-    AGON_CUDA(err, "sampler",
-              cudaFuncSetAttribute(sample_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                   SMALL_VOCABULARY * (sizeof(u64) + sizeof(int))));
-    AGON_CUDA(err, "sampler launch",
-              launch_overlapping(sample_kernel, sampler->n_rows,
-                                 small ? SMALL_THREADS : LARGE_THREADS, shared, stream, *sampler));
+    if (sampler->n <= SMALL_VOCABULARY)
+        return sample_small(sampler, stream, err);
+    AGON_CUDA(
+        err, "sampler launch",
+        launch_overlapping(sample_kernel, sampler->n_rows, LARGE_THREADS, 0, stream, *sampler));
     return 0;
 }

@@ -178,7 +178,7 @@ TEST(a_slot_stops_at_its_stop_id_its_limit_and_at_nan)
         EXPECT(b.slots[r].state == want[r]);
     EXPECT(b.slots[0].id == 5 && b.slots[2].id == STOP_ID && b.slots[3].n_drawn == 0);
     EXPECT(b.drawn[1 * STEPS + 1].id == 5); /* its second */
-    EXPECT(b.slots[4].n_drawn == 0);
+    EXPECT(b.slots[4].n_drawn == 0 && b.drawn[4 * STEPS].id == -1 && b.drawn[5 * STEPS].id == -1);
     batch_free(&b);
 }
 
