@@ -68,6 +68,9 @@ void agon_cuda_host_free(void *p);
 
 /* Copies in stream order; kind is told by the pointers. Asynchronous for page-locked memory. */
 int agon_cuda_copy(void *to, const void *from, size_t bytes, void *stream, struct agon_err *err);
+/* n_rows times `bytes`, on either side ld bytes apart. */
+int agon_cuda_copy_rows(void *to, const void *from, size_t ld, size_t bytes, size_t n_rows,
+                        void *stream, struct agon_err *err);
 int agon_cuda_set(void *to, int byte, size_t bytes, void *stream, struct agon_err *err);
 
 int agon_cuda_stream_new(void **ret, struct agon_err *err);

@@ -12,6 +12,8 @@
  */
 #include "kernels/cuda_indexer.h"
 #include "kernels/cuda_mla.h"
+#include "kernels/cuda_ops.h"
+#include "kernels/cuda_sample.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -103,8 +105,20 @@ struct agon_stack {
     struct agon_cuda_rows rows;
     bool apart; /* no two rows are of one sequence */
     const int32_t *store;
-    const float *cosine, *sine; /* [n_rows][rope / 2] */
-    const uint16_t *forced;     /* [n_rows][top_k] of the layer that begins, or NULL */
+    float *cosine, *sine; /* [n_rows][rope / 2] */
+    /*
+     * How rows begin: x comes from row ids[r] of the table, angles from the position and inv_freq
+     * [rope / 2]; where table.data is NULL both are there. Before that, where slots is not NULL,
+     * the first *n_slots of them make ids and the batch's positions and sequences (which are
+     * slot_position and slot_sequence then), as agon_cuda_step_rows() does.
+     */
+    struct agon_cuda_matrix table;
+    int32_t *ids;
+    const double *inv_freq;
+    const struct agon_cuda_slot *slots;
+    const int32_t *n_slots;
+    int32_t *slot_position, *slot_sequence;
+    const uint16_t *forced; /* [n_rows][top_k] of the layer that begins, or NULL */
     /* The head: packed [n_vocab][hidden]; row r of logits is of logit_rows[r], or of r (NULL). A
      * launch of the head alone has rows.n_rows rows of logits. */
     int n_vocab;

@@ -72,6 +72,15 @@ extern "C" int agon_cuda_copy(void *to, const void *from, size_t bytes, void *st
     return 0;
 }
 
+extern "C" int agon_cuda_copy_rows(void *to, const void *from, size_t ld, size_t bytes,
+                                   size_t n_rows, void *stream, struct agon_err *err)
+{
+    AGON_CUDA(err, "copy",
+              cudaMemcpy2DAsync(to, ld, from, ld, bytes, n_rows, cudaMemcpyDefault,
+                                (cudaStream_t)stream));
+    return 0;
+}
+
 extern "C" int agon_cuda_set(void *to, int byte, size_t bytes, void *stream, struct agon_err *err)
 {
     AGON_CUDA(err, "fill", cudaMemsetAsync(to, byte, bytes, (cudaStream_t)stream));

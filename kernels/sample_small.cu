@@ -15,9 +15,9 @@
 #include "kernels/check.cuh"
 #include "kernels/sample.cuh"
 
-enum { THREADS = 256, WARPS = THREADS / 32, SLOT_WORDS = sizeof(struct agon_cuda_slot) / 4 };
+enum { THREADS = 128, WARPS = THREADS / 32, SLOT_WORDS = sizeof(struct agon_cuda_slot) / 4 };
 static_assert(SLOT_WORDS <= THREADS && sizeof(struct agon_cuda_slot) % 4 == 0, "a word a thread");
-static_assert(SMALL_VOCABULARY <= 16 * THREADS, "16 ids a thread");
+static_assert(SMALL_VOCABULARY < 1 << 15, "ids are counted in halves of a word");
 enum { FEW_EACH = 4, FEW = FEW_EACH * 32 }; /* ids that a warp bisects */
 
 /* How many keys are above a bound, the least of them, the largest of the others. */
@@ -547,7 +547,7 @@ static __device__ __forceinline__ void draw(const struct agon_cuda_sampler &s, s
         drawn_put(s, b, i_slot, id, (double)logit_of(key) - logit_of(best_key));
 }
 
-static __global__ void __launch_bounds__(THREADS, 5)
+static __global__ void __launch_bounds__(THREADS, 8)
     small_kernel(struct agon_cuda_sampler s, int n_each, bool fours)
 {
     __shared__ struct block b;

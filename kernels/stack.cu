@@ -17,7 +17,24 @@
 
 enum { QUERY_RANKS = 8, HEAD_RANKS = 16, HEAD_CHUNK = 4, QUERY_STEPS = 8 };
 
-/* The residual stream as it comes from the embedding, published: a block has some rows. */
+/* The id that row r begins with, and its position. */
+static __device__ __forceinline__ int2 begin_row(const struct agon_stack &p, int r)
+{
+    if (!p.slots)
+        return make_int2(p.ids[r], p.rows.row_position[r]);
+    const struct agon_cuda_slot *slot = &p.slots[r];
+    int state = slot->state, id = slot->id, position = slot->position - 1;
+    bool runs = r < *p.n_slots && state == AGON_SLOT_RUNNING;
+    int2 row = runs ? make_int2(id, position) : make_int2(0, 0);
+    if (threadIdx.x == 0) {
+        p.ids[r] = row.x;
+        p.slot_position[r] = row.y;
+        p.slot_sequence[r] = runs ? r : -1;
+    }
+    return row;
+}
+
+/* Rows as they come from the embedding, published, and their angles: a block a row. */
 static __global__ void __launch_bounds__(STACK_THREADS)
     begin_kernel(const __grid_constant__ struct agon_stack p,
                  const __grid_constant__ struct agon_stack_layer l)
@@ -25,12 +42,27 @@ static __global__ void __launch_bounds__(STACK_THREADS)
     struct stack_buffers b;
     struct publisher f;
     int part = half_warp() % STACK_PARTS, row = blockIdx.x;
+    size_t at = (size_t)row * p.hidden;
     float2 v = make_float2(0, 0);
     stack_buffers(&b, p);
     publisher_init(&f, p, l.attention_norm, NULL, part);
     depends_wait();
-    if (f.mine)
-        v = __ldcg((const float2 *)(p.x + (size_t)row * p.hidden + f.column));
+    if (!p.table.data) {
+        if (f.mine)
+            v = __ldcg((const float2 *)(p.x + at + f.column));
+    } else {
+        int2 begin = begin_row(p, row);
+        if (f.mine && begin.x >= 0 && begin.x < p.table.n)
+            v = make_float2(matrix_at(p.table, begin.x, f.column),
+                            matrix_at(p.table, begin.x, f.column + 1));
+        if (f.mine)
+            *(float2 *)(p.x + at + f.column) = v;
+        if (threadIdx.x < AGON_STACK_ROPE / 2) {
+            double angle = (double)begin.y * p.inv_freq[threadIdx.x];
+            p.cosine[row * (AGON_STACK_ROPE / 2) + threadIdx.x] = (float)cos(angle);
+            p.sine[row * (AGON_STACK_ROPE / 2) + threadIdx.x] = (float)sin(angle);
+        }
+    }
     publish(f, p, b, row, part, v, true);
 }
 
@@ -59,6 +91,52 @@ template <int MT> static __device__ __forceinline__ float *part_found(char *rows
            (size_t)(stack_warp() / STACK_WARPS) * STACK_WARPS * MT * 16 * PARTIAL_LD;
 }
 
+/*
+ * Rows to shared memory, a group of copies for each of this warp's steps. A warp needs but its own
+ * columns, so it waits for nobody, but for the one with the same columns of the other part.
+ */
+template <int MT>
+static __device__ __forceinline__ void part_rows(char *rows, int stride, const uint16_t *from,
+                                                 const struct part_product &t,
+                                                 const struct stack_place &at)
+{
+    enum { MATES = part_block<MT>::PARTS * 32, CHUNKS = 4 }; /* of a step: 32 columns */
+    int mate = stack_warp() / STACK_WARPS * 32 + stack_lane(), k = t.n_steps * 32;
+    uint32_t to = mma_address(rows);
+#pragma unroll 1
+    for (int i = 0; i < PART_STEPS_MAX; i++) {
+        int step = t.begin + i, n = step < t.end ? at.n_rows * CHUNKS : 0;
+#pragma unroll 1
+        for (int task = mate; task < n; task += MATES) {
+            int r = task / CHUNKS, chunk = step * CHUNKS + task % CHUNKS;
+            mma_copy16(to + r * stride + chunk * 16, from + (size_t)(at.row0 + r) * k + chunk * 8,
+                       true);
+        }
+        mma_copies_end();
+    }
+}
+
+/* acc += those rows by this warp's part. */
+template <bool HALF, int MT>
+static __device__ __forceinline__ void part_multiply(
+    float (&acc)[STACK_PART_TILES][MT][4], const struct held<STACK_PART_TILES, PART_STEPS_MAX> &h,
+    const struct part_product &t, const char *rows, int stride)
+{
+    enum { MATES = part_block<MT>::PARTS * 32 };
+    uint32_t a[MT];
+    rows_in_order<MT>(a, mma_address(rows), stride);
+#pragma unroll
+    for (int i = 0; i < PART_STEPS_MAX; i++) {
+        i == 0 ? mma_copies_wait<2>() : i == 1 ? mma_copies_wait<1>() : mma_copies_wait<0>();
+        if (MATES > 32)
+            barrier_some(1 + stack_warp() % STACK_WARPS, MATES);
+        else
+            __syncwarp();
+        held_multiply_step<HALF>(acc, h, a, i, t.begin, t.end);
+    }
+}
+static_assert(PART_STEPS_MAX == 3, "as many groups of copies are waited for");
+
 template <int MT>
 static __global__ void __launch_bounds__(part_block<MT>::THREADS, 2 / part_block<MT>::PARTS)
     input_kernel(const __grid_constant__ struct agon_stack p,
@@ -72,22 +150,18 @@ static __global__ void __launch_bounds__(part_block<MT>::THREADS, 2 / part_block
     struct part_product t = part_product_of(l.input, b.ld_input, p.hidden, at.rank);
     struct held<STACK_PART_TILES, PART_STEPS_MAX> h;
     float acc[STACK_PART_TILES][MT][4] = {};
-    uint32_t a[MT];
     int stride = p.hidden * 2 + 16, c = t.first + 2 * half_lane();
     bool mine = 2 * half_lane() < t.n_tiles * 8 && c < b.ld_input, is_q = mine && c < p.q_lora;
     held_load(h, t.w, (size_t)t.n_steps * 32, t.n_tiles, t.begin, t.end);
     float2 w = is_q ? *(const float2 *)(l.q_norm + c) : make_float2(0, 0);
     depends_wait();
-    rows_copy(rows, stride, b.x, NULL, at.row0, at.n_rows, p.hidden);
-    factors_make(factor, at, b.squares, b.ld_rows, NULL, STACK_PARTS, p.hidden, p.eps);
-    rows_in_order<MT>(a, mma_address(rows), stride);
-    mma_copies_wait<0>();
-    __syncthreads();
-    held_multiply(acc, h, a, MT, t.begin, t.end);
+    part_rows<MT>(rows, stride, b.x, t, at);
+    factors_make(factor, at, b.squares, b.ld_rows, NULL, p.hidden, p.eps);
+    part_multiply<false>(acc, h, t, rows, stride);
     __syncthreads(); /* the rows give way to what the warps have found */
     part_put<MT>((float *)rows, acc);
     __syncthreads();
-#pragma unroll
+#pragma unroll 1
     for (int i = 0; i < MT; i++) {
         int r = at.half + 16 * i;
         size_t row = (size_t)(at.row0 + r);
@@ -232,59 +306,65 @@ static __device__ __forceinline__ void angles_copy(float *to, const struct agon_
     }
 }
 
-/* 16 outputs of queries, of all rows: entries of heads, then index queries. */
+/*
+ * 16 outputs of queries, of all rows: entries of heads, then index queries. A warp; `room` is its
+ * own, where they lie by rows, of which a lane then takes a half.
+ */
+enum { QUERY_ROOM_LD = 24 }; /* floats: four rows lie in different banks */
+
 template <int MT>
-static __device__ __forceinline__ void put_queries(const struct agon_stack &p,
-                                                   const struct stack_place &at,
-                                                   const struct stack_buffers &b,
-                                                   float (&acc)[2][MT][4], const float *factor,
-                                                   const float *angles, int unit)
+static __device__ __forceinline__ void put_queries(
+    const struct agon_stack &p, const struct stack_place &at, const struct stack_buffers &b,
+    float *room, const float (&acc)[2][MT][4], const float *factor, const float *angles, int unit)
 {
-    int quad = stack_lane() % 4, n_head = p.n_heads * (ENTRY / 16);
-    bool index = unit >= n_head, odd = quad % 2;
+    int lane = stack_lane(), high = lane % 2, n_head = p.n_heads * (ENTRY / 16);
+    bool index = unit >= n_head;
     bool turned =
         index ? (unit - n_head) % (INDEX_DIM / 16) == 0 : unit % (ENTRY / 16) == ENTRY / 16 - 1;
     bool apart = index && !p.index_interleaved; /* pairs are half the width apart */
 #pragma unroll
     for (int m = 0; m < MT; m++)
 #pragma unroll
-        for (int half = 0; half < 2; half++) {
-            int r = m * 16 + stack_lane() / 4 + 8 * half;
-            size_t row = (size_t)(at.row0 + r);
-            float *low = &acc[0][m][2 * half], *high = &acc[1][m][2 * half];
-            const float *cosine = angles + r * HALF_ROPE;
-            const float *sine = cosine + STACK_ROWS_MAX * HALF_ROPE;
-            float by = factor[r];
-            for (int i = 0; i < 2; i++) {
-                low[i] *= by;
-                high[i] *= by;
-            }
-            if (turned && apart) {
-                for (int i = 0; i < 2; i++)
-                    rotate(&low[i], &high[i], low[i], high[i], cosine[2 * quad + i],
-                           sine[2 * quad + i]);
-            } else if (turned) {
-                rotate(&low[0], &low[1], low[0], low[1], cosine[quad], sine[quad]);
-                rotate(&high[0], &high[1], high[0], high[1], cosine[4 + quad], sine[4 + quad]);
-            }
-            if (index) {
-                float *to = b.index_query + row * p.index_heads * INDEX_DIM + (unit - n_head) * 16 +
-                            2 * quad;
-                if (r < at.n_rows) {
-                    *(float2 *)to = make_float2(low[0], low[1]);
-                    *(float2 *)(to + 8) = make_float2(high[0], high[1]);
-                }
-                continue;
-            }
-            /* Of a pair of lanes the first takes both's low columns, the second the high ones. */
-            uint32_t a = bf16_pack(low[0], low[1]), c = bf16_pack(high[0], high[1]);
-            uint32_t other = __shfl_xor_sync(~0u, odd ? a : c, 1);
-            uint2 both = odd ? make_uint2(other, c) : make_uint2(a, other);
-            uint16_t *to =
-                b.query + row * p.n_heads * ENTRY + unit * 16 + (odd ? 8 : 0) + quad / 2 * 4;
-            if (r < at.n_rows)
-                *(uint2 *)to = both;
+        for (int i = 0; i < 4; i++) {
+            float *to = room + (m * 16 + lane / 4 + i / 2 * 8) * QUERY_ROOM_LD + 2 * (lane % 4);
+            *(float2 *)(to + i % 2 * 8) =
+                make_float2(acc[i % 2][m][i / 2 * 2], acc[i % 2][m][i / 2 * 2 + 1]);
         }
+    __syncwarp();
+#pragma unroll 1
+    for (int r = lane / 2; r < at.n_rows; r += 16) {
+        const float *mine = room + r * QUERY_ROOM_LD + high * 8;
+        const float *other = room + r * QUERY_ROOM_LD + (1 - high) * 8;
+        const float *cosine = angles + r * HALF_ROPE, *sine = cosine + STACK_ROWS_MAX * HALF_ROPE;
+        float v[8], by = factor[r];
+        size_t row = (size_t)(at.row0 + r);
+#pragma unroll
+        for (int i = 0; i < 8; i++)
+            v[i] = mine[i] * by;
+        if (turned && apart) {
+#pragma unroll
+            for (int i = 0; i < 8; i++) {
+                float u = other[i] * by;
+                v[i] = high ? u * sine[i] + v[i] * cosine[i] : v[i] * cosine[i] - u * sine[i];
+            }
+        } else if (turned) {
+#pragma unroll
+            for (int i = 0; i < 4; i++)
+                rotate(&v[2 * i], &v[2 * i + 1], v[2 * i], v[2 * i + 1], cosine[high * 4 + i],
+                       sine[high * 4 + i]);
+        }
+        if (index) {
+            float4 *to = (float4 *)(b.index_query + row * p.index_heads * INDEX_DIM +
+                                    (unit - n_head) * 16 + high * 8);
+            __stcg(to, make_float4(v[0], v[1], v[2], v[3]));
+            __stcg(to + 1, make_float4(v[4], v[5], v[6], v[7]));
+        } else {
+            uint4 *to = (uint4 *)(b.query + row * p.n_heads * ENTRY + unit * 16 + high * 8);
+            __stcg(to, make_uint4(bf16_pack(v[0], v[1]), bf16_pack(v[2], v[3]),
+                                  bf16_pack(v[4], v[5]), bf16_pack(v[6], v[7])));
+        }
+    }
+    __syncwarp();
 }
 
 /* The first half of the warps multiplies, the others store the rows. */
@@ -297,7 +377,8 @@ static __global__ void __launch_bounds__(QUERY_THREADS, 1)
 {
     float *factor = (float *)block_shared();
     float *angles = (float *)(block_shared() + bytes_up(STACK_ROWS_MAX * sizeof(float)));
-    char *rows = (char *)(angles + 2 * STACK_ROWS_MAX * HALF_ROPE);
+    float *room = angles + 2 * STACK_ROWS_MAX * HALF_ROPE;
+    char *rows = (char *)(room + STACK_WARPS * MT * 16 * QUERY_ROOM_LD);
     struct stack_place at = stack_place(p, n_each);
     struct stack_buffers b;
     stack_buffers(&b, p);
@@ -305,8 +386,6 @@ static __global__ void __launch_bounds__(QUERY_THREADS, 1)
     int n_units = stores ? 0 : p.n_heads * (ENTRY / 16) + p.index_heads * (INDEX_DIM / 16);
     int n_steps = p.q_lora / 32, stride = p.q_lora * 2 + 16, step = at.size * STACK_WARPS;
     int unit = at.rank + at.size * (stack_warp() % STACK_WARPS);
-    int tiles_each = ((b.ld_input + 7) / 8 + STACK_PARTS - 1) / STACK_PARTS;
-    int n_parts = (p.q_lora / 8 + tiles_each - 1) / tiles_each;
     size_t ld = (size_t)n_steps * 32;
     const uint4 *w = (const uint4 *)l.query + stack_lane();
     struct held<2, QUERY_STEPS> h;
@@ -321,23 +400,25 @@ static __global__ void __launch_bounds__(QUERY_THREADS, 1)
     depends_wait();
     rows_copy(rows, stride, b.q, NULL, at.row0, at.n_rows, p.q_lora);
     stored_load(&stored, p, b, own);
-    factors_make(factor, at, b.q_squares, b.ld_rows, NULL, n_parts, p.q_lora, p.latent_eps,
-                 STACK_THREADS);
+    factors_make(factor, at, b.q_squares, b.ld_rows, NULL, p.q_lora, p.latent_eps);
     mma_copies_wait<0>();
     __syncthreads();
     if (stores)
         store_row(p, stored, layer);
+    room += (stack_warp() % STACK_WARPS) * MT * 16 * QUERY_ROOM_LD;
     for (; unit < n_units; unit += step) {
         float acc[2][MT][4] = {};
         held_multiply<true>(acc, h, a, MT, 0, n_steps);
-        held_load(h, w + 2 * ld * (unit + step), ld, unit + step < n_units ? 2 : 0, 0, n_steps);
-        put_queries<MT>(p, at, b, acc, factor, angles, unit);
+        if (unit + step < n_units)
+            held_load(h, w + 2 * ld * (unit + step), ld, 2, 0, n_steps);
+        put_queries<MT>(p, at, b, room, acc, factor, angles, unit);
     }
 }
 
 static size_t query_bytes(int mt, int k)
 {
-    return rows_bytes(mt, k) + 2 * STACK_ROWS_MAX * HALF_ROPE * sizeof(float);
+    size_t room = (size_t)STACK_WARPS * mt * 16 * QUERY_ROOM_LD;
+    return rows_bytes(mt, k) + (room + 2 * STACK_ROWS_MAX * HALF_ROPE) * sizeof(float);
 }
 
 /* ---- to the residual stream --------------------------------------------------------- */
@@ -356,15 +437,11 @@ static __global__ void __launch_bounds__(part_block<MT>::THREADS, 2 / part_block
     struct held<STACK_PART_TILES, PART_STEPS_MAX> h;
     struct residual<MT> x;
     float acc[STACK_PART_TILES][MT][4] = {};
-    uint32_t a[MT];
     held_load(h, t.w, (size_t)t.n_steps * 32, t.n_tiles, t.begin, t.end);
     residual_begin(x, p, at, l.mlp_norm, l.router);
     depends_wait();
-    rows_copy(rows, stride, b.attended, NULL, at.row0, at.n_rows, k);
-    rows_in_order<MT>(a, mma_address(rows), stride);
-    mma_copies_wait<0>();
-    __syncthreads();
-    held_multiply<true>(acc, h, a, MT, t.begin, t.end);
+    part_rows<MT>(rows, stride, b.attended, t, at);
+    part_multiply<true>(acc, h, t, rows, stride);
     __syncthreads(); /* the rows give way to what the warps have found */
     part_put<MT>((float *)rows, acc);
     __syncthreads();
@@ -394,7 +471,7 @@ static __global__ void __launch_bounds__(STACK_THREADS, 2)
     held_load(next, w + 2 * ld * unit, ld, unit < n_units ? 2 : 0, 0, n_steps);
     depends_wait();
     rows_copy(rows, stride, b.x, p.logit_rows, at.row0, at.n_rows, p.hidden);
-    factors_make(factor, at, b.squares, b.ld_rows, p.logit_rows, STACK_PARTS, p.hidden, p.eps);
+    factors_make(factor, at, b.squares, b.ld_rows, p.logit_rows, p.hidden, p.eps);
     rows_in_order<MT>(a, mma_address(rows), stride);
     mma_copies_wait<0>();
     __syncthreads();

@@ -40,8 +40,8 @@ static __device__ __forceinline__ int stack_lane(void)
     return threadIdx.x % 32;
 }
 
-/* Where a block is: its share of the outputs, its rows. half: which half warp of those that have a
- * part of the residual stream. */
+/* Where a block is: its share of the outputs, its rows. half: which half warp of those that have
+ * part `rank`. */
 struct stack_place {
     int rank, size, row0, n_rows, half;
 };
@@ -160,6 +160,25 @@ static __device__ __forceinline__ bool row_is(const struct agon_stack &p, int ro
     return row < p.rows.n_rows && p.rows.row_sequence[row] >= 0;
 }
 
+/* ---- half a warp has a row of a part: two columns a lane ----------------------------- */
+
+static __device__ __forceinline__ int half_warp(void)
+{
+    return threadIdx.x / 16;
+}
+static __device__ __forceinline__ int half_lane(void)
+{
+    return threadIdx.x % 16;
+}
+
+static __device__ __forceinline__ float half_sum(float x)
+{
+#pragma unroll
+    for (int apart = 1; apart < 16; apart *= 2)
+        x += __shfl_xor_sync(~0u, x, apart);
+    return x;
+}
+
 /* ---- rows --------------------------------------------------------------------------- */
 
 /* n values of rows first .. of from (or of those that `rows` names) to shared memory, `stride`
@@ -169,30 +188,30 @@ static __device__ __forceinline__ void rows_copy(char *to, int stride, const uin
 {
     uint32_t at = mma_address(to);
     int lane = stack_lane(), n_warps = blockDim.x / 32;
-#pragma unroll 4
+#pragma unroll 1
     for (int r = stack_warp(); r < n_rows; r += n_warps) {
         const uint16_t *row = from + (size_t)(rows ? rows[first + r] : first + r) * n;
+#pragma unroll 1
         for (int chunk = lane; chunk < n / 8; chunk += 32)
             mma_copy16(at + r * stride + chunk * 16, row + chunk * 8, true);
     }
     mma_copies_end();
 }
 
-/* What RMSNorm multiplies a row by, of the n values whose squares n_parts parts have; by the
- * threads from `first` on. */
+/* What RMSNorm multiplies a row by, of the n values whose squares the parts have: a thread a row.
+ */
 static __device__ __forceinline__ void factors_make(float *factor, const struct stack_place &at,
                                                     const float *parts, int ld_rows,
-                                                    const int32_t *rows, int n_parts, int n,
-                                                    float eps, int first = 0)
+                                                    const int32_t *rows, int n, float eps)
 {
-    int r = (int)threadIdx.x - first;
-    if (r < 0 || r >= at.n_rows)
+    int r = threadIdx.x;
+    if (r >= at.n_rows)
         return;
-    int row = rows ? rows[at.row0 + r] : at.row0 + r;
     float part[STACK_PARTS], squares = 0;
+    parts += rows ? rows[at.row0 + r] : at.row0 + r;
 #pragma unroll
     for (int i = 0; i < STACK_PARTS; i++)
-        part[i] = i < n_parts ? __ldcg(parts + (size_t)i * ld_rows + row) : 0;
+        part[i] = __ldcg(parts + (size_t)i * ld_rows);
 #pragma unroll
     for (int i = 0; i < STACK_PARTS; i++)
         squares += part[i];
@@ -220,8 +239,36 @@ static __device__ __forceinline__ void held_load(struct held<NB, S> &h, const ui
                             : make_uint4(0, 0, 0, 0);
 }
 
-/* acc[b][m] += 16 rows by the 8 outputs of tile b, over steps [begin, end) that are held. a[m]:
- * this lane's address for ldmatrix; n_m: how many of them there are. HALF: F16, else BF16. */
+/* acc[b][m] += 16 rows by the 8 outputs of tile b, over the i-th of steps [begin, end) that are
+ * held, if it is one. a[m]: this lane's address for ldmatrix; n_m: how many of them there are.
+ * HALF: F16, else BF16. */
+template <bool HALF, int MT, int NB, int S>
+static __device__ __forceinline__ void held_multiply_step(float (&acc)[NB][MT][4],
+                                                          const struct held<NB, S> &h,
+                                                          const uint32_t (&a)[MT], int i, int begin,
+                                                          int end, int n_m = MT)
+{
+    if (begin + i >= end)
+        return;
+#pragma unroll
+    for (int m = 0; m < MT; m++) {
+        if (m >= n_m)
+            break;
+        uint32_t x[4], y[4];
+        mma_load(x, a[m] + (begin + i) * 64);
+        mma_load(y, a[m] + (begin + i) * 64 + 32);
+#pragma unroll
+        for (int b = 0; b < NB; b++)
+            HALF ? mma_half(acc[b][m], x, h.w[b][i].x, h.w[b][i].y)
+                 : mma(acc[b][m], x, h.w[b][i].x, h.w[b][i].y);
+#pragma unroll
+        for (int b = 0; b < NB; b++)
+            HALF ? mma_half(acc[b][m], y, h.w[b][i].z, h.w[b][i].w)
+                 : mma(acc[b][m], y, h.w[b][i].z, h.w[b][i].w);
+    }
+}
+
+/* All steps that are held. */
 template <bool HALF = false, int MT, int NB, int S>
 static __device__ __forceinline__ void held_multiply(float (&acc)[NB][MT][4],
                                                      const struct held<NB, S> &h,
@@ -229,26 +276,8 @@ static __device__ __forceinline__ void held_multiply(float (&acc)[NB][MT][4],
                                                      int end)
 {
 #pragma unroll
-    for (int i = 0; i < S; i++) {
-        if (begin + i >= end)
-            break;
-#pragma unroll
-        for (int m = 0; m < MT; m++) {
-            if (m >= n_m)
-                break;
-            uint32_t x[4], y[4];
-            mma_load(x, a[m] + (begin + i) * 64);
-            mma_load(y, a[m] + (begin + i) * 64 + 32);
-#pragma unroll
-            for (int b = 0; b < NB; b++)
-                HALF ? mma_half(acc[b][m], x, h.w[b][i].x, h.w[b][i].y)
-                     : mma(acc[b][m], x, h.w[b][i].x, h.w[b][i].y);
-#pragma unroll
-            for (int b = 0; b < NB; b++)
-                HALF ? mma_half(acc[b][m], y, h.w[b][i].z, h.w[b][i].w)
-                     : mma(acc[b][m], y, h.w[b][i].z, h.w[b][i].w);
-        }
-    }
+    for (int i = 0; i < S; i++)
+        held_multiply_step<HALF>(acc, h, a, i, begin, end, n_m);
 }
 
 /*
@@ -334,24 +363,7 @@ static __device__ __forceinline__ float2 part_sum(const float *partial, int n_ro
     return sum;
 }
 
-/* ---- half a warp has a row of a part: two columns a lane ----------------------------- */
-
-static __device__ __forceinline__ int half_warp(void)
-{
-    return threadIdx.x / 16;
-}
-static __device__ __forceinline__ int half_lane(void)
-{
-    return threadIdx.x % 16;
-}
-
-static __device__ __forceinline__ float half_sum(float x)
-{
-#pragma unroll
-    for (int apart = 1; apart < 16; apart *= 2)
-        x += __shfl_xor_sync(~0u, x, apart);
-    return x;
-}
+/* ---- publishing ---------------------------------------------------------------------- */
 
 /* Eight sums: lane l gets that of value l % 8. */
 static __device__ __forceinline__ float half_sums_of_8(const float (&v)[8])
@@ -436,7 +448,7 @@ static __device__ __forceinline__ void residual_begin(struct residual<MT> &r,
 #pragma unroll
     for (int i = 0; i < MT; i++) {
         int row = at.half + 16 * i;
-        bool there = r.f.mine && at.half < 16 && row < at.n_rows;
+        bool there = r.f.mine && row < at.n_rows;
         r.x[i] = make_float2(0, 0);
         if (there)
             r.x[i] =
@@ -444,20 +456,21 @@ static __device__ __forceinline__ void residual_begin(struct residual<MT> &r,
     }
 }
 
-/* x += sum(row), published; by the first 16 half warps. */
+/* x += sum(row), published. The loop's instructions take longer to fetch than to run. */
 template <int MT, class F>
 static __device__ __forceinline__ void residual_put(const struct residual<MT> &r,
                                                     const struct agon_stack &p,
                                                     const struct stack_place &at,
                                                     const struct stack_buffers &b, F sum)
 {
-    if (at.half >= 16)
-        return;
-#pragma unroll
+#pragma unroll 1
     for (int i = 0; i < MT; i++) {
         int row = at.half + 16 * i;
         bool there = row < at.n_rows;
-        float2 v = r.x[i];
+        float2 v = r.x[0];
+#pragma unroll
+        for (int j = 1; j < MT; j++)
+            v = i == j ? r.x[j] : v;
         if (there && r.f.mine) {
             float2 more = sum(row, half_lane());
             v = make_float2(v.x + more.x, v.y + more.y);

@@ -63,8 +63,15 @@ int cuda_run_product(struct cuda_run *run, const struct cuda_product *p,
 static int run_begin(struct cuda_run *run)
 {
     struct cuda_forward *f = run->f;
-    int r = agon_cuda_embed(f->x, (size_t)f->config->hidden, f->batch.ids, &f->weights.embedding,
-                            run->pass->n_rows, NULL, run->stream, run->err);
+    const struct cuda_batch *b = &f->batch;
+    const struct cuda_pass *pass = run->pass;
+    int r = pass->slots ? agon_cuda_step_rows(b->ids, b->position, b->sequence, pass->slots,
+                                              pass->n_rows, pass->n_slots, run->stream, run->err)
+                        : 0;
+    if (r)
+        return r;
+    r = agon_cuda_embed(f->x, (size_t)f->config->hidden, f->batch.ids, &f->weights.embedding,
+                        run->pass->n_rows, NULL, run->stream, run->err);
     return r ? r
              : agon_cuda_rope_angles(f->cosine, f->sine, f->weights.inv_freq,
                                      f->config->rope_dim / 2, f->batch.position, run->pass->n_rows,
@@ -107,9 +114,11 @@ int cuda_forward_run(struct cuda_forward *f, const struct cuda_pass *pass, void 
     struct cuda_run run = {.f = f, .pass = pass, .stream = stream, .err = err};
     if (pass->n_rows == 0)
         return f->share ? run_for_others(&run) : 0;
-    int r = run_begin(&run);
-    if (r || f->stack.used)
-        return r ? r : cuda_stack_run(&run);
+    int r;
+    if (f->stack.used)
+        return cuda_stack_run(&run);
+    if ((r = run_begin(&run)))
+        return r;
     r = cuda_run_plan(&run);
     for (; r == 0 && run.i_layer < f->config->n_layers; run.i_layer++) {
         run.layer = &f->weights.layers[run.i_layer];

@@ -31,6 +31,9 @@ struct cuda_pass {
     bool store_apart; /* batch.store differs from batch.sequence */
     bool apart;       /* no two rows are of one sequence, and row i has the i-th logits */
     bool select_all;  /* the trace wants selections even while all of the past is selected */
+    /* Where not NULL, the first *n_slots of them make the rows (agon_cuda_step_rows()). */
+    const struct agon_cuda_slot *slots;
+    const int32_t *n_slots;
     /* Called after each layer's attention, where it is not NULL: positions are in f->positions. */
     int (*layer_done)(void *user, int layer, struct agon_err *err);
     void *user;
@@ -88,7 +91,7 @@ struct cuda_forward_options {
     int n_rows_max, n_logits_max;
     size_t cache_bytes_max; /* 0: most of what is left */
     bool fast, fp8, record_routing, record_indexer;
-    bool stack; /* a small model's layers in few launches (cuda_stack.h) */
+    bool stack;        /* a small model's layers in few launches (cuda_stack.h) */
     int rank, n_ranks; /* which experts are here, and the number of the device; 0 ranks are 1 */
 };
 /* Buffers and pools around weights that stand in f->weights already; config is borrowed. */

@@ -412,6 +412,13 @@ static struct agon_stack stack_of(const struct cuda_run *run)
     s.rows = cuda_run_rows(run, 0, run->pass->n_rows, false);
     s.store = cuda_run_rows(run, 0, run->pass->n_rows, true).row_sequence;
     s.apart = run->pass->apart;
+    s.table = f->weights.embedding;
+    s.ids = f->batch.ids;
+    s.inv_freq = f->weights.inv_freq;
+    s.slots = run->pass->slots;
+    s.n_slots = run->pass->n_slots;
+    s.slot_position = f->batch.position;
+    s.slot_sequence = f->batch.sequence;
     return s;
 }
 

@@ -458,6 +458,7 @@ int agon_engine_step(struct agon_engine *e)
     if (engine_burst_begin(e, &n_steps)) {
         if (e->compute->ops->burst(e, n_steps, &e->failure))
             return engine_fail(e);
+        engine_burst_end(e);
         return agon_engine_generating(e);
     }
     engine_step_fill(e);

@@ -40,7 +40,8 @@ static int burst_steps(const struct agon_engine *e)
         int left = sequence_left(s);
         n_steps = n_steps > left ? n_steps : left;
     }
-    return smaller(n_steps, BURST_MAX);
+    /* The ranks of a group cannot end one early. */
+    return smaller(n_steps, e->group ? LOOK_STEPS : BURST_MAX);
 }
 
 /* Pages for all of them, or for none. */
@@ -58,13 +59,25 @@ static bool burst_reserve(struct agon_engine *e, int n_steps)
 bool engine_burst_begin(struct agon_engine *e, int *ret_n_steps)
 {
     int n_steps = e->compute->ops->burst ? burst_steps(e) : 0, n = 0;
-    if (n_steps < 2 || !burst_reserve(e, n_steps))
+    if (n_steps < 2)
         return false;
+    if (!burst_reserve(e, n_steps)) {
+        n_steps = smaller(n_steps, LOOK_STEPS);
+        if (!burst_reserve(e, n_steps))
+            return false;
+    }
     engine_step_begin(e);
     for (struct agon_sequence *s = e->first; s && n < e->n_batch_max; s = s->next, n++)
         e->parts[e->n_parts++] = (struct step_part){.s = s, .begin = s->n - 1, .end = s->n};
     *ret_n_steps = n_steps;
     return true;
+}
+
+void engine_burst_end(struct agon_engine *e)
+{
+    for (int i = 0; i < e->n_parts; i++)
+        if (e->parts[i].s->state != AGON_SEQUENCE_GENERATING)
+            sequence_trim(e->parts[i].s);
 }
 
 int engine_bucket(int n, int n_most)

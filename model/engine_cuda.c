@@ -3,9 +3,10 @@
  *
  *   run, draw   rows of any kind, launched one by one; the host sees each draw.
  *   burst       decoding rows alone: a graph of one step (rows from slots, pass, draw) is launched
- *               as often as asked; slots, positions, draws and stops stay on the device until the
- *               end. There is a graph for each size of batch and of context, made when first
- * needed.
+ *               as often as asked; slots, positions and stops stay on the device. The host looks at
+ *               the draws every LOOK_STEPS steps, while the next step runs, and goes on while there
+ *               is nothing else to do. There is a graph for each size of batch and of context, made
+ *               when first needed.
  *
  * What the host prepares for a launch stands in page-locked memory, one block that is copied whole.
  * It is written again only after the stream was waited for.
@@ -253,6 +254,7 @@ static void cuda_free(struct engine_compute *base)
         agon_cuda_host_free(locked[i]);
     cuda_share_deinit(&c->share);
     cuda_forward_deinit(&c->forward);
+    agon_cuda_event_free(c->looked);
     agon_cuda_stream_free(c->stream);
     free(c->copied_from);
     free(c->host_scratch);
@@ -328,7 +330,7 @@ static int compute_init(struct cuda_compute *c, struct agon_engine *e,
     int r;
     block_layout(c, e);
     if ((r = agon_cuda_open(&info, e->rank, err)) || (r = agon_cuda_stream_new(&c->stream, err)) ||
-        (r = compute_alloc(c, e, err)) ||
+        (r = agon_cuda_event_new(&c->looked, err)) || (r = compute_alloc(c, e, err)) ||
         (r = cuda_forward_init(&c->forward, e->checkpoint, &forward, err)) ||
         (e->group && (r = cuda_share_init(&c->share, &c->forward, e->group, e->rank, err))))
         return r;

@@ -5,6 +5,7 @@
 #include "model/engine_cuda_internal.h"
 
 #include <string.h>
+#include <time.h>
 
 /* ---- draws -------------------------------------------------------------------------- */
 
@@ -69,16 +70,26 @@ static int slots_upload(struct cuda_compute *c, int n, struct agon_err *err)
     return r ? r : agon_cuda_set(c->n_kept, 0, sizeof(*c->n_kept), c->stream, err);
 }
 
-/* Slots, draws, and kept sets of n slots back to the host. */
-static int draws_download(struct cuda_compute *c, int n, bool kept, struct agon_err *err)
+/* Draws [begin, end) of n slots back to the host: what it waits for by looked_wait(). */
+static int look_launch(struct cuda_compute *c, int n, int begin, int end, struct agon_err *err)
 {
-    int r;
-    if ((r = agon_cuda_copy(c->host_slots, c->slots, (size_t)n * sizeof(*c->slots), c->stream,
-                            err)) ||
-        (r = agon_cuda_copy(c->host_drawn, c->drawn, (size_t)n * BURST_MAX * sizeof(*c->drawn),
-                            c->stream, err)) ||
-        (r = agon_cuda_copy(c->host_n_kept, c->n_kept, sizeof(*c->n_kept), c->stream, err)) ||
-        (r = cuda_wait(c, err)) || !kept || *c->host_n_kept == 0)
+    size_t size = sizeof(*c->drawn), ld = BURST_MAX * size;
+    int r = n == 0 ? 0
+                   : agon_cuda_copy_rows(c->host_drawn + begin, c->drawn + begin, ld,
+                                         (size_t)(end - begin) * size, (size_t)n, c->stream, err);
+    return r || c->engine->group ? r : agon_cuda_event_record(c->looked, c->stream, err);
+}
+
+static int look_wait(struct cuda_compute *c, struct agon_err *err)
+{
+    return c->engine->group ? cuda_wait(c, err) : agon_cuda_event_wait(c->looked, err);
+}
+
+/* Kept sets back to the host, those of all draws so far. */
+static int kept_download(struct cuda_compute *c, struct agon_err *err)
+{
+    int r = agon_cuda_copy(c->host_n_kept, c->n_kept, sizeof(*c->n_kept), c->stream, err);
+    if (r || (r = cuda_wait(c, err)) || *c->host_n_kept == 0)
         return r;
     size_t n_kept = *c->host_n_kept < KEPT_MAX ? (size_t)*c->host_n_kept : KEPT_MAX;
     r = agon_cuda_copy(c->host_kept, c->kept, n_kept * sizeof(*c->kept), c->stream, err);
@@ -134,14 +145,15 @@ int cuda_draw(struct agon_engine *e, struct agon_err *err)
             c->host_slots[e->parts[i].logits] = slot_of(e->parts[i].s, e->parts[i].end, 1);
     if ((r = slots_upload(c, e->n_logits, err)) ||
         (r = launch_sampler(c, e->n_logits, NULL, kept, err)) ||
-        (r = draws_download(c, e->n_logits, kept, err)))
+        (r = look_launch(c, e->n_logits, 0, 1, err)) || (r = look_wait(c, err)) ||
+        (kept && (r = kept_download(c, err))))
         return r;
     for (int i = 0; i < e->n_parts && r == 0; i++) {
         struct step_part *part = &e->parts[i];
         if (part->logits < 0)
             continue;
         const struct agon_cuda_drawn *drawn = &c->host_drawn[part->logits * BURST_MAX];
-        part->good = c->host_slots[part->logits].state != AGON_SLOT_NAN;
+        part->good = drawn->id >= 0;
         part->sample = sample_of(drawn);
         if (part->good)
             r = draw_record(c, part, drawn, err);
@@ -155,20 +167,17 @@ int cuda_draw(struct agon_engine *e, struct agon_err *err)
 static int launch_step(struct cuda_compute *c, int n_rows, int n_max, bool kept,
                        struct agon_err *err)
 {
-    const struct cuda_batch *b = &c->forward.batch;
     const int32_t *count = device_at(c, c->count_at);
     struct cuda_pass pass = {.n_rows = n_rows,
                              .n_logits = n_rows,
                              .n_group_rows = n_rows,
                              .n_max = n_max,
                              .ld_pages = cuda_ld_pages(n_max),
-                             .apart = true};
-    int r;
-    if ((r = agon_cuda_step_rows(b->ids, b->position, b->sequence, c->slots, n_rows, count,
-                                 c->stream, err)) ||
-        (r = cuda_forward_run(&c->forward, &pass, c->stream, err)))
-        return r;
-    return launch_sampler(c, n_rows, count, kept, err);
+                             .apart = true,
+                             .slots = c->slots,
+                             .n_slots = count};
+    int r = cuda_forward_run(&c->forward, &pass, c->stream, err);
+    return r ? r : launch_sampler(c, n_rows, count, kept, err);
 }
 
 static struct step_graph *graph_find(struct cuda_compute *c, int n_rows, int n_max, bool kept)
@@ -226,19 +235,21 @@ static int launch_steps(struct cuda_compute *c, int n_rows, int n_max, bool kept
     return r;
 }
 
-/* What the graph is sized for: of a group, what all ranks agreed on, so that all record and replay
- * the same launches. */
-static void burst_size(const struct agon_engine *e, int n_steps, int *ret_n_rows, int *ret_n_max)
+/* What the graph is sized for, and the steps for which it will do: of a group, what all ranks
+ * agreed on, so that all record and replay the same launches. */
+static void burst_size(const struct agon_engine *e, int *n_steps, int *ret_n_rows, int *ret_n_max)
 {
-    int n_max = 0;
+    int n_end = 0, window = e->checkpoint->config.window;
     *ret_n_rows = e->agreed.n_rows;
     *ret_n_max = e->agreed.n_max;
     if (e->group)
         return;
     for (int i = 0; i < e->n_parts; i++)
-        n_max = n_max > e->parts[i].end + n_steps ? n_max : e->parts[i].end + n_steps;
+        n_end = n_end > e->parts[i].end ? n_end : e->parts[i].end;
     *ret_n_rows = engine_bucket(e->n_parts, e->n_batch_max);
-    *ret_n_max = engine_bucket(n_max, e->checkpoint->config.window);
+    *ret_n_max = engine_bucket(n_end + (*n_steps < LOOK_STEPS ? *n_steps : LOOK_STEPS), window);
+    if (*ret_n_max<window && * n_steps> * ret_n_max - n_end)
+        *n_steps = *ret_n_max - n_end; /* the next size is slower */
 }
 
 /* Slots and page tables of e->parts, whose every row is logits row and slot alike. */
@@ -262,44 +273,113 @@ static int burst_prepare(struct cuda_compute *c, struct agon_engine *e, int n_st
     return slots_upload(c, n, err);
 }
 
-/* The draws of a part, one after the other, as if the host had seen each. */
-static int burst_take(struct cuda_compute *c, struct agon_engine *e, int i, struct agon_err *err)
+/* Draws [begin, end) of part i, one after the other, as if the host had seen each. */
+static int burst_take(struct cuda_compute *c, struct agon_engine *e, int i, int begin, int end,
+                      struct agon_err *err)
 {
     struct step_part *part = &e->parts[i];
     struct agon_sequence *s = part->s;
-    const struct agon_cuda_slot *slot = &c->host_slots[i];
     int r = 0;
-    for (int k = 0; k < slot->n_drawn && r == 0 && s->state == AGON_SEQUENCE_GENERATING; k++) {
+    for (int k = begin; k < end && r == 0 && s->state == AGON_SEQUENCE_GENERATING; k++) {
         const struct agon_cuda_drawn *drawn = &c->host_drawn[i * BURST_MAX + k];
-        part->good = true;
+        part->good = drawn->id >= 0;
         part->sample = sample_of(drawn);
-        if ((r = draw_record(c, part, drawn, err)))
+        if (part->good && (r = draw_record(c, part, drawn, err)))
             return r;
-        s->n_cached = s->n > s->n_cached ? s->n : s->n_cached;
+        s->n_cached = part->good && s->n > s->n_cached ? s->n : s->n_cached;
         sequence_advance(s, part);
-        e->n_rows_total++;
+        e->n_rows_total += part->good;
     }
-    part->good = false;
-    if (slot->state == AGON_SLOT_NAN && s->state == AGON_SEQUENCE_GENERATING)
-        sequence_advance(s, part);
     return 0;
+}
+
+static int burst_take_all(struct cuda_compute *c, struct agon_engine *e, int begin, int end,
+                          struct agon_err *err)
+{
+    int r = look_wait(c, err);
+    for (int i = 0; i < e->n_parts && r == 0; i++)
+        r = burst_take(c, e, i, begin, end, err);
+    return r;
+}
+
+/* A burst as far as it is. */
+struct burst {
+    int n_steps, n_launched, n_taken;
+    int n_rows, n_max;
+    bool kept;
+    struct timespec begun;
+};
+
+/* What the host does with the last draws it takes costs time, so these are few. */
+static int burst_next_look(const struct burst *b)
+{
+    enum { LAST_STEPS = 2 };
+    int last = b->n_steps - LAST_STEPS, next = b->n_taken + LOOK_STEPS;
+    return b->n_taken >= last ? b->n_steps : next < last ? next : last;
+}
+
+/* Up to the next look, which is taken while one more step runs. */
+static int burst_look(struct cuda_compute *c, struct agon_engine *e, struct burst *b,
+                      struct agon_err *err)
+{
+    int look = burst_next_look(b), beyond = look < b->n_steps ? look + 1 : look, r = 0;
+    if (b->n_launched < look)
+        r = launch_steps(c, b->n_rows, b->n_max, b->kept, look - b->n_launched, err);
+    if (r || (r = look_launch(c, e->n_parts, b->n_taken, look, err)) ||
+        (look < beyond && (r = launch_steps(c, b->n_rows, b->n_max, b->kept, 1, err))))
+        return r;
+    b->n_launched = beyond;
+    if ((r = burst_take_all(c, e, b->n_taken, look, err)))
+        return r;
+    b->n_taken = look;
+    return 0;
+}
+
+/* Others have their turn when one in 16 has ended, or when time is up. */
+static bool burst_ends(const struct agon_engine *e, const struct burst *b)
+{
+    const long most_ms = 50;
+    struct timespec now;
+    int n_ended = 0;
+    for (int i = 0; i < e->n_parts; i++)
+        n_ended += e->parts[i].s->state != AGON_SEQUENCE_GENERATING;
+    (void)clock_gettime(CLOCK_MONOTONIC, &now); /* cannot fail */
+    long ms = (now.tv_sec - b->begun.tv_sec) * 1000 + (now.tv_nsec - b->begun.tv_nsec) / 1000000;
+    return n_ended > e->n_parts / 16 || ms >= most_ms;
+}
+
+/* Steps that others count on, or whose kept sets are recorded: the host looks at their end. */
+static int burst_whole(struct cuda_compute *c, struct agon_engine *e, const struct burst *b,
+                       struct agon_err *err)
+{
+    int r;
+    if ((r = launch_steps(c, b->n_rows, b->n_max, b->kept, b->n_steps, err)) ||
+        (r = look_launch(c, e->n_parts, 0, b->n_steps, err)) ||
+        (b->kept && (r = kept_download(c, err))))
+        return r;
+    return burst_take_all(c, e, 0, b->n_steps, err);
 }
 
 int cuda_burst(struct agon_engine *e, int n_steps, struct agon_err *err)
 {
     struct cuda_compute *c = cuda_of(e);
-    bool kept = records_kept(e);
-    int n_rows, n_max, r = kept ? kept_prepare(c, err) : 0;
-    long n_kept_most =
-        kept ? KEPT_MAX / ((long)e->n_parts * e->checkpoint->config.n_vocab) : n_steps;
-    if (n_kept_most < n_steps)
-        n_steps = n_kept_most > 1 ? (int)n_kept_most : 1;
-    burst_size(e, n_steps, &n_rows, &n_max);
-    if (r || (r = burst_prepare(c, e, n_steps, n_rows, n_max, err)) ||
-        (r = launch_steps(c, n_rows, n_max, kept, n_steps, err)) ||
-        (r = draws_download(c, e->n_parts, kept, err)))
+    struct burst b = {.n_steps = n_steps, .kept = records_kept(e)};
+    int r = b.kept ? kept_prepare(c, err) : 0;
+    if (b.kept) {
+        long most = KEPT_MAX / ((long)e->n_parts * e->checkpoint->config.n_vocab);
+        most = most < LOOK_STEPS ? most : LOOK_STEPS;
+        b.n_steps = most < n_steps ? most > 1 ? (int)most : 1 : n_steps;
+    }
+    burst_size(e, &b.n_steps, &b.n_rows, &b.n_max);
+    (void)clock_gettime(CLOCK_MONOTONIC, &b.begun); /* cannot fail */
+    if (r || (r = burst_prepare(c, e, b.n_steps, b.n_rows, b.n_max, err)))
         return r;
-    for (int i = 0; i < e->n_parts && r == 0; i++)
-        r = burst_take(c, e, i, err);
+    if (e->group || b.kept)
+        return burst_whole(c, e, &b, err);
+    while (b.n_taken < b.n_steps && r == 0) {
+        r = burst_look(c, e, &b, err);
+        if (b.n_taken < b.n_steps && burst_ends(e, &b))
+            b.n_steps = b.n_launched;
+    }
     return r;
 }

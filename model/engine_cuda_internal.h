@@ -36,6 +36,7 @@ struct cuda_compute {
     struct agon_cuda_drawn *host_drawn, *drawn; /* [n_batch_max][BURST_MAX] */
     int32_t *kept, *host_kept;                  /* made when first needed */
     unsigned long long *n_kept, *host_n_kept;
+    void *looked; /* an event: the draws of a look are here */
     void *sample_scratch;
     /* Pages to be copied before the next launch. */
     int32_t *host_copies, *copies;

@@ -36,7 +36,8 @@ struct step_part {
     bool good, memory; /* the logits are numbers; there was memory to record */
 };
 
-enum { BURST_MAX = 16 }; /* steps in one go */
+/* Steps in one go; so many at most between two looks of the host at what was drawn. */
+enum { BURST_MAX = 64, LOOK_STEPS = 16 };
 
 struct engine_compute {
     const struct engine_compute_ops *ops;
@@ -51,9 +52,9 @@ struct engine_compute_ops {
     /* After a run: sample, good and memory of each part with logits, and what it records. */
     int (*draw)(struct agon_engine *e, struct agon_err *err);
     /*
-     * Run, draw and advance n_steps times, feeding each draw to the next step; e->parts are
-     * decoding sequences of one position each, and have pages for it. NULL where there is no such
-     * thing.
+     * Run, draw and advance up to n_steps times (fewer where it is better that others have their
+     * turn), feeding each draw to the next step; e->parts are decoding sequences of one position
+     * each, and have pages for it. NULL where there is no such thing.
      */
     int (*burst)(struct agon_engine *e, int n_steps, struct agon_err *err);
     /* Before anything else that a later run does. */
@@ -120,6 +121,8 @@ void sequence_advance(struct agon_sequence *s, const struct step_part *part);
 
 /* If those that generate can go several steps in one, make e->parts of them and say how many. */
 bool engine_burst_begin(struct agon_engine *e, int *ret_n_steps);
+/* Those that ended give back the pages that they were to write. */
+void engine_burst_end(struct agon_engine *e);
 /* How many ids its generation may still draw. */
 int sequence_left(const struct agon_sequence *s);
 /* Give back pages that hold nothing computed. */

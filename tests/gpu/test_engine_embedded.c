@@ -225,3 +225,52 @@ TEST(the_embedded_model_draws_the_same_in_any_batch)
     REQUIRE(embedded());
     check_forks("cuda");
 }
+
+/* ---- bursts ------------------------------------------------------------------------- */
+
+enum { N_ENDS = 18, ENDS_APART = 12, N_ENDS_ROOM = 80 + N_ENDS * ENDS_APART };
+
+/* Sequences `first` to first + n, which end one after the other, together. */
+static void draw_ends(int ids[][N_ENDS_ROOM], int *lengths, int first, int n)
+{
+    struct agon_sequence *s[N_ENDS];
+    struct agon_engine *e =
+        engine_of(embedded(), "cuda", (struct agon_engine_options){.n_batch_max = N_ENDS});
+    if (!e)
+        return;
+    for (int i = first; i < first + n; i++) {
+        struct agon_generation generation = {.sample = {.temperature = 1, .top_p = 0.95},
+                                             .seed = (uint64_t)i,
+                                             .tokens_max = 1 + i * ENDS_APART,
+                                             .stop = &(int){7},
+                                             .n_stop = 1};
+        int begin[70];
+        ids_of(begin, 70, 11 + i, embedded()->config.n_vocab);
+        EXPECT(agon_sequence_new(&s[i], e, &err) == 0);
+        EXPECT(agon_sequence_append(s[i], begin, 50 + i, &err) == 0);
+        EXPECT(agon_sequence_generate(s[i], &generation, &err) == 0);
+    }
+    while (agon_engine_step(e) > 0)
+        ;
+    for (int i = first; i < first + n; i++) {
+        lengths[i] = agon_sequence_length(s[i]);
+        EXPECT(agon_sequence_computed(s[i]) == lengths[i] - 1);
+        memcpy(ids[i], agon_sequence_ids(s[i]), (size_t)lengths[i] * sizeof(int));
+        agon_sequence_free(s[i]);
+    }
+    agon_engine_free(e);
+}
+
+TEST(who_ends_in_a_burst_changes_nothing_for_the_others)
+{
+    REQUIRE_GPU();
+    REQUIRE(embedded());
+    static int together[N_ENDS][N_ENDS_ROOM], alone[N_ENDS][N_ENDS_ROOM], n[2][N_ENDS];
+    draw_ends(together, n[0], 0, N_ENDS);
+    for (int i = 0; i < N_ENDS; i += 4)
+        draw_ends(alone, n[1], i, 1);
+    for (int i = 0; i < N_ENDS; i += 4) {
+        EXPECT(n[0][i] == n[1][i]);
+        EXPECT(memcmp(together[i], alone[i], (size_t)n[1][i] * sizeof(int)) == 0);
+    }
+}
