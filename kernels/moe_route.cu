@@ -119,6 +119,37 @@ static __global__ void combine_kernel(struct agon_cuda_combine p)
     }
 }
 
+/* The same, four values a thread. */
+static __global__ void combine_four_kernel(struct agon_cuda_combine p)
+{
+    depends_wait();
+    int j = (blockIdx.x * COMBINE_THREADS + threadIdx.x) * 4;
+    int n_rows = rows_today(p.n_rows, p.d_n_rows);
+    auto add = [](float4 a, float4 b, float by) {
+        return make_float4(__fadd_rn(a.x, __fmul_rn(by, b.x)), __fadd_rn(a.y, __fmul_rn(by, b.y)),
+                           __fadd_rn(a.z, __fmul_rn(by, b.z)), __fadd_rn(a.w, __fmul_rn(by, b.w)));
+    };
+    for (int r = blockIdx.y; r < n_rows && j < p.n; r += gridDim.y) {
+        float4 *x = (float4 *)(p.x + r * p.ld_x + j), sum = *x;
+#pragma unroll 4
+        for (int slot = 0; slot < p.top_k; slot++) {
+            size_t at = (size_t)r * p.top_k + slot;
+            sum = add(sum, *(const float4 *)((const float *)p.y + p.pair_of[at] * p.ld_y + j),
+                      p.weights[at]);
+        }
+        if (p.shared)
+            sum = add(sum, *(const float4 *)(p.shared + r * p.ld_shared + j), 1);
+        *x = sum;
+    }
+}
+
+static bool combines_four(const struct agon_cuda_combine *c)
+{
+    size_t odd = (uintptr_t)c->x | (uintptr_t)c->y | (uintptr_t)c->shared;
+    return c->y_dtype == AGON_F32 && odd % 16 == 0 && c->n % 4 == 0 && c->ld_x % 4 == 0 &&
+           c->ld_y % 4 == 0 && (!c->shared || c->ld_shared % 4 == 0);
+}
+
 extern "C" int agon_cuda_moe_combine(const struct agon_cuda_combine *combine, void *stream,
                                      struct agon_err *err)
 {
@@ -128,9 +159,11 @@ extern "C" int agon_cuda_moe_combine(const struct agon_cuda_combine *combine, vo
                          agon_dtype_name(combine->y_dtype), combine->n_rows, combine->n);
     if (combine->n_rows == 0)
         return 0;
-    dim3 grid(agon_ceil_div(combine->n, COMBINE_THREADS),
+    bool four = combines_four(combine);
+    dim3 grid(agon_ceil_div(combine->n, COMBINE_THREADS * (four ? 4 : 1)),
               combine->n_rows < 65535 ? combine->n_rows : 65535);
     AGON_CUDA(err, "combining launch",
-              launch_overlapping(combine_kernel, grid, COMBINE_THREADS, 0, stream, *combine));
+              launch_overlapping(four ? combine_four_kernel : combine_kernel, grid, COMBINE_THREADS,
+                                 0, stream, *combine));
     return 0;
 }

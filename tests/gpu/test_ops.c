@@ -271,10 +271,11 @@ TEST(the_router_chooses_as_its_twin)
             route_case(&routers[i], variant & 1, variant & 2);
 }
 
-TEST(pairs_are_grouped_and_combined_as_on_the_cpu)
+static void pairs_case(int n)
 {
-    REQUIRE_GPU();
-    enum { ROWS = 301, TOP_K = 3, EXPERTS = 11, N = 77, PAIRS = ROWS * TOP_K };
+    enum { ROWS = 301, TOP_K = 3, EXPERTS = 11, PAIRS = ROWS * TOP_K };
+    struct agon_err err = {0};
+    size_t n_x = (size_t)(ROWS * n), n_y = (size_t)(PAIRS * n);
     static int ids[PAIRS], begin[EXPERTS + 1], pair_row[PAIRS], pair_of[PAIRS];
     for (int i = 0; i < PAIRS; i++)
         ids[i] = random_below(EXPERTS - 1); /* the last has none */
@@ -289,34 +290,41 @@ TEST(pairs_are_grouped_and_combined_as_on_the_cpu)
     EXPECT(memcmp(got_begin, begin, sizeof(begin)) == 0);
     EXPECT(memcmp(got_row, pair_row, sizeof(pair_row)) == 0);
     EXPECT(memcmp(got_of, pair_of, sizeof(pair_of)) == 0);
-    float *x = random_floats(ROWS * N), *y = random_floats(PAIRS * N);
-    float *weights = random_floats(PAIRS), *shared = random_floats(ROWS * N);
-    GPU_AUTO d_x = gpu_upload(x, ROWS * N * sizeof(float));
-    GPU_AUTO d_y = gpu_upload(y, PAIRS * N * sizeof(float));
+    float *x = random_floats(n_x), *y = random_floats(n_y);
+    float *weights = random_floats(PAIRS), *shared = random_floats(n_x);
+    GPU_AUTO d_x = gpu_upload(x, n_x * sizeof(float));
+    GPU_AUTO d_y = gpu_upload(y, n_y * sizeof(float));
     GPU_AUTO d_weights = gpu_upload(weights, PAIRS * sizeof(float));
-    GPU_AUTO d_shared = gpu_upload(shared, ROWS * N * sizeof(float));
+    GPU_AUTO d_shared = gpu_upload(shared, n_x * sizeof(float));
     struct agon_cuda_combine combine = {.x = d_x.p,
-                                        .ld_x = N,
+                                        .ld_x = (size_t)n,
                                         .y = d_y.p,
                                         .y_dtype = AGON_F32,
-                                        .ld_y = N,
+                                        .ld_y = (size_t)n,
                                         .pair_of = d_of.p,
                                         .weights = d_weights.p,
                                         .top_k = TOP_K,
                                         .shared = d_shared.p,
-                                        .ld_shared = N,
-                                        .n = N,
+                                        .ld_shared = (size_t)n,
+                                        .n = n,
                                         .n_rows = ROWS};
     EXPECT(agon_cuda_moe_combine(&combine, NULL, &err) == 0);
     float *got = down(&d_x);
     for (int r = 0; r < ROWS; r++) {
-        agon_moe_combine(x + r * N, y, N, pair_of + r * TOP_K, weights + r * TOP_K, TOP_K, N);
-        for (int i = 0; i < N; i++)
-            x[r * N + i] += shared[r * N + i];
+        agon_moe_combine(x + r * n, y, n, pair_of + r * TOP_K, weights + r * TOP_K, TOP_K, n);
+        for (int i = 0; i < n; i++)
+            x[r * n + i] += shared[r * n + i];
     }
-    EXPECT(relative_error(got, x, ROWS * N) < ROUNDING); /* the host may fuse, the device may not */
+    EXPECT(relative_error(got, x, n_x) < ROUNDING); /* the host may fuse, the device may not */
     free(got_begin), free(got_row), free(got_of), free(got);
     free(x), free(y), free(weights), free(shared);
+}
+
+TEST(pairs_are_grouped_and_combined_as_on_the_cpu)
+{
+    REQUIRE_GPU();
+    pairs_case(77);
+    pairs_case(516); /* four values a thread */
 }
 
 struct fused {
