@@ -43,7 +43,7 @@ static const char tools[] =
     "local t = {'#' .. #v} for k, x in pairs(v) do t[#t + 1] = tostring(k) .. '=' .. show(x) end return '{' .. table.concat(t, ' ') .. '}' end\n"
     "local what = show(a) world:exec('INSERT INTO said (what) VALUES (?)', what) return what end }\n"
     TOOL("heavy", "false", "local t = {} for i = 1, 250 do t[i] = ('abs('):rep(12) .. 'id' .. (')'):rep(12) .. (' + id'):rep(30) .. ' AS c' .. i end "
-         "local list = table.concat(t, ', ') for i = a.x, a.x + 30 do "
+         "local list = table.concat(t, ', ') for i = a.x, a.x + (a.sql and 2 or 30) do "
          "world:rows('SELECT ' .. i .. ' AS n, ' .. list .. ' FROM booking') end return a.x");
 /* clang-format on */
 
@@ -169,6 +169,14 @@ ATTACK(X203_statements_of_before_take_no_memory)
     }
     printf("# %zu KiB\n", most >> 10);
     EXPECT(most > 0 && most < 33 << 20);
+    for (int i = 0; i < 40; i++) { /* few in each call, and as many as are kept in all */
+        char arguments[64];
+        snprintf(arguments, sizeof(arguments), "{\"x\": %d, \"sql\": \"few\"}", 1000 + 3 * i);
+        EXPECT(atoi(call(&l, "heavy", arguments)) == 1000 + 3 * i);
+    }
+    size_t used = agon_world_memory_used() - clean;
+    printf("# %zu KiB\n", used >> 10);
+    EXPECT(used < 20 << 20);
 }
 
 /* A list of writes holds the arguments as we write them, and not as they came. */
