@@ -327,3 +327,37 @@ TEST(a_tool_that_only_describes_is_not_accused)
         EXPECT(fixture_passes(&p, &o));
     }
 }
+
+/* Of four kinds one stands in a description for an example, as often as not the right one. */
+TEST(one_of_few_choices_is_an_example)
+{
+    NEED_BOX;
+    static const char *const kinds[] = {"tea", "coffee", "cocoa", "syrup"};
+    for (size_t i = 0; i < sizeof(kinds) / sizeof(*kinds); i++) {
+        char tools[8000], param[64];
+        snprintf(param, sizeof(param), "a kind, such as %s; not x", kinds[i]);
+        REQUIRE(tools_saying(tools, sizeof(tools), &(struct saying){"", "", param, "x"}));
+        struct outcome o AGON_AUTO(outcome_deinit) = {0};
+        struct proposal p = {
+            .tools = tools,
+            .prompt =
+                "Among all items find the one with the highest price (the first by name where "
+                "prices are equal). Submit its name as `item` and its kind as `kind`.\n",
+            .schema = "{\"type\": \"object\", \"properties\": {\"item\": {\"type\": \"string\"}, "
+                      "\"kind\": {\"type\": \"string\"}}, \"required\": [\"item\", \"kind\"]}",
+            .solution = "return function(tools)\n"
+                        "    local best\n"
+                        "    for _, one in ipairs(tools.list_all{}) do\n"
+                        "        if not best or one.price > best.price then best = one end\n"
+                        "    end\n"
+                        "    return best and {item = best.item, kind = best.kind}\n"
+                        "end\n",
+            .verifier =
+                CHECK("dearest", "find the one with the highest price",
+                      "return answer.item == world:value('SELECT item FROM items ORDER BY price "
+                      "DESC, item')") CHECK("kind", "its kind as `kind`",
+                                            "return answer.kind == world:value('SELECT kind FROM "
+                                            "items ORDER BY price DESC, item')")};
+        EXPECT(fixture_passes(&p, &o));
+    }
+}
