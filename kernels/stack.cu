@@ -564,8 +564,8 @@ static int launch_up(const struct agon_stack *p, const struct agon_stack_layer *
     int n = p->rows.n_rows, r;
     if (n <= UP_ROWS)
         return launch_up_tiles<UP_WHOLE>(p, l, l->n_groups, stream, err);
-    if ((r = launch_stage(err, route_kernel, dim3((unsigned)agon_ceil_div(n, ROUTE_ROWS)),
-                          ROUTE_THREADS, AGON_STACK_GROUPS_MAX * sizeof(uint32_t), stream, *p, *l)))
+    if ((r = launch_stage(err, route_kernel, dim3((unsigned)(2 * agon_ceil_div(n, 2 * ROUTE_ROWS))),
+                          32, 0, stream, *p, *l)))
         return r;
     int most = layer_tiles(p, l);
     int parts = agon_ceil_div(l->inner / 8, UP_MANY);

@@ -23,8 +23,8 @@ enum {
 /* At the beginning of shared memory. Behind it: rows [step][UP_ROWS][128 bytes], weights [tile of 8
  * outputs][step][8][128 bytes], swizzled. */
 struct up_block {
-    uint64_t arrived[UP_STEPS_MAX]; /* barriers: weights of a step */
-    int n;                          /* rows of the tile */
+    uint64_t arrived; /* a barrier: the weights */
+    int n;            /* rows of the tile */
     int row[UP_ROWS];
     short slot[UP_ROWS];
     float factor[UP_ROWS];
@@ -54,25 +54,19 @@ static __device__ __forceinline__ int up_slot(uint32_t groups, int group)
     return __popc(groups & ((1U << group) - 1));
 }
 
-/* Weights of a group's tiles of 8 inner values from `first` on, gate and up, to shared memory: a
- * warp. */
+/* Weights of a group's tiles of 8 inner values from `first` on, gate and up, on their way to shared
+ * memory: a thread, by few large copies, for each takes it a hundred cycles. */
 static __device__ __forceinline__ void up_weights(struct up_block *u, uint32_t to,
                                                   const struct agon_stack &p,
                                                   const struct agon_stack_layer &l, int group,
                                                   int first, int n_tiles)
 {
-    enum { ATOM = 8 * TILE_BYTES_K };
-    int lane = stack_lane(), n = 2 * min(n_tiles, l.inner / 8 - first), tile_bytes = p.hidden * 16;
-    const char *from =
-        (const char *)l.gate_up + (size_t)(2 * (group * (l.inner / 8) + first) + lane) * tile_bytes;
-    for (int k = 0; k < p.hidden / UP_K; k++) {
-        uint32_t arrived = shared_address(&u->arrived[k]);
-        if (lane == 0)
-            barrier_expect(arrived, n * ATOM);
-        __syncwarp();
-        if (lane < n)
-            copy_bytes(to + lane * tile_bytes + k * ATOM, from + k * ATOM, ATOM, arrived);
-    }
+    int pair = p.hidden * 32, n = min(n_tiles, l.inner / 8 - first);
+    const char *from = (const char *)l.gate_up + (size_t)(group * (l.inner / 8) + first) * pair;
+    uint32_t arrived = shared_address(&u->arrived);
+    barrier_expect(arrived, n * pair);
+    for (int i = 0; i < n; i++)
+        copy_bytes(to + i * pair, from + i * pair, pair, arrived);
 }
 
 /* All rows of the block's group are its tile. */
@@ -166,7 +160,7 @@ static __device__ __forceinline__ int up_list_tile(struct up_block *u, uint32_t 
     struct up_tile tile = up_find(members, n_words, blockIdx.y);
     if (tile.group < 0)
         return tile.group;
-    if (stack_warp() == 0)
+    if (threadIdx.x == 0)
         up_weights(u, weights, p, l, tile.group, first, n_tiles);
     up_list(u, members, n_words, tile);
     __syncthreads();
@@ -205,13 +199,11 @@ static __device__ __forceinline__ void up_store(const struct up_rows &r, uint32_
         shared_store(to + (k * UP_ROWS + i * (STACK_THREADS / 8)) * TILE_BYTES_K, r.v[k][i]);
 }
 
-/* acc (k > 0: +)= 64 rows by gate and up of TILES times 8 inner values, step k. The weights are
- * waited for even where there are no rows: shared memory is not given back under a copy. */
+/* acc (k > 0: +)= 64 rows by gate and up of TILES times 8 inner values, step k. */
 template <int TILES>
-static __device__ __forceinline__ void up_step(float (&acc)[8 * TILES], const struct up_block *u,
-                                               uint64_t x, uint64_t w, int k, bool there)
+static __device__ __forceinline__ void up_step(float (&acc)[8 * TILES], uint64_t x, uint64_t w,
+                                               int k, bool there)
 {
-    barrier_wait(shared_address(&u->arrived[k]), 0);
     if (!there)
         return;
     x += k * (UP_ROWS * TILE_BYTES_K >> 4);
@@ -235,6 +227,9 @@ static __device__ __forceinline__ void up_multiply(float (&acc)[8 * TILES], cons
     uint64_t x = wgmma_descriptor(rows + far * TILE_BYTES_K);
     uint64_t w = wgmma_descriptor(weights) + apart;
     bool there = far < u->n;
+    uint32_t arrived = shared_address(&u->arrived);
+    /* Weights are waited for even where there are no rows: shared memory is not given back under a
+     * copy. */
 #pragma unroll
     for (int k = 0; k < UP_STEPS_MAX; k++) {
         if (k >= hidden / UP_K)
@@ -243,15 +238,18 @@ static __device__ __forceinline__ void up_multiply(float (&acc)[8 * TILES], cons
         if (TILES != UP_WHOLE) {
             fence_for_wgmma();
             __syncthreads();
-            up_step<TILES>(acc, u, x, w, k, there);
+            if (k == 0)
+                barrier_wait(arrived, 0);
+            up_step<TILES>(acc, x, w, k, there);
         }
     }
     if (TILES == UP_WHOLE) {
         fence_for_wgmma();
         __syncthreads();
+        barrier_wait(arrived, 0);
 #pragma unroll 1
         for (int k = 0; k < hidden / UP_K; k++)
-            up_step<TILES>(acc, u, x, w, k, there);
+            up_step<TILES>(acc, x, w, k, there);
     }
     wgmma_wait<0>();
 }
@@ -329,12 +327,11 @@ static __global__ void __launch_bounds__(STACK_THREADS, 1)
     stack_buffers(&b, p);
     if (threadIdx.x == 0) {
         u->n = 0;
-        for (int k = 0; k < p.hidden / UP_K; k++)
-            barrier_init(shared_address(&u->arrived[k]), 1);
+        barrier_init(shared_address(&u->arrived), 1);
         barriers_made();
     }
     if (whole) {
-        if (stack_warp() == 0)
+        if (threadIdx.x == 0)
             up_weights(u, weights, p, l, group, first, TILES);
         route_begin(&r, p, l, route_row());
     }

@@ -142,30 +142,28 @@ static __device__ __forceinline__ uint32_t route_end(float *factor, const struct
     return groups;
 }
 
-/* A block has 32 rows, half of them a warp: a word of row_members of each group. */
-enum { ROUTE_ROWS = 32, ROUTE_THREADS = ROUTE_ROWS * ROUTE_LANES };
+/* A block is a warp, which is faster than two: 16 rows, half of a word of row_members of each
+ * group. */
+enum { ROUTE_ROWS = 32 / ROUTE_LANES };
 
-static __global__ void __launch_bounds__(ROUTE_THREADS)
+static __global__ void __launch_bounds__(32)
     route_kernel(const __grid_constant__ struct agon_stack p,
                  const __grid_constant__ struct agon_stack_layer l)
 {
-    uint16_t *members = (uint16_t *)block_shared(); /* [group][warp] */
     struct stack_buffers b;
     struct route r;
     float factor;
-    int row = blockIdx.x * ROUTE_ROWS + route_row();
+    int row = blockIdx.x * ROUTE_ROWS + route_row(), lane = stack_lane();
     stack_buffers(&b, p);
     route_begin(&r, p, l, row);
     depends_wait();
-    uint32_t groups = route_end(&factor, r, p, l, b, row < p.rows.n_rows);
+    uint32_t groups = route_end(&factor, r, p, l, b, row < p.rows.n_rows), members = 0;
 #pragma unroll 1
-    for (int g = 0; g < AGON_STACK_GROUPS_MAX; g++) {
+    for (int g = 0; g < l.n_groups; g++) {
         uint32_t all = __ballot_sync(~0u, groups >> g & 1);
-        if (stack_lane() == g)
-            members[2 * g + stack_warp()] = (uint16_t)all;
+        members = lane == g ? all : members;
     }
-    __syncthreads();
-    if (threadIdx.x < AGON_STACK_GROUPS_MAX)
-        b.row_members[blockIdx.x * AGON_STACK_GROUPS_MAX + threadIdx.x] =
-            ((const uint32_t *)members)[threadIdx.x];
+    uint16_t *word = (uint16_t *)(b.row_members + blockIdx.x / 2 * AGON_STACK_GROUPS_MAX);
+    if (lane < AGON_STACK_GROUPS_MAX)
+        word[2 * lane + blockIdx.x % 2] = (uint16_t)members;
 }
