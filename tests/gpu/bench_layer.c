@@ -444,6 +444,8 @@ static void check(struct layer_bench *b, bool is_sparse, const char *what)
     printf("%s, %d rows at %d: root mean square of the layer's output: %g\n", what, b->pass.n_rows,
            b->pass.n_max, sqrt(square / (double)n));
     fflush(stdout);
+    if (!isfinite(square))
+        exit(1);
     free(x);
 }
 
@@ -454,10 +456,10 @@ int main(int argc, char **argv)
     struct agon_err err = {0};
     struct agon_cuda_info gpu = gpu_or_leave();
     static struct layer_bench b;
-    static const int batches[] = {16, 64, 128, 256, 512, 1024}, contexts[] = {4096, 32768, 131072};
+    static const int batches[] = {16, 64, 128, 256, 512}, contexts[] = {4096, 32768, 131072};
     size_t page = AGON_CUDA_PAGE * agon_latent_bytes(AGON_LATENT_FP8, 512, 64) +
                   agon_keys_page_bytes(AGON_KEYS_FP8, 128);
-    size_t n_pages = (size_t)1024 * 2048; /* beside weights and what a pass needs */
+    size_t n_pages = (size_t)512 * 2048; /* beside weights and what a pass needs */
     while (n_pages > (size_t)64 * 2048 && page * n_pages + ((size_t)24 << 30) > gpu.memory_free)
         n_pages /= 2;
     if (argc > 3)
@@ -493,7 +495,7 @@ int main(int argc, char **argv)
     bench_products(&b, &gpu, 2048);
     for (size_t c = 0; c < sizeof(contexts) / sizeof(contexts[0]); c++)
         bench(&b, &gpu, 1, LAYER_ROWS_MAX, contexts[c]);
-    for (size_t c = 0; c < sizeof(contexts) / sizeof(contexts[0]); c++)
+    for (size_t c = sizeof(contexts) / sizeof(contexts[0]); c-- > 0;)
         for (size_t i = 0; i < sizeof(batches) / sizeof(batches[0]); i++)
             bench(&b, &gpu, batches[i], batches[i], contexts[c]);
     return 0;
