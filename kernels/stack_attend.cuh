@@ -561,7 +561,8 @@ static size_t attend_kernel_bytes(int *ret_keys_at, const struct agon_stack *p, 
     size_t keys = (size_t)n_pages * AGON_CUDA_PAGE * n_each * sizeof(uint32_t);
     size_t fixed = bytes_up(sizeof(struct own_pages)) + bytes_up(sizeof(struct own_rows)) +
                    bytes_up(sizeof(struct own_barriers));
-    size_t room = larger_of(attend_bytes(n_tiles), attend_bytes(1));
+    /* The last block may have fewer rows, and two tiles take more than three. */
+    size_t room = larger_of(attend_bytes(n_tiles), attend_bytes(n_tiles < 2 ? n_tiles : 2));
     bool apart = fixed + larger_of(room, PAGES_BYTES + keys) <= STACK_SHARED_MAX;
     *ret_keys_at = apart ? PAGES_BYTES : 0;
     return fixed + larger_of(room, apart ? PAGES_BYTES + keys : keys);
