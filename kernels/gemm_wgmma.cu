@@ -266,7 +266,7 @@ template <class T> struct tile_work {
         int s = (at.n_filled + step) % T::STAGES;
         share.store(buffers.x(s), buffers.scales(s));
         if (!T::MAPPED)
-            fence_for_wgmma();
+            shared_written();
     }
 
     __device__ void begin(bool weights)

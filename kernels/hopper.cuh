@@ -25,8 +25,8 @@ static __device__ inline void barriers_made(void)
 {
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
 }
-/* What this thread did to shared memory comes before copies into it that are begun behind a barrier
- * from here. */
+/* What this thread did to shared memory comes before what copies write there, and may be read by
+ * wgmma, behind a barrier from here. */
 static __device__ inline void shared_written()
 {
     asm volatile("fence.proxy.async.shared::cta;" ::: "memory");

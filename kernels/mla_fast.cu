@@ -39,7 +39,7 @@ __device__ void load_query(struct shared_state *s, const struct fast_args *args,
         }
         store16(to + unit / 8 * CHUNK + head * 128 + ((unit % 8) ^ (head % 8)) * 16, x);
     }
-    fence_for_wgmma();
+    shared_written();
     barrier_some(BAR_QUERY, 256);
 }
 
@@ -138,7 +138,7 @@ __device__ __forceinline__ void publish(uint32_t chunk, const uint32_t (&weights
                      "r"(weights[i])
                      : "memory");
     }
-    fence_for_wgmma();
+    shared_written();
 }
 
 /* sums += weights in registers x 256 dimensions of the entries. */
@@ -186,7 +186,7 @@ template <int self>
 __device__ __forceinline__ void score_own(struct shared_state *s, float (&scores)[32], int pair)
 {
     barrier_wait(shared_address(&s->full[self]), pair % 2);
-    fence_for_wgmma(); /* copies that arrived by themselves (BF16) had none */
+    shared_written(); /* copies that arrived by themselves (BF16) had none */
     score(scores, shared_address(s->query), shared_address(s->entries[self]));
 }
 

@@ -150,7 +150,7 @@ __device__ __forceinline__ void produce_fp8(struct shared_state *s, const struct
             fp8_widen(to + first * 128, i, codes[i], scale_up);
         }
         asm volatile("cp.async.wait_all;" ::: "memory");
-        fence_for_wgmma();
+        shared_written();
         barrier_arrive(shared_address(&s->full[buffer]));
     }
 }

@@ -236,7 +236,7 @@ static __device__ __forceinline__ void up_multiply(float (&acc)[8 * TILES], cons
             break;
         up_store(r, rows, k);
         if (TILES != UP_WHOLE) {
-            fence_for_wgmma();
+            shared_written();
             __syncthreads();
             if (k == 0)
                 barrier_wait(arrived, 0);
@@ -244,7 +244,7 @@ static __device__ __forceinline__ void up_multiply(float (&acc)[8 * TILES], cons
         }
     }
     if (TILES == UP_WHOLE) {
-        fence_for_wgmma();
+        shared_written();
         __syncthreads();
         barrier_wait(arrived, 0);
 #pragma unroll 1

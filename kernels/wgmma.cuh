@@ -18,12 +18,6 @@ static __device__ __forceinline__ uint32_t tile_offset(int row, int piece)
     return (uint32_t)(row * TILE_BYTES_K + ((piece ^ (row & 7)) << 4));
 }
 
-/* What this thread wrote to shared memory may now be read by wgmma (after a barrier). */
-static __device__ __forceinline__ void fence_for_wgmma(void)
-{
-    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-}
-
 /* Keep the compiler from moving what reads or writes sums across this place. */
 template <int n> static __device__ __forceinline__ void wgmma_pin(float (&d)[n])
 {
