@@ -215,7 +215,7 @@ MUTATIONS = [
         ("    for (size_t i = 0; st->by == AGON_BY_PEOPLE && i <", "    for (size_t i = 0; st && i <"),
         ("is = !*column && sqlite3_strnicmp(table, \"sqlite_\", 7) != 0 &&", "is = !*column &&"),
         ("is = !*column && sqlite3_strnicmp(table, \"sqlite_\", 7) != 0 &&", "is = !*column && strncmp(table, \"sqlite_\", 7) != 0 &&"),
-        ("    int t = table_as_written(w, table);", "    int t = agon_world_find_table(w, agon_str(table));"),
+        ("if (sqlite3_stricmp(w->tables[i].name, table) == 0)", "if (strcmp(w->tables[i].name, table) == 0)"),
         ("{SQLITE_LIMIT_LENGTH, 1 << 20}", "{SQLITE_LIMIT_LENGTH, 1 << 28}"),
         ("{SQLITE_LIMIT_SQL_LENGTH, 64 << 10}", "{SQLITE_LIMIT_SQL_LENGTH, 64 << 20}"),
         ("{SQLITE_LIMIT_COLUMN, 256}", "{SQLITE_LIMIT_COLUMN, 2000}"),
