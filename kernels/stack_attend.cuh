@@ -321,7 +321,7 @@ static __device__ __forceinline__ bool list_leads(void)
 
 static __device__ __forceinline__ void barriers_init(struct own_barriers *barriers, int n_own)
 {
-    int n_tiles = (n_own + TILE_ROWS - 1) / TILE_ROWS;
+    int n_tiles = agon_ceil_div(n_own, TILE_ROWS);
     if (threadIdx.x < ATTEND_LISTS * LIST_PLACES) {
         barrier_init(mma_address(&barriers->came[threadIdx.x]), 1);
         barrier_init(mma_address(&barriers->done[threadIdx.x]),
@@ -502,7 +502,7 @@ static __device__ void attend_rows(const struct own_rows *own, const struct own_
                                    const struct own_place &at, const struct stack_buffers &b,
                                    const char *latents, char *room, int n_begun)
 {
-    int n_tiles = (at.n_own + TILE_ROWS - 1) / TILE_ROWS;
+    int n_tiles = agon_ceil_div(at.n_own, TILE_ROWS);
     struct attend_room parts = attend_room_of(room, n_tiles);
     load_queries(parts.queries, b.query + (size_t)at.own0 * p.n_heads * ENTRY, at.n_own, p.n_heads,
                  n_tiles);

@@ -38,6 +38,13 @@ struct random_checkpoint {
     .v = 8, .index_heads = 2, .index_dim = 8, .dense = 32, .n_dense = 1, .expert = 16,            \
     .n_experts = 4, .top_k = 2, .n_shared = 1, .n_group = 1, .topk_group = 1, .n_shards = 1
 
+/* Dimensions of which none is a multiple of what vectors and tiles are wide. Left to say: seed,
+ * n_layers, n_heads, window, n_experts, n_group, topk_group, dtype, n_shards. */
+#define RANDOM_CHECKPOINT_ODD                                                                     \
+    .n_vocab = 301, .hidden = 72, .q_lora = 40, .kv_lora = 28, .nope = 12, .rope = 10, .v = 18,   \
+    .index_heads = 3, .index_dim = 22, .index_topk = 12, .dense = 90, .n_dense = 1, .expert = 26, \
+    .top_k = 3, .n_shared = 2
+
 /* The smallest whose attention, indexer and products a GPU does by its fast kernels in FP8. Left to
  * say: seed, index_topk, window, n_experts, top_k, n_group, topk_group, n_shards. */
 #define RANDOM_CHECKPOINT_FP8                                                                  \

@@ -184,32 +184,10 @@ TEST(incremental_decoding_equals_the_full_pass_bit_for_bit)
 
 /* ---- generation, on a random checkpoint with odd dimensions --------------------------- */
 
-static const struct random_checkpoint odd = {.seed = 3,
-                                             .n_vocab = 301,
-                                             .hidden = 72,
-                                             .n_layers = 3,
-                                             .n_heads = 5,
-                                             .q_lora = 40,
-                                             .kv_lora = 28,
-                                             .nope = 12,
-                                             .rope = 10,
-                                             .v = 18,
-                                             .index_heads = 3,
-                                             .index_dim = 22,
-                                             .index_topk = 12,
-                                             .window = 200,
-                                             .dense = 90,
-                                             .n_dense = 1,
-                                             .expert = 26,
-                                             .n_experts = 8,
-                                             .top_k = 3,
-                                             .n_shared = 2,
-                                             .n_group = 4,
-                                             .topk_group = 2,
-                                             .dtype = AGON_E4M3,
-                                             .tied = true,
-                                             .yarn = true,
-                                             .n_shards = 2};
+static const struct random_checkpoint odd = {
+    RANDOM_CHECKPOINT_ODD, .seed = 3,      .n_layers = 3, .n_heads = 5,
+    .window = 200,         .n_experts = 8, .n_group = 4,  .topk_group = 2,
+    .dtype = AGON_E4M3,    .tied = true,   .yarn = true,  .n_shards = 2};
 
 static struct agon_checkpoint *odd_checkpoint(void)
 {

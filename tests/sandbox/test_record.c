@@ -143,6 +143,19 @@ TEST(a_table_made_at_once_is_the_one_that_lua_makes)
 
 enum { KEPT = 100, MADE = 40000, COLUMNS = 5 };
 
+/* f, in a script of its own, leaves its bool true. */
+static void expect_fine(int (*f)(lua_State *L, void *arg))
+{
+    struct agon_script_limits limits = {.fuel_max = 100000000};
+    struct agon_script *s AGON_AUTO(agon_script_freep) = NULL;
+    bool fine = true;
+    char why[100];
+    names_make();
+    REQUIRE(agon_script_new(&s, &limits, &err) == 0);
+    EXPECT(agon_script_protect(s, f, &fine, why, sizeof(why), &err) == 0);
+    EXPECT(fine);
+}
+
 /* Tables come and go, so that the collector is at work all the time, at any place in the making of
  * one. */
 static int many(lua_State *L, void *arg)
@@ -171,14 +184,7 @@ static int many(lua_State *L, void *arg)
 
 TEST(tables_made_at_once_stay_what_they_are_while_others_are_collected)
 {
-    struct agon_script_limits limits = {.fuel_max = 100000000};
-    struct agon_script *s AGON_AUTO(agon_script_freep) = NULL;
-    bool fine = true;
-    char why[100];
-    names_make();
-    REQUIRE(agon_script_new(&s, &limits, &err) == 0);
-    EXPECT(agon_script_protect(s, many, &fine, why, sizeof(why), &err) == 0);
-    EXPECT(fine);
+    expect_fine(many);
 }
 
 /* Names that nobody has any more are found dead while a collection sweeps: then they are Lua's to
@@ -219,14 +225,7 @@ static int come_and_go(lua_State *L, void *arg)
 
 TEST(names_that_were_given_up_are_not_taken_for_living_ones)
 {
-    struct agon_script_limits limits = {.fuel_max = 100000000};
-    struct agon_script *s AGON_AUTO(agon_script_freep) = NULL;
-    bool fine = true;
-    char why[100];
-    names_make();
-    REQUIRE(agon_script_new(&s, &limits, &err) == 0);
-    EXPECT(agon_script_protect(s, come_and_go, &fine, why, sizeof(why), &err) == 0);
-    EXPECT(fine);
+    expect_fine(come_and_go);
 }
 
 /* A name among many strings of the same bucket costs what it does by lua_pushstring(). */
