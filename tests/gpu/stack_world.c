@@ -113,6 +113,7 @@ static void rows_init(struct world *w)
 void world_init(struct world *w, const struct dims *d)
 {
     size_t n = (size_t)d->n_rows;
+    random_state = 77; /* of this file's own generator: the same world each time */
     *w = (struct world){.d = *d};
     for (int i = 0; i < N_LAYERS; i++)
         layer_init(&w->layers[i], d, i > 0);

@@ -42,7 +42,7 @@ struct world {
     struct gpu_buffer on_device[12];
 };
 
-/* By random_floats(); failures are the test's. The caller frees it. */
+/* The same for the same dims; failures are the test's. The caller frees it. */
 void world_init(struct world *w, const struct dims *d);
 void world_free(struct world *w);
 /* The stack over rows first .. first + n - 1; layers and scratch are the caller's. */

@@ -429,7 +429,6 @@ static float *alone(const struct dims *d, int first, int n)
     struct world w;
     struct agon_err err = {0};
     struct agon_stack_layer layers[N_LAYERS];
-    random_state = 77;
     world_init(&w, d);
     for (int i = 0; i < N_LAYERS; i++)
         layers[i] = w.layers[i].device;
