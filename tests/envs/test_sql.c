@@ -8,6 +8,7 @@
 #include "base/json.h"
 #include "base/rng.h"
 #include "envs/state.h"
+#include "envs/world.h"
 
 #include <sqlite3.h>
 #include <stdlib.h>
@@ -276,6 +277,27 @@ TEST(the_tools_of_a_run_have_one_budget)
     EXPECT(u.fuel >= 20000000 && u.fuel < 21000000 && u.share >= 1000);
 }
 
+/* Operations of SQL, too: statements that each stay within what one may take, until all have. */
+TEST(the_statements_of_a_run_have_one_budget)
+{
+    START(o, open_tools);
+    struct agon_usage u = usage_of(
+        &o,
+        "return function(tools)\n"
+        "  local done, why = 0, 'none ended'\n"
+        "  for i = 1, 120 do\n"
+        "    local ok, said = pcall(tools.q, {sql = 'WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL "
+        "SELECT i + 1 FROM n LIMIT 12000) SELECT count(*) AS c FROM n -- ' .. i})\n"
+        "    if ok then done = done + 1 else why = said:match('operations in [a-z ]+') end\n"
+        "  end\n"
+        "  return (done > 40 and done < 80) and why or done\n"
+        "end\n",
+        "\"operations in all\"");
+    int64_t most = (int64_t)AGON_WORLD_OPS_RUN * (AGON_WORLD_OPS + 3 * AGON_WORLD_OPS_ROW);
+    printf("# %lld operations of %lld\n", (long long)u.ops, (long long)most);
+    EXPECT(u.ops > most - 200000 && u.ops < most + 300000 && u.share >= 1000);
+}
+
 static char *repeat(const char *text, int n, const char *end)
 {
     struct agon_buf b = AGON_BUF(8 << 20);
@@ -409,6 +431,20 @@ TEST(patterns_and_parts_are_those_of_sqlite)
         sqlite3_finalize(q);
     }
     sqlite3_close(db);
+}
+
+/* SQLite would read the first half of it, and all else that looks at a statement the whole. */
+TEST(a_statement_that_holds_a_nul_is_refused)
+{
+    static const char hidden[] =
+        "tool{ name='hidden', description='d', params=[[{\"type\":\"object\"}]], "
+        "returns=[[{\"type\":\"string\"}]], run=function(world)\n"
+        "  local ok, said = pcall(world.rows, world, 'SELECT 1 AS a\\0, id FROM hotel')\n"
+        "  return ok and 'it ran' or said\n"
+        "end }\n";
+    START(o, hidden);
+    EXPECT(agon_instance_call(o.in, "hidden", agon_str("{}"), &o.out, &o.err) == 0);
+    EXPECT_HAS(agon_buf_text(&o.out), "NUL character");
 }
 
 /* Each limit by itself: what it forbids is small, so that no other limit is met first. */

@@ -226,6 +226,51 @@ TEST(a_failed_allocation_has_its_price)
         printf("# %lld\n", (long long)(used[1] - used[0]));
 }
 
+/* A block costs by its size, while a heap is filled and once it is kept. */
+TEST(memory_has_its_price_in_a_kept_heap_too)
+{
+    int64_t used[2];
+    for (int i = 0; i < 2; i++) {
+        struct agon_script *s AGON_AUTO(agon_script_freep) = NULL;
+        struct agon_buf code AGON_AUTO(agon_buf_deinit) = AGON_BUF(1 << 16);
+        struct agon_err err;
+        REQUIRE(agon_script_new(&s, NULL, &err) == 0 && agon_script_snapshot(s, &err) == 0);
+        /* The same instructions; 220 places of 16 bytes in one block, or in the registers. */
+        agon_buf_adds(&code, i ? "for i = 1, 1000 do local t = {nil"
+                               : "local f = function() end "
+                                 "for i = 1, 1000 do f(nil");
+        for (int k = 1; k < 220; k++)
+            agon_buf_adds(&code, ", nil");
+        agon_buf_adds(&code, i ? "} end" : ") end");
+        struct trial t = trial_in(s, agon_buf_str(&code));
+        EXPECT(t.end == AGON_SCRIPT_OK);
+        used[i] = t.fuel_used;
+    }
+    if (!EXPECT(used[1] - used[0] >= 50000))
+        printf("# %lld and %lld\n", (long long)used[1], (long long)used[0]);
+}
+
+/* B8: each call among many on the stack copies more than it says. */
+TEST(a_deep_stack_has_its_price)
+{
+    int64_t used[2];
+    for (int i = 0; i < 2; i++) {
+        struct agon_buf code AGON_AUTO(agon_buf_deinit) = AGON_BUF(1 << 16);
+        agon_buf_adds(&code, "local function f(n) local x0");
+        for (int k = 1; k < 190; k++)
+            agon_buf_addf(&code, ", x%d", k);
+        agon_buf_addf(&code,
+                      " if n > 0 then return 1 + f(n - 1) end "
+                      "for i = 1, 10000 do end return 0 end return f(%d)",
+                      i ? 200 : 1);
+        struct trial t = trial(agon_buf_text(&code));
+        EXPECT(t.end == AGON_SCRIPT_OK);
+        used[i] = t.fuel_used;
+    }
+    if (!EXPECT(used[1] - used[0] >= 500000))
+        printf("# %lld and %lld\n", (long long)used[1], (long long)used[0]);
+}
+
 TEST(captures_have_an_end)
 {
     GIVES("return select('#', ('x'):rep(32):match(('(x)'):rep(32)))", "32");
