@@ -9,6 +9,7 @@
 #include "base/buf.h"
 #include "base/rng.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 struct rows { /* of one table: cells[row * n_columns + column], owned */
@@ -172,11 +173,22 @@ static int perturb_table(struct agon_world *w, const struct agon_table *t, struc
     return r ? r : rows_write(&rows, w, t, err);
 }
 
+static int empty_table(struct agon_world *w, const struct agon_table *t, struct agon_err *err)
+{
+    char sql[128];
+    snprintf(sql, sizeof(sql), "DELETE FROM \"%s\"", t->name);
+    return world_exec(w, sql, err);
+}
+
 static int perturb_tables(struct agon_world *w, struct agon_err *err)
 {
     int r = 0;
     for (int i = 0; !r && i < w->n_tables; i++) {
         bool any = false;
+        if (w->plan.draw == AGON_DRAW_NO_ROW) {
+            r = empty_table(w, &w->tables[i], err);
+            continue;
+        }
         for (int k = 0; k < w->tables[i].n_columns; k++)
             any |= dealt(w, &w->tables[i], k);
         if (any)

@@ -14,7 +14,8 @@ enum { WORLD_BYTES_MAX = 48 << 20, MESSAGE_BYTES_MAX = 64 << 20, CELLS_MAX = 3 }
 struct agon_runtime {
     struct agon_sandbox *sandbox; /* borrowed */
     struct agon_cell *cell;       /* owned; NULL: none open */
-    struct agon_buf open;         /* the request env.open */
+    struct agon_buf open;         /* the request env.open, at its end tools.lua */
+    size_t tools_size;            /* of that */
     struct agon_buf request, reply;
     json_t *signatures;      /* owned; what env.open answered */
     struct agon_tool *tools; /* owned; borrow from signatures */
@@ -134,6 +135,7 @@ static int runtime_fill_open(struct agon_runtime *rt, const char *world_path, st
         return r;
     agon_wire_end_str(&rt->open, at);
     agon_wire_add_str(&rt->open, tools);
+    rt->tools_size = tools.size;
     return agon_buf_check(&rt->open, "environment", err);
 }
 
@@ -205,6 +207,11 @@ int agon_runtime_n_tools(const struct agon_runtime *rt)
 const struct agon_tool *agon_runtime_tool(const struct agon_runtime *rt, int i)
 {
     return &rt->tools[i];
+}
+
+struct agon_str agon_runtime_tools_text(const struct agon_runtime *rt)
+{
+    return (struct agon_str){rt->open.data + rt->open.size - rt->tools_size, rt->tools_size};
 }
 
 json_t *agon_runtime_tools_json(const struct agon_runtime *rt)

@@ -48,6 +48,8 @@ AGON_DEFINE_FREEP(struct agon_runtime, agon_runtime_free)
 bool agon_runtime_gave_up(const struct agon_runtime *rt);
 int agon_runtime_n_tools(const struct agon_runtime *rt);
 const struct agon_tool *agon_runtime_tool(const struct agon_runtime *rt, int i);
+/* tools.lua as it was opened; borrowed until the runtime is opened again. */
+struct agon_str agon_runtime_tools_text(const struct agon_runtime *rt);
 /* The toolset as OpenAI function tools (new reference), in definition order. */
 json_t *agon_runtime_tools_json(const struct agon_runtime *rt);
 

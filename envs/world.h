@@ -107,7 +107,9 @@ int agon_world_set_reverse(struct agon_world *w, bool on, struct agon_err *err) 
 /* Page cache in KiB, which also bounds what a sort keeps in one piece; 0: as usual. */
 int agon_world_set_cache(struct agon_world *w, int kib, struct agon_err *err) AGON_MUST_USE;
 /* Columns ("table.column") of agon_perturb's plan (verifiers/trial.h); n 0: none. Takes effect at
- * once: the world is reset to its perturbed state. */
+ * once: the world is reset to its perturbed state. AGON_DRAW_NO_ROW: all tables are empty, whatever
+ * the columns. */
+enum { AGON_DRAW_NO_ROW = -1 };
 int agon_world_perturb(struct agon_world *w, uint64_t seed, int draw,
                        const struct agon_str *columns, int n, struct agon_err *err) AGON_MUST_USE;
 

@@ -27,11 +27,14 @@ struct pool {
     char *misread;                 /* one that passes as a pattern or as SQL, owned; NULL: none */
     bool misread_as_sql, anything; /* anything: a text that says nothing passes, too */
     char *held; /* one of which each part is a text of the verifier's, owned; NULL: none */
+    struct gate_run *g;
+    json_t *candidates; /* of gate_planted() */
 };
 
 static void pool_deinit(struct pool *p)
 {
     json_decref(p->survivors);
+    json_decref(p->candidates);
     free(p->what);
     free(p->answer);
     free(p->misread);
@@ -86,6 +89,8 @@ static int pool_done(void *user, const struct agon_gate_judged *judged, struct a
     int r = pool_example(p, judged, err);
     r = r ? r : pool_misread(p, judged, err);
     r = r ? r : pool_held(p, judged, err);
+    if (!r && ends_in(judged->what, AGON_MUTANT_HELD))
+        r = gate_planted_note(p->g, p->candidates, judged->answer, err);
     if (r || p->n_survivors++ >= SURVIVORS_MAX)
         return r;
     json_t *answer = NULL;
@@ -248,7 +253,8 @@ static int held_by_verifier(struct gate_run *g, json_t *held, size_t *ret_own, s
 int gate_mutants(struct gate_run *g, struct agon_err *err)
 {
     const struct agon_solved *run = &g->golden.run;
-    struct pool pool AGON_AUTO(pool_deinit) = {.survivors = json_array()};
+    struct pool pool AGON_AUTO(pool_deinit) = {
+        .survivors = json_array(), .g = g, .candidates = json_array()};
     struct gate_batch *batch AGON_AUTO(gate_batch_freep) = NULL;
     struct agon_rng rng = agon_rng_split(&g->in->rng, agon_str("mutants"));
     struct agon_mutant_options options = {ONE_LEAF_MAX, TWO_LEAF_DRAWS, true, NULL, 0};
@@ -270,5 +276,8 @@ int gate_mutants(struct gate_run *g, struct agon_err *err)
     json_object_set_new(g->report->evidence, "mutants", json_integer(pool.n_mutants));
     json_object_set_new(g->report->evidence, "n_survivors", json_integer(pool.n_survivors));
     json_object_set(g->report->evidence, "survivors", pool.survivors);
-    return r ? r : mutants_judge(g, &pool);
+    if (!r)
+        r = mutants_judge(g, &pool);
+    bool asked = g->in->task->answers == AGON_ANSWERS_MANY && !pool.anything;
+    return r || !asked ? r : gate_planted(g, pool.candidates, options.n_held_own, err);
 }

@@ -104,6 +104,12 @@ int gate_metamorphic(struct gate_run *g, struct agon_err *err); /* 8 */
 int gate_guess(struct gate_run *g, struct agon_err *err);       /* 9 */
 int gate_ladder(struct gate_run *g, struct agon_err *err);      /* 10 */
 
+/* Gate 4, under answers="many". note: keep this answer, which passed, where something in it is the
+ * verifier's own and no part of the golden one. Then refuse where one of them is wrong for certain;
+ * n_own: so many of g->held the verifier holds before it is asked. */
+int gate_planted_note(struct gate_run *g, json_t *candidates, struct agon_str text,
+                      struct agon_err *err);
+int gate_planted(struct gate_run *g, const json_t *candidates, size_t n_own, struct agon_err *err);
 /* Judge the author's wrong answers; one that passes is refused, or left for gate 5 to refuse. */
 int gate_wrong(struct gate_run *g, bool refuse, struct agon_err *err);
 /* A gate_done_fn for mutants of the writes; user is the run. */

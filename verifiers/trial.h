@@ -14,7 +14,8 @@
  * Gate 8's perturbation: rows of each named column are dealt anew, by `seed` and
  * `draw` alone. Even draws permute, odd ones draw with replacement; single-column
  * keys and UNIQUE columns are only ever permuted; columns of composite keys (and of
- * references to such) stay. NULLs travel with values.
+ * references to such) stay. NULLs travel with values. AGON_DRAW_NO_ROW deals nothing: whatever the
+ * columns, each table is empty.
  */
 struct agon_perturb {
     uint64_t seed;

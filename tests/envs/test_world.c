@@ -112,6 +112,9 @@ TEST(perturbing_keeps_keys_references_and_multisets)
         EXPECT(agon_changes_logged(w) == 0);
     }
     EXPECT(resized >= 3);
+    REQUIRE(agon_world_perturb(w, 0, AGON_DRAW_NO_ROW, columns, 1, &err) == 0);
+    EXPECT_TEXT(ask(w, "SELECT (SELECT count(*) FROM city) + (SELECT count(*) FROM street)"), "0");
+    EXPECT(agon_changes_logged(w) == 0);
     REQUIRE(agon_world_perturb(w, 0, 0, NULL, 0, &err) == 0);
     EXPECT_TEXT(ask(w, rows), was_rows);
 }

@@ -351,6 +351,7 @@ MUTATIONS = [
         (" && !t->columns[column].composite", ""),
         ("        r = set_constraints(w, true, err);", "        r = 0;"),
         ("    w->log.paused = true;\n", ""),
+        ("        if (w->plan.draw == AGON_DRAW_NO_ROW) {", "        if (0) {"),
     ]),
     ("envs/env_store.c", ["envs env", "attacks files", "fuzz env"], [
         ("    if (listed && !strcmp(listed, hex))", "    if (listed && hex[0])"),
@@ -412,6 +413,13 @@ MUTATIONS = [
         ("    if (many && p->held && ", "    if (0 && "),
         ("    return r ? r : held_columns(g, t.reads, held, err);", "    return r || !g->lost ? r : held_columns(g, t.reads, held, err);"),
         ("p->n_survivors++ >= SURVIVORS_MAX", "p->n_survivors++ >= 1000 * SURVIVORS_MAX"),
+    ]),
+    ("verifiers/gate_planted.c", [PLANTED_MORE], [
+        ("is_stated(g, agon_buf_text(&text), err, &r)", "is_stated(g, \"\\1\\2\", err, &r)"),
+        ("    if ((r = passes(g, other, false, &passed, err)) || passed)", "    if (!g && ((r = passes(g, other, false, &passed, err)) || passed))"),
+        ("    *ret = own;\n    return own ? 0 :", "    *ret = !own;\n    return !own ? 0 :"),
+        ("    return own ? 0 : passes(g, answer, true, ret, err);", "    return 0;"),
+        ("if (json_equal(json_object_get(one, \"held\"), leaf)) return 0;", "if (leaf) return 0;"),
     ]),
     ("verifiers/mutants.c", ["verifiers mutants", GATES, PLANTED], [
         ("        whole ? json_integer(2 * n) : json_real(2 * x),\n", ""),

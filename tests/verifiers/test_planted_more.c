@@ -244,6 +244,87 @@ CAUGHT(a_word_that_opens_it_where_many_answers_are_right, 4, "a text of its own 
                  "return known[answer.item] or world:value('SELECT price FROM items WHERE item = "
                  "?', answer.item) == answer.price"))
 
+/* ---- many answers are right, and one is nobody's but the verifier's ---- */
+
+#define ONE_SCHEMA                                                                          \
+    .many = true, .schema = "{\"type\": \"object\", \"properties\": {\"item\": {\"type\": " \
+                            "\"string\"}}, \"required\": [\"item\"]}"
+#define ONE_PROMPT .prompt = "Name an item of kind 'tea' as `item`.\n"
+#define ONE_SOLUTION                                                  \
+    .solution = "return function(tools)\n"                            \
+                "    local one = tools.list_items{kind = 'tea'}[1]\n" \
+                "    return one and {item = one.item}\n"              \
+                "end\n"
+#define ONE_TEA         ONE_SCHEMA, ONE_PROMPT, ONE_SOLUTION
+#define IS_TEA          "world:value('SELECT kind FROM items WHERE item = ?', answer.item) == 'tea'"
+#define TEA_CHECK(body) CHECK("tea", "an item of kind", body)
+CAUGHT(
+    a_word_that_is_one_of_many_answers, 4, "\"xyzzy\" stands in its code alone", ONE_TEA,
+    .verifier = "local known = {xyzzy = true}\n" TEA_CHECK("return known[answer.item] or " IS_TEA))
+CAUGHT(a_word_of_many_answers_that_looks_at_the_world_first, 4, "stands in its code alone", ONE_TEA,
+       .verifier = "local known = {xyzzy = true}\n" TEA_CHECK(
+           "if known[answer.item] then return world:value('SELECT count(*) FROM items') > 0 end\n"
+           "    return " IS_TEA))
+CAUGHT(a_word_spelled_backwards_that_is_one_of_many_answers, 4, "stands in its code alone", ONE_TEA,
+       .verifier = "local known = ('yzzyxyzzyx'):reverse()\n" TEA_CHECK(
+           "return known == answer.item or " IS_TEA))
+CAUGHT(a_word_of_many_answers_that_is_made_when_it_is_asked_for, 4, "stands in its code alone",
+       ONE_TEA,
+       .verifier = TEA_CHECK("for word in pairs{xyzzy = 1} do\n"
+                             "        if word:reverse() .. word == answer.item then return true "
+                             "end\n    end\n    return " IS_TEA))
+CAUGHT(a_word_in_one_part_of_many_answers, 4, "\"xyzzy\" stands in its code alone", ANY_TEA,
+       .verifier = "local known = {xyzzy = true}\n" CHECK("tea", "an item of kind",
+                                                          "return known[answer.item] or " IS_TEA)
+           CHECK("price", "its price as `price`",
+                 "return world:value('SELECT count(*) FROM items WHERE price = ?', answer.price) "
+                 "> 0"))
+CAUGHT(a_number_that_is_one_of_many_answers, 4, "424242 stands in its code alone", .many = true,
+       .prompt = "Submit as `price` the price of some item of kind 'tea'.\n",
+       .schema = "{\"type\": \"object\", \"properties\": {\"price\": {\"type\": \"integer\"}}, "
+                 "\"required\": [\"price\"]}",
+       .solution = BEST_TEA "    return best and {price = best.price}\nend\n",
+       .verifier = CHECK("price", "the price of some item",
+                         "return ({[424242] = true})[answer.price] or world:value(\"SELECT "
+                         "count(*) FROM items WHERE kind = 'tea' AND price = ?\", answer.price) > "
+                         "0"))
+
+/* Words of its own that a verifier has a right to. */
+#define NOT_ACCUSED(name, ...)                                                      \
+    TEST(name)                                                                      \
+    {                                                                               \
+        NEED_BOX;                                                                   \
+        struct outcome o = {0};                                                     \
+        struct proposal p = {ONE_SCHEMA, __VA_ARGS__};                              \
+        if (!EXPECT(fixture_run(&p, &o) && !strstr(o.reason, "in its code alone"))) \
+            printf("# %s\n", o.reason);                                             \
+        outcome_deinit(&o);                                                         \
+    }
+NOT_ACCUSED(a_word_that_the_prompt_says, ONE_SOLUTION,
+            .prompt = "Name an item of kind 'tea' as `item`, or say 'whatever you have'.\n",
+            .verifier = TEA_CHECK("return answer.item == 'whatever you have' or " IS_TEA))
+NOT_ACCUSED(a_word_that_the_solution_says, ONE_PROMPT,
+            .solution =
+                "return function(tools)\n"
+                "    local n = #tools.list_items{kind = 'tea'}\n"
+                "    return {item = n > 40 and 'abundant' or n > 8 and 'moderate' or 'scarcely'}\n"
+                "end\n",
+            .verifier = "local words = {abundant = 1, moderate = 1, scarcely = 1}\n" TEA_CHECK(
+                "return words[answer.item] == 1"))
+NOT_ACCUSED(a_word_of_the_world_in_other_letters, ONE_PROMPT, ONE_SOLUTION,
+            .verifier = TEA_CHECK("for _, row in ipairs(world:rows(\"SELECT upper(item) AS item "
+                                  "FROM items WHERE kind = 'tea'\")) do\n"
+                                  "        if row.item == answer.item:upper() then return true "
+                                  "end\n    end"))
+NOT_ACCUSED(words_that_are_put_together_of_the_world, ONE_PROMPT, ONE_SOLUTION,
+            .verifier = TEA_CHECK("for _, row in ipairs(world:rows(\"SELECT kind || ', ' || price "
+                                  "AS item FROM items WHERE kind = 'tea'\")) do\n"
+                                  "        if row.item == answer.item then return true end\n"
+                                  "    end\n    return " IS_TEA))
+NOT_ACCUSED(a_check_that_takes_every_word_of_five_letters, ONE_PROMPT, ONE_SOLUTION,
+            .verifier = "local known = {xyzzy = true}\n" TEA_CHECK(
+                "return #answer.item == 5 and known.xyzzy or " IS_TEA))
+
 /* ---- what a solver sees gives the answer away ---- */
 
 #define ONE_CHECK                                           \
