@@ -72,6 +72,7 @@ static void wait_for_clients(const struct server *s)
 /* One turn of the loop: connections, a step, answers. */
 static void serve_once(struct server *s, int64_t *looked_ms)
 {
+    s->resumed = false;
     if (MHD_run(s->daemon) != MHD_YES) /* out of memory or descriptors: it is tried again */
         (void)poll(NULL, 0, LOOK_MS);
     int n = agon_replies_step(s->replies);
@@ -83,7 +84,7 @@ static void serve_once(struct server *s, int64_t *looked_ms)
         look_after_clients(s);
         *looked_ms = agon_clock_ms();
     }
-    if (n == 0)
+    if (n == 0 && !s->resumed) /* MHD's own timeout knows nothing of what was resumed */
         wait_for_clients(s);
 }
 

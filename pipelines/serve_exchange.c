@@ -108,6 +108,7 @@ static void exchange_resume(struct exchange *x)
     if (!x->suspended)
         return;
     x->suspended = false;
+    x->server->resumed = true;
     MHD_resume_connection(x->connection);
 }
 

@@ -41,6 +41,7 @@ struct server {
     struct exchange *first;
     int n_exchanges;
     bool stopping;
+    bool resumed;   /* a connection, for which MHD has not been run since */
     uint64_t n_ids; /* for ids of answers */
     long started;
     struct histogram first_token, whole;

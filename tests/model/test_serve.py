@@ -21,6 +21,8 @@ def answers(s):
     status, r = s.json("/v1/models")
     tap.check(status == 200 and r["data"][0]["id"] == "tiny" and r["data"][0]["max_model_len"] == 4096, "names its model")
     tap.check(s.json("/health") == (200, {"status": "ok"}), "is healthy")
+    began = [time.time()] + [s.json(TEXT, {**text, "max_tokens": 1, "seed": i}) and time.time() for i in range(8)]
+    tap.check(min(b - a for a, b in zip(began, began[1:])) < 0.9, "an answer goes out when it is there, not when another client comes", began)
     status, whole = s.json(TEXT, {**text, "n": 3, "logprobs": 2, "return_token_ids": True, "record": True})
     tap.check(status == 200 and len({c["text"] for c in whole["choices"]}) == 3, "n choices differ")
     c = whole["choices"][0]
