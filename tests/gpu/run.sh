@@ -161,7 +161,7 @@ served() { AGON_TEST_DEVICE=cuda python3 "$here/tests/model/test_$1.py" "$work/b
 sanitize() {
     local calls=
     [ "$1" = racecheck ] || calls="--report-api-errors no"
-    start "$1-$2" 60 compute-sanitizer --tool "$1" $calls --error-exitcode 99 "$work/bin/test_gpu_$3" "$4"
+    start "$1-$2" 90 compute-sanitizer --tool "$1" $calls --error-exitcode 99 "$work/bin/test_gpu_$3" "$4"
 }
 
 # The long ones first. Racecheck takes a thousand times as long as a kernel alone: it sees few rows, and
@@ -177,7 +177,7 @@ checks() {
     {
         one plugin 60 bash -c plugin
         one agon-sample 60 bash -c "served sample"
-        one agon-serve 60 bash -c "served serve"
+        one agon-serve 90 bash -c "served serve"
         [ -n "$boxless" ] || one synth 90 bash -c synth
         one caches 60 "$work/bin/test_gpu_engine" hundred_rollouts_fits
         ! $sanitizer || one memcheck-layer 60 compute-sanitizer --error-exitcode 99 "$work/bin/bench_gpu_layer" 16 16 4096
@@ -189,11 +189,12 @@ checks() {
         sanitize memcheck engine engine logits_and_selections_of_odd
         sanitize memcheck fast engine nor_in_fast_mode
         sanitize memcheck forced engine forced_experts
-        sanitize memcheck ranks ranks one_rank
+        sanitize memcheck ranks ranks few_models
         sanitize memcheck products gemm the_fast_product_is_near
         sanitize memcheck experts moe experts_in_fast_mode
         sanitize memcheck latents mla fast_attention_is_its_twin
         sanitize memcheck indexer indexer fast_scores
+        sanitize memcheck stack stack few_rows
         for program in gemm sample small; do
             sanitize racecheck $program $program few_rows
         done

@@ -146,11 +146,12 @@ TEST(equal_logits_give_the_twin_s_draw)
     draw_case(129280, 12);
 }
 
-/* For racecheck: a row in one block of threads, and in several. */
+/* For racecheck: a small vocabulary that one warp cuts, one that a block does, a large one. */
 TEST(few_rows_give_the_twin_s_draw)
 {
     REQUIRE_GPU();
     draw_case(33, 5);
+    draw_case(700, 3);
     draw_case(4097, 2);
 }
 

@@ -423,6 +423,18 @@ TEST(each_stage_is_what_plain_loops_make_of_the_stage_before)
     check_stages(&many);
 }
 
+/* For memcheck. */
+TEST(few_rows_go_through_each_stage)
+{
+    REQUIRE_GPU();
+    static const struct dims *const all[] = {&embedded, &odd};
+    for (int i = 0; i < 2; i++) {
+        struct dims few = *all[i];
+        few.n_rows = 21;
+        check_stages(&few);
+    }
+}
+
 /* Logits of rows first .. first + n - 1 of a world made anew, by themselves. */
 static float *alone(const struct dims *d, int first, int n)
 {
