@@ -27,6 +27,7 @@ enum {
     AGON_STACK_HEADS_MAX = 6,
     AGON_STACK_GROUPS_MAX = 16,
     AGON_STACK_WINDOW_MAX = 4096,
+    AGON_STACK_KEYS_UNIT = 16,
 };
 
 #ifdef __CUDACC__
@@ -70,6 +71,18 @@ static inline AGON_STACK_BOTH int agon_stack_entry_at(int entry, int i)
                                               ((unit - n_values) ^ entry / 4 % 2));
 }
 
+/*
+ * Index keys in the cache, for the same bytes as F32 takes: of each value a BF16 and, low, what
+ * that leaves over as another, in units of AGON_STACK_KEYS_UNIT keys as tensor cores read them:
+ * [unit][high, low][dim / 16][lane of 32][8]. The place in a page of dim `dim` of key `slot`.
+ */
+static inline AGON_STACK_BOTH int agon_stack_key_at(int slot, int dim, int low)
+{
+    int unit = slot / AGON_STACK_KEYS_UNIT, row = slot % AGON_STACK_KEYS_UNIT;
+    int lane = row % 8 * 4 + dim % 8 / 2, at = row / 8 * 2 + dim % 16 / 8 * 4 + dim % 2;
+    return (((unit * 2 + low) * (AGON_STACK_INDEX_DIM / 16) + dim / 16) * 32 + lane) * 8 + at;
+}
+
 /* Device pointers. */
 struct agon_stack_layer {
     /* [hidden]; next_norm: of what follows this layer. */
@@ -98,7 +111,7 @@ struct agon_stack {
     float route_scale, eps, latent_eps, softmax_scale, index_scale;
     const struct agon_stack_layer *layers; /* [n_layers], of the host */
     /* The cache: pools of the first layer (BF16 latents, each page as agon_stack_entry_at() says;
-     * F32 keys), bytes from one to the next. */
+     * keys as agon_stack_key_at() does), bytes from one to the next. */
     char *latents, *keys;
     size_t latent_layer_bytes, keys_layer_bytes;
     /* The batch. A row is computed where sequence is not below 0, and stored where store is not. */

@@ -263,7 +263,6 @@ static __device__ __forceinline__ void store_row(const struct agon_stack &p,
     uint16_t *page = (uint16_t *)(p.latents + layer * p.latent_layer_bytes) +
                      row.slot / AGON_CUDA_PAGE * AGON_CUDA_PAGE * ENTRY;
     int entry = (int)(row.slot % AGON_CUDA_PAGE);
-    float *key = (float *)(p.keys + layer * p.keys_layer_bytes) + row.slot * INDEX_DIM;
     if (!row.there)
         return;
     float2 w;
@@ -287,7 +286,7 @@ static __device__ __forceinline__ void store_row(const struct agon_stack &p,
     if (lane < AGON_STACK_ROPE)
         from = lane & distance ? other * row.key_turn.y + from * row.key_turn.x
                                : from * row.key_turn.x - other * row.key_turn.y;
-    key[lane] = from;
+    index_key_put(p.keys + layer * p.keys_layer_bytes, row.slot, from);
 }
 
 /* Angles of a block's rows: cosines, then sines, [rows][rope / 2] in shared memory. */
@@ -535,10 +534,12 @@ static int launch_attend(const struct agon_stack *p, int layer, void *stream, st
     enum { MULTIPROCESSORS = 132 };
     int n_each = agon_ceil_div(p->rows.n_rows, MULTIPROCESSORS);
     n_each = n_each < STACK_OWN_MAX ? n_each : STACK_OWN_MAX;
-    int keys_at;
-    size_t bytes = attend_kernel_bytes(&keys_at, p, n_each, p->rows.n_max);
+    int scores_at;
+    size_t bytes = attend_kernel_bytes(&scores_at, p, n_each, p->rows.n_max);
+    struct stack_buffers b;
+    stack_buffers(&b, *p);
     return launch_stage(err, attend_kernel, dim3(agon_ceil_div(p->rows.n_rows, n_each)),
-                        ATTEND_THREADS, bytes, stream, *p, layer, n_each, keys_at);
+                        ATTEND_THREADS, bytes, stream, *p, b, layer, n_each, scores_at);
 }
 
 /* How many tiles a layer has at most: each expert's last may be of one row. */

@@ -29,6 +29,7 @@ enum {
     STACK_PART_TILES = 3,
     STACK_SHARED_MAX = 227 << 10,
     PARTIAL_LD = STACK_PART_TILES * 8 + 4, /* floats: rows lie in different banks */
+    STACK_PLAN_ROW = 64 + 8 * STACK_PAGES_MAX,
 };
 
 static __device__ __forceinline__ int stack_warp(void)
@@ -76,6 +77,7 @@ struct stack_buffers {
     uint32_t *row_groups;
     uint32_t *row_members; /* of 32 rows each, [AGON_STACK_GROUPS_MAX]: a bit a row */
     float *row_weights, *row_factors;
+    char *plans; /* of attention's blocks, STACK_PLAN_ROW bytes a row (stack_select.cuh) */
     int ld_input, ld_rows;
 };
 
@@ -150,6 +152,8 @@ static __host__ __device__ inline size_t stack_buffers(struct stack_buffers *b,
     at += bytes_up(few > many ? few : many);
     b->tiles = (struct stack_tile *)at;
     at += bytes_up(tiles * sizeof(*b->tiles));
+    b->plans = at;
+    at += bytes_up(rows * STACK_PLAN_ROW);
     b->outputs = (float *)at;
     at += bytes_up(rows * p.pairs_max * p.hidden * sizeof(float));
     return (size_t)(at - (char *)p.scratch);

@@ -330,25 +330,17 @@ static __device__ __forceinline__ void barriers_init(struct own_barriers *barrie
     }
 }
 
-/*
- * A list's first pages, as many as there is room for, where nothing is stored any more: where each
- * sequence has one row, earlier passes have written them. The list's leader; how many.
- */
+/* A list's first pages, as many as there is room for: the list's leader; how many. */
 static __device__ __forceinline__ int pages_begin(const struct own_pages *pages,
-                                                  struct own_barriers *barriers, int n_own,
+                                                  struct own_barriers *barriers,
                                                   const char *latents, char *to)
 {
-    int list = warp_list(), n = 0, open = STACK_PAGES_MAX; /* the first that a row still writes */
-    for (int r = 0; r < n_own; r++)
-        if (pages->n[r] > 0)
-            open = min(open, (pages->n[r] - 1) / AGON_CUDA_PAGE);
-    for (int i = pages->begin[list]; i < pages->begin[list + 1] && n < LIST_PLACES; i++, n++) {
-        if (pages->items[i].index >= open)
-            break;
-        int place = list * LIST_PLACES + n;
-        fetch(mma_address(to) + place * PAGE_BYTES, latents, pages->items[i].page,
-              mma_address(&barriers->came[place]));
-    }
+    int list = warp_list(), begin = pages->begin[list];
+    int n = min(pages->begin[list + 1] - begin, (int)LIST_PLACES);
+#pragma unroll 1
+    for (int i = 0; i < n; i++)
+        fetch(mma_address(to) + (list * LIST_PLACES + i) * PAGE_BYTES, latents,
+              pages->items[begin + i].page, mma_address(&barriers->came[list * LIST_PLACES + i]));
     return n;
 }
 
@@ -519,31 +511,52 @@ static __device__ void attend_rows(const struct own_rows *own, const struct own_
                 p.n_heads, n_tiles * 16);
 }
 
-/* keys_at: where the keys of selection lie in the room; behind the pages: these come meanwhile. */
+/* scores_at: where the scores of selection lie in the room, behind its keys; where that is behind
+ * the pages, too, these come while the k best are looked for. */
 static __global__ void __launch_bounds__(ATTEND_THREADS, 1)
-    attend_kernel(const __grid_constant__ struct agon_stack p, int layer, int n_each, int keys_at)
+    attend_kernel(const __grid_constant__ struct agon_stack p,
+                  const __grid_constant__ struct stack_buffers b, int layer, int n_each,
+                  int scores_at)
 {
     struct own_pages *pages = (struct own_pages *)block_shared();
     struct own_rows *own = (struct own_rows *)(block_shared() + bytes_up(sizeof(*pages)));
     struct own_barriers *barriers = (struct own_barriers *)((char *)own + bytes_up(sizeof(*own)));
     char *room = (char *)barriers + bytes_up(sizeof(*barriers));
     const char *latents = p.latents + layer * p.latent_layer_bytes;
+    float *scores = (float *)(room + scores_at);
     struct own_place at;
-    struct stack_buffers b;
     int n_begun = 0;
     at.own0 = blockIdx.x * n_each;
     at.n_own = min(n_each, p.rows.n_rows - at.own0);
-    stack_buffers(&b, p);
+    char *plan = b.plans + (size_t)at.own0 * STACK_PLAN_ROW;
+    if (stack_warp() == 0)
+        selection_init(own, pages, layer > 0 ? plan : NULL, plan_bytes(p, n_each));
     barriers_init(barriers, at.n_own);
-    pages_init(pages, p, at);
-    if (p.apart && keys_at > 0 && list_leads())
-        n_begun = pages_begin(pages, barriers, at.n_own, latents, room);
+    if (layer == 0)
+        pages_init(pages, p, at, plan);
+    struct keys_flow keys =
+        keys_flow_of(pages, own, p.keys + layer * p.keys_layer_bytes, room, scores_at);
     depends_wait();
-    own_queries(own, p, at, b);
+    if (stack_warp() == 0) {
+        __syncwarp();
+        if (layer > 0)
+            barrier_wait(mma_address(&own->keys.plan), 0);
+        if (pages->selects)
+            keys_begin(keys);
+    } else {
+        own_queries(own, p, at, b, 1);
+    }
     __syncthreads();
-    select_rows(own, p, at, pages, p.keys + layer * p.keys_layer_bytes,
-                (uint32_t *)(room + keys_at));
-    shared_written(); /* keys, perhaps where pages are copied to */
+    if (layer > 0)
+        barrier_wait(mma_address(&own->keys.plan), 0);
+    int ld_scores = pages->n_words * AGON_CUDA_PAGE + SCORES_APART;
+    if (pages->selects)
+        select_scores(own, keys, p.index_heads, room, scores, ld_scores, at.n_own);
+    __syncthreads();
+    if (scores_at >= PAGES_BYTES && list_leads())
+        n_begun = pages_begin(pages, barriers, latents, room);
+    select_masks(own, p, at, pages, scores, ld_scores);
+    shared_written(); /* scores, perhaps where pages are copied to */
     __syncthreads();
     attend_rows(own, pages, barriers, p, at, b, latents, room, n_begun);
 }
@@ -553,17 +566,24 @@ static size_t larger_of(size_t a, size_t b)
     return a > b ? a : b;
 }
 
-/* Shared memory of n_each rows that see up to n_max positions; *ret_keys_at: as above. */
-static size_t attend_kernel_bytes(int *ret_keys_at, const struct agon_stack *p, int n_each,
+/* Shared memory of n_each rows that see up to n_max positions; *ret_scores_at: as above, behind as
+ * many pages of keys as there is room for. */
+static size_t attend_kernel_bytes(int *ret_scores_at, const struct agon_stack *p, int n_each,
                                   int n_max)
 {
     int n_tiles = agon_ceil_div(n_each, TILE_ROWS), n_pages = agon_ceil_div(n_max, AGON_CUDA_PAGE);
-    size_t keys = (size_t)n_pages * AGON_CUDA_PAGE * n_each * sizeof(uint32_t);
+    size_t scores = (size_t)n_each * (n_pages * AGON_CUDA_PAGE + SCORES_APART) * sizeof(float);
     size_t fixed = bytes_up(sizeof(struct own_pages)) + bytes_up(sizeof(struct own_rows)) +
                    bytes_up(sizeof(struct own_barriers));
     /* The last block may have fewer rows, and two tiles take more than three. */
-    size_t room = larger_of(attend_bytes(n_tiles), attend_bytes(n_tiles < 2 ? n_tiles : 2));
-    bool apart = fixed + larger_of(room, PAGES_BYTES + keys) <= STACK_SHARED_MAX;
-    *ret_keys_at = apart ? PAGES_BYTES : 0;
-    return fixed + larger_of(room, apart ? PAGES_BYTES + keys : keys);
+    size_t room = larger_of(attend_bytes(n_tiles), attend_bytes(n_tiles < 2 ? n_tiles : 2)), keys;
+    for (int places = KEYS_PLACES_MAX; places > 0; places--) {
+        keys = (size_t)places * KEYS_LISTS * KEYS_PAGE_BYTES;
+        if (places == KEYS_PLACES_MAX)
+            keys = larger_of(keys, PAGES_BYTES);
+        if (fixed + keys + scores <= STACK_SHARED_MAX)
+            break;
+    }
+    *ret_scores_at = (int)keys;
+    return fixed + larger_of(room, keys + scores);
 }

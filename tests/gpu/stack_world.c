@@ -110,6 +110,38 @@ static void rows_init(struct world *w)
     }
 }
 
+static uint16_t *key_part(uint16_t *pool, size_t slot, int dim, int low)
+{
+    return pool + slot / AGON_CUDA_PAGE * (size_t)(AGON_CUDA_PAGE * DIM * 2) +
+           agon_stack_key_at((int)(slot % AGON_CUDA_PAGE), dim, low);
+}
+
+/* Keys as the device has them: BF16 and what is left over. w->keys become what they then are. */
+static void keys_pack(uint16_t *to, struct world *w, size_t n_slots)
+{
+    for (size_t slot = 0; slot < n_slots; slot++)
+        for (int i = 0; i < DIM; i++) {
+            float *x = &w->keys[slot * DIM + (size_t)i];
+            uint16_t high = agon_bf16_encode(*x);
+            uint16_t low = agon_bf16_encode(*x - agon_bf16_decode(high));
+            *key_part(to, slot, i, 0) = high;
+            *key_part(to, slot, i, 1) = low;
+            *x = agon_bf16_decode(high) + agon_bf16_decode(low);
+        }
+}
+
+void world_keys_download(struct world *w)
+{
+    size_t n_slots = (size_t)w->n_pages * AGON_CUDA_PAGE * N_LAYERS;
+    uint16_t *from = malloc(n_slots * DIM * sizeof(float));
+    gpu_download(from, &w->on_device[9]);
+    for (size_t slot = 0; slot < n_slots; slot++)
+        for (int i = 0; i < DIM; i++)
+            w->keys[slot * DIM + (size_t)i] = agon_bf16_decode(*key_part(from, slot, i, 0)) +
+                                              agon_bf16_decode(*key_part(from, slot, i, 1));
+    free(from);
+}
+
 void world_init(struct world *w, const struct dims *d)
 {
     size_t n = (size_t)d->n_rows;
@@ -125,6 +157,8 @@ void world_init(struct world *w, const struct dims *d)
     for (size_t i = 0; i < slots * ENTRY; i++)
         w->latents[i] = agon_bf16_encode(random_float());
     w->keys = random_floats(slots * DIM);
+    uint16_t *keys = malloc(slots * DIM * sizeof(float));
+    keys_pack(keys, w, slots);
     w->x = around(0, 2, n * (size_t)d->hidden);
     for (int i = 0; i < 2; i++)
         w->angles[i] = malloc(n * ROPE / 2 * sizeof(float));
@@ -134,7 +168,7 @@ void world_init(struct world *w, const struct dims *d)
         w->angles[1][i] = sinf(angle);
     }
     const void *from[] = {w->norm,  w->x,        w->angles[0], w->angles[1], w->sequence,
-                          w->store, w->position, w->pages,     w->latents,   w->keys};
+                          w->store, w->position, w->pages,     w->latents,   keys};
     const size_t bytes[] = {(size_t)d->hidden * 4,
                             n * (size_t)d->hidden * 4,
                             n * ROPE / 2 * 4,
@@ -147,6 +181,7 @@ void world_init(struct world *w, const struct dims *d)
                             slots * DIM * 4};
     for (int i = 0; i < 10; i++)
         w->on_device[i] = keep_uploaded(from[i], bytes[i]);
+    free(keys);
     w->on_device[10] = gpu_poisoned(n * (size_t)d->n_vocab * sizeof(float), 0xff);
     for (int i = 0; i < N_LAYERS; i++)
         w->layers[i].device.next_norm =

@@ -45,6 +45,8 @@ struct world {
 /* The same for the same dims; failures are the test's. The caller frees it. */
 void world_init(struct world *w, const struct dims *d);
 void world_free(struct world *w);
+/* w->keys as the device has them now. */
+void world_keys_download(struct world *w);
 /* The stack over rows first .. first + n - 1; layers and scratch are the caller's. */
 struct agon_stack stack_of(struct world *w, const struct agon_stack_layer *layers, int first,
                            int n);

@@ -117,7 +117,7 @@ static void check_cache(struct world *w, int layer)
     struct row row;
     double most = 0;
     gpu_download(w->latents, &w->on_device[8]);
-    gpu_download(w->keys, &w->on_device[9]);
+    world_keys_download(w);
     for (int r = 0; r < w->d.n_rows; r++) {
         if (w->store[r] < 0)
             continue;
