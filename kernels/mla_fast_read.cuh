@@ -68,36 +68,41 @@ __device__ __forceinline__ void widen4(uint32_t *to, uint32_t codes, uint32_t sc
  * FP8: every warp fills 16 entries of each block. A lane has 16 codes of each (a warp reads an
  * entry's 512 at once), all in registers one block ahead, so that a buffer that comes free is
  * filled without waiting for memory. They are asked for after the fence, which would wait for them.
- * k_pe is copied as it is, 8 lanes an entry. Places in the pool are counted in units of 16 bytes,
- * 41 of them an entry.
+ * k_pe is copied as it is, 8 lanes an entry.
  */
-enum { FP8_UNITS = 656 / 16 };
+enum { FP8_ENTRY = 656 };
 
-__device__ __forceinline__ uint4 fp8_codes(const uint8_t *latents, uint32_t units, int i)
+/* Where in the entry of slot 0 a lane reads; kept as one sum, so that a slot costs a product. */
+__device__ __forceinline__ const uint8_t *fp8_from(const uint8_t *latents, int at)
 {
-    uint32_t unit = __shfl_sync(~0U, units, i) + threadIdx.x % 32;
+    latents += at;
+    asm("" : "+l"(latents));
+    return latents;
+}
+/* The same in the entry in a slot, from 0 on. */
+__device__ __forceinline__ const uint8_t *fp8_at(const uint8_t *from, int slot)
+{
+    return from + (size_t)(uint32_t)slot * FP8_ENTRY;
+}
+
+__device__ __forceinline__ uint4 fp8_codes(const uint8_t *from)
+{
     uint4 x;
     asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
                  : "=r"(x.x), "=r"(x.y), "=r"(x.z), "=r"(x.w)
-                 : "l"(latents + (size_t)unit * 16));
+                 : "l"(from));
     return x;
 }
-/*
- * Of scale lane % 4 of entry first + lane / 4: what widen4() wants, the scale times 2^120 as bf16,
- * twice. 0 where the entry is missing; a NaN stays one.
- */
-__device__ __forceinline__ uint32_t fp8_scale_up(const uint8_t *latents, uint32_t units,
-                                                 uint32_t there, int first)
+/* What widen4() wants of a scale: times 2^120 as bf16, twice; a NaN stays one. */
+__device__ __forceinline__ uint32_t fp8_scale_up(float scale)
 {
-    int lane = threadIdx.x % 32, entry = first + lane / 4;
-    uint32_t unit = __shfl_sync(~0U, units, entry) + 512 / 16;
-    float scale = __ldg((const float *)(latents + (size_t)unit * 16) + lane % 4);
+    asm volatile("" : "+f"(scale)); /* not before what comes before: it would wait for memory */
     uint32_t up = scale == scale ? __float_as_uint(scale) + (120 << 23) : 0x7fc00000;
-    return there >> entry & 1 ? __byte_perm(up, 0, 0x3232) : 0; /* its upper half twice */
+    return __byte_perm(up, 0, 0x3232); /* its upper half twice */
 }
 
 /* Widen a lane's 16 codes into row r of a buffer's chunks. A missing entry's codes are those of
- * another one: finite as bf16, and times 0. */
+ * another one: finite as bf16, and their weight is 0. */
 __device__ __forceinline__ void fp8_widen(uint32_t buffer, int r, uint4 codes, uint32_t scale_up)
 {
     int lane = threadIdx.x % 32, chunk = lane / 4, odd = chunk % 2, unit = lane % 4 * 2;
@@ -117,21 +122,27 @@ __device__ __forceinline__ void produce_fp8(struct shared_state *s, const struct
                                             int row, int begin, int end, int n_pairs)
 {
     int warp = threadIdx.x / 32 % 4, lane = threadIdx.x % 32, first = warp * 16;
-    const uint8_t *latents = args->latents;
     int at = begin + first + lane % 16;
     int next = slot_of(args, row, at, end);
+    const uint8_t *codes_from = fp8_from(args->latents, lane * 16);
+    const uint8_t *scale_from = fp8_from(args->latents, 512 + lane % 4 * 4);
+    const uint8_t *k_pe_from = fp8_from(args->latents, 528 + lane % 8 * 16);
     uint4 codes[16];
     for (int n = 0; n < 2 * n_pairs; n++) {
         int buffer = n % 2, slot = next;
-        uint32_t to = shared_address(s->entries[buffer]), units = max(slot, 0) * FP8_UNITS;
+        uint32_t to = shared_address(s->entries[buffer]);
+        int some_slot = max(slot, 0); /* what is missing is read from somewhere, and not used */
         uint32_t there = __ballot_sync(~0U, slot >= 0);
 #pragma unroll
         for (int i = 0; i < 16; i++)
-            codes[i] = fp8_codes(latents, units, i);
-        uint32_t scales[2];
-#pragma unroll
-        for (int i = 0; i < 2; i++)
-            scales[i] = fp8_scale_up(latents, units, there, 8 * i);
+            codes[i] = fp8_codes(fp8_at(codes_from, __shfl_sync(~0U, some_slot, i)));
+        float scale[2]; /* lane % 4 of entry 8 i + lane / 4 */
+        for (int i = 0; i < 2; i++) {
+            int of = __shfl_sync(~0U, slot, 8 * i + lane / 4);
+            scale[i] = 0;
+            if (of >= 0)
+                scale[i] = __ldg((const float *)fp8_at(scale_from, of));
+        }
         next = slot_of(args, row, at + (n + 1) * ENTRIES, end);
 
         barrier_wait(shared_address(&s->empty[buffer]), n / 2 % 2 ^ 1);
@@ -140,10 +151,11 @@ __device__ __forceinline__ void produce_fp8(struct shared_state *s, const struct
 #pragma unroll
         for (int group = 0; group < 4; group++) { /* k_pe */
             int i = group * 4 + lane / 8, r = first + i, unit = lane % 8;
-            uint32_t from = __shfl_sync(~0U, units, i) + 528 / 16 + unit;
+            int of = __shfl_sync(~0U, slot, i);
             mma_copy16(to + 8 * CHUNK + r * 128 + (unit ^ (r % 8)) * 16,
-                       latents + (size_t)from * 16, there >> i & 1);
+                       fp8_at(k_pe_from, max(of, 0)), of >= 0);
         }
+        uint32_t scales[2] = {fp8_scale_up(scale[0]), fp8_scale_up(scale[1])};
 #pragma unroll
         for (int i = 0; i < 16; i++) {
             uint32_t scale_up = __shfl_sync(~0U, scales[i / 8], i % 8 * 4 + lane / 8);

@@ -295,10 +295,7 @@ static int forward_pools(struct cuda_forward *f, const struct cuda_forward_optio
             return r;
         n = info.memory_free / 10 * 8 / page;
     }
-    /* Slot numbers; mla_fast.cu counts an FP8 pool in 32 bits of 16 bytes, 41 of them an entry. */
-    size_t most = f->latent_format == AGON_LATENT_FP8 ? UINT32_MAX / 41 / AGON_CUDA_PAGE
-                                                      : INT32_MAX / AGON_CUDA_PAGE;
-    n = n < most - 1 ? n : most - 1;
+    n = n < INT32_MAX / AGON_CUDA_PAGE - 1 ? n : INT32_MAX / AGON_CUDA_PAGE - 1; /* slot numbers */
     if (n == 0)
         return agon_fail(err, AGON_ENOMEM, "the cache: no room for a page of %zu bytes", page);
     f->n_pages = (int)n;

@@ -301,6 +301,32 @@ static double experts_us(struct layer_bench *b, int n_experts, int n_rows, int t
     return gpu_median_us((struct gpu_launch){run_experts, &e}, 2);
 }
 
+/* The root mean square of the layer's output, computed once more: random weights keep its size near
+ * that of its input. What is no number ends the benchmark. */
+static double output_rms(struct layer_bench *b, bool is_sparse)
+{
+    struct agon_err err = {0};
+    size_t n = (size_t)b->pass.n_rows * (size_t)b->sparse.hidden;
+    float *x = malloc(n * sizeof(*x));
+    double square = 0;
+    b->is_sparse = is_sparse;
+    int r = run_layer(b, NULL, &err);
+    if (r || (r = agon_cuda_sync(NULL, &err)) ||
+        (r = agon_cuda_copy(x, b->forward.x, n * sizeof(*x), NULL, &err)) ||
+        (r = agon_cuda_sync(NULL, &err)))
+        printf("%s: ", is_sparse ? "sparse" : "dense");
+    fail_if(r, &err);
+    for (size_t i = 0; i < n; i++)
+        square += (double)x[i] * x[i];
+    free(x);
+    if (!isfinite(square)) {
+        printf("%s, %d rows at %d: the layer's output has what is no number\n",
+               is_sparse ? "sparse" : "dense", b->pass.n_rows, b->pass.n_max);
+        exit(1);
+    }
+    return sqrt(square / (double)n);
+}
+
 /* The best of n ways to cut a row's entries into blocks of threads (0: not at all). */
 static double layer_us(struct layer_bench *b, bool is_sparse, const int *splits, int n, int *best)
 {
@@ -332,7 +358,7 @@ static void bench(struct layer_bench *b, const struct agon_cuda_info *gpu, int n
                   int n_rows, int n_context)
 {
     bool decode = n_sequences == n_rows;
-    int n_splits = decode ? 3 : 1, best_sparse = 0, best_dense = 0;
+    int n_splits = decode && n_rows < 512 ? 3 : 1, best_sparse = 0, best_dense = 0;
     const int of_sparse[] = {0, 512, 1024}, of_dense[] = {0, n_context / 4, n_context / 16};
     if ((long)n_sequences * n_context > (long)b->forward.n_pages * AGON_CUDA_PAGE) {
         printf("%d sequences of %d positions: no room on this device\n", n_sequences, n_context);
@@ -342,6 +368,7 @@ static void bench(struct layer_bench *b, const struct agon_cuda_info *gpu, int n
     double sparse = layer_us(b, true, of_sparse, n_splits, &best_sparse);
     double mlp = gpu_median_us((struct gpu_launch){run_mlp, b}, 1);
     double dense = layer_us(b, false, of_dense, n_splits, &best_dense);
+    double rms_sparse = output_rms(b, true), rms_dense = output_rms(b, false);
     /* Its part of the experts where 32 devices share them, each with as many rows: 8 experts, and
      * n_rows * 8 * 32 / 32 pairs. (On this device there is room for LAYER_ROWS_MAX of them.) */
     int n_pairs = 8 * n_rows < LAYER_ROWS_MAX ? 8 * n_rows : LAYER_ROWS_MAX;
@@ -350,10 +377,11 @@ static void bench(struct layer_bench *b, const struct agon_cuda_info *gpu, int n
     double sparse_ep = sparse - all + part, dense_ep = dense - all + part;
     printf("%s: layer of V3.2, FP8, %s of %d rows at %dK: sparse %.0f us, dense %.0f us, "
            "dense/sparse %.2f; without the MLP's %.0f us: %.0f, %.0f, %.2f; with a 32nd of the "
-           "experts: %.0f, %.0f, %.2f (split %d, %d)\n",
+           "experts: %.0f, %.0f, %.2f (split %d, %d; outputs' rms %.3f, %.3f)\n",
            gpu->name, decode ? "decode" : "prefill", n_rows, n_context / 1024, sparse, dense,
            dense / sparse, mlp, sparse - mlp, dense - mlp, (dense - mlp) / (sparse - mlp),
-           sparse_ep, dense_ep, dense_ep / sparse_ep, best_sparse, best_dense);
+           sparse_ep, dense_ep, dense_ep / sparse_ep, best_sparse, best_dense, rms_sparse,
+           rms_dense);
     fflush(stdout);
 }
 
@@ -425,30 +453,6 @@ static void bench_products(struct layer_bench *b, const struct agon_cuda_info *g
     fflush(stdout);
 }
 
-/* Is the layer's output made of numbers? Random weights keep its size near that of its input. */
-static void check(struct layer_bench *b, bool is_sparse, const char *what)
-{
-    struct agon_err err = {0};
-    size_t n = (size_t)b->pass.n_rows * (size_t)b->sparse.hidden;
-    float *x = malloc(n * sizeof(*x));
-    double square = 0;
-    b->is_sparse = is_sparse;
-    int r = run_layer(b, NULL, &err);
-    if (r || (r = agon_cuda_sync(NULL, &err)) ||
-        (r = agon_cuda_copy(x, b->forward.x, n * sizeof(*x), NULL, &err)) ||
-        (r = agon_cuda_sync(NULL, &err)))
-        printf("%s: ", what);
-    fail_if(r, &err);
-    for (size_t i = 0; i < n; i++)
-        square += (double)x[i] * x[i];
-    printf("%s, %d rows at %d: root mean square of the layer's output: %g\n", what, b->pass.n_rows,
-           b->pass.n_max, sqrt(square / (double)n));
-    fflush(stdout);
-    if (!isfinite(square))
-        exit(1);
-    free(x);
-}
-
 /* With a number: the products of so many rows alone. With three (sequences, rows, context): that
  * pass alone, once, for a sanitizer; and a word behind them: measured. */
 int main(int argc, char **argv)
@@ -456,12 +460,13 @@ int main(int argc, char **argv)
     struct agon_err err = {0};
     struct agon_cuda_info gpu = gpu_or_leave();
     static struct layer_bench b;
-    static const int batches[] = {16, 64, 128, 256, 512}, contexts[] = {4096, 32768, 131072};
+    static const int batches[] = {16, 64, 128, 256, 512, 768, 1024},
+                     contexts[] = {4096, 32768, 131072};
     size_t page = AGON_CUDA_PAGE * agon_latent_bytes(AGON_LATENT_FP8, 512, 64) +
                   agon_keys_page_bytes(AGON_KEYS_FP8, 128);
-    size_t n_pages = (size_t)512 * 2048; /* beside weights and what a pass needs */
+    size_t n_pages = (size_t)1024 * 2048; /* beside weights and what a pass needs */
     while (n_pages > (size_t)64 * 2048 && page * n_pages + ((size_t)24 << 30) > gpu.memory_free)
-        n_pages /= 2;
+        n_pages -= (size_t)64 * 2048;
     if (argc > 3)
         n_pages = (size_t)atoi(argv[1]) * (size_t)atoi(argv[3]) / AGON_CUDA_PAGE;
     else if (argc > 1)
@@ -485,8 +490,8 @@ int main(int argc, char **argv)
         batch_new(&b, atoi(argv[1]), atoi(argv[2]), atoi(argv[3]));
     else
         batch_new(&b, 64, 64, 4096);
-    check(&b, true, "sparse");
-    check(&b, false, "dense");
+    printf("%d rows at %d: the output's root mean square: sparse %g, dense %g\n", b.pass.n_rows,
+           b.pass.n_max, output_rms(&b, true), output_rms(&b, false));
     if (argc > 4)
         bench(&b, &gpu, atoi(argv[1]), atoi(argv[2]), atoi(argv[3]));
     if (argc > 1)

@@ -9,6 +9,7 @@ struct mla_world {
     enum agon_latent_format format;
     size_t entry_bytes;
     int n_pages, ld_pages; /* pages in the pool; pages of a sequence */
+    int first_page;        /* the pool's pages before these: mla_world_move() */
     int32_t *pages;        /* [n_sequences][ld_pages] */
     float *kv;             /* [n_sequences][n_positions][kv_lora + rope_dim], as stored from */
     float *decoded;        /* the same, as read back from the format */
@@ -99,6 +100,15 @@ static inline int32_t mla_world_slot(const struct mla_world *w, int sequence, in
 {
     return w->pages[sequence * w->ld_pages + position / AGON_CUDA_PAGE] * AGON_CUDA_PAGE +
            position % AGON_CUDA_PAGE;
+}
+
+/* The pool begins so many pages before `expected`. */
+static inline void mla_world_move(struct mla_world *w, int first_page)
+{
+    for (int i = 0; i < w->n_sequences * w->ld_pages; i++)
+        if (w->pages[i] >= 0)
+            w->pages[i] += first_page - w->first_page;
+    w->first_page = first_page;
 }
 
 static inline void mla_world_free(struct mla_world *w)

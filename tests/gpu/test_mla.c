@@ -1,4 +1,5 @@
 /* Latent attention on the GPU against its twin: odd shapes, every format, poisoned outputs. */
+#include "tests/gpu/far.h"
 #include "tests/gpu/mla.h"
 
 static const enum agon_latent_format formats[] = {AGON_LATENT_F32, AGON_LATENT_BF16,
@@ -94,6 +95,22 @@ struct attention {
     int split;
 };
 
+/* The world's pool on the device; one that begins elsewhere has its first page, poisoned (0: all of
+ * it is there), and the world's. */
+static struct far_range far_pool(const struct mla_world *w)
+{
+    if (w->first_page == 0)
+        return (struct far_range){0};
+    size_t page = AGON_CUDA_PAGE * w->entry_bytes, begin = page * (size_t)w->first_page;
+    struct far_range f = far_new(begin + mla_world_bytes(w));
+    uint8_t *poison = malloc(page);
+    memset(poison, 0xff, page);
+    far_put(&f, 0, poison, page);
+    far_put(&f, begin, w->expected, mla_world_bytes(w));
+    free(poison);
+    return f;
+}
+
 /* Rows of growing positions; sparse ones select some of what they could see, with gaps (-1). */
 static double attention_error(const struct mla_world *w, const struct attention *a)
 {
@@ -141,6 +158,7 @@ static double attention_error(const struct mla_world *w, const struct attention 
                          (int)dim, w->kv_lora, scale, scores);
     }
     uint16_t *narrow = to_bf16(q, n_q);
+    FAR_AUTO far = far_pool(w);
     GPU_AUTO pool = gpu_upload(w->expected, mla_world_bytes(w));
     GPU_AUTO d_q =
         a->bf16_query ? gpu_upload(narrow, n_q * sizeof(*narrow)) : gpu_upload(q, n_q * sizeof(*q));
@@ -154,7 +172,7 @@ static double attention_error(const struct mla_world *w, const struct attention 
     size_t out_bytes = n_out * (a->bf16_out ? sizeof(uint16_t) : sizeof(float));
     GPU_AUTO d_out = gpu_poisoned(out_bytes, 0xff);
     struct agon_mla mla = {
-        .cache = {pool.p, w->format, w->kv_lora, w->rope_dim},
+        .cache = {far.begin ? (void *)far.begin : pool.p, w->format, w->kv_lora, w->rope_dim},
         .rows = {a->n_rows, d_sequence.p, d_position.p, d_pages.p, w->ld_pages},
         .n_heads = a->n_heads,
         .scale = scale,
@@ -210,10 +228,11 @@ static void expect_near(const struct mla_world *w, struct attention a, double to
 {
     double error = attention_error(w, &a);
     if (!EXPECT(error < tolerance))
-        printf("# %s %d+%d, %d positions, %d rows x %d heads, %s %d, query %g %s, split %d: %g\n",
-               format_names[w->format], w->kv_lora, w->rope_dim, w->n_positions, a.n_rows,
-               a.n_heads, a.ld_selected ? "selected" : "dense", a.ld_selected, (double)a.query_size,
-               a.bf16_query ? "bf16" : "f32", a.split, error);
+        printf("# %s %d+%d, %d positions from page %d on, %d rows x %d heads, %s %d, query %g %s, "
+               "split %d: %g\n",
+               format_names[w->format], w->kv_lora, w->rope_dim, w->n_positions, w->first_page,
+               a.n_rows, a.n_heads, a.ld_selected ? "selected" : "dense", a.ld_selected,
+               (double)a.query_size, a.bf16_query ? "bf16" : "f32", a.split, error);
 }
 
 /* float32: sums of some hundred products in blocks; 1e-5 leaves a factor of five or so. */
@@ -274,6 +293,27 @@ TEST(fast_attention_is_its_twin)
             expect_near(&w, a, 1e-2);
             a.bf16_query = false;
             expect_near(&w, a, 2e-2);
+            mla_world_free(&w);
+        }
+}
+
+/* Pools of 69 GB and 1.4 TB a layer: behind what 32 bits of 16 bytes count, and at the last slots
+ * that a number has. */
+TEST(entries_of_a_pool_of_any_size_are_found)
+{
+    REQUIRE_GPU();
+    static const int last_pages[] = {(1 << 20) + 7, (int)(UINT32_MAX / 41 / AGON_CUDA_PAGE) + 4,
+                                     INT32_MAX / AGON_CUDA_PAGE};
+    for (size_t i = 0; i < sizeof(last_pages) / sizeof(*last_pages); i++)
+        for (size_t f = 1; f < 3; f++) {
+            struct mla_world w = mla_world_new(formats[f], 512, 64, 3, 200, 0);
+            mla_world_move(&w, last_pages[i] - w.n_pages);
+            struct attention a = {.n_heads = 64, .n_rows = 4, .query_size = 1, .bf16_query = true};
+            expect_near(&w, a, 1e-2);
+            a.ld_selected = 90;
+            expect_near(&w, a, 1e-2);
+            a.plain = true;
+            expect_near(&w, a, 1e-5);
             mla_world_free(&w);
         }
 }
