@@ -69,6 +69,7 @@ struct agon_table {
     bool rowid;     /* not WITHOUT ROWID */
     bool key_index; /* an index holds its PRIMARY KEY */
     struct agon_shape shape;
+    struct agon_script_name *in_lua; /* the names of the columns, for agon_script_record() */
 };
 
 /* bytes: an SQLite database file, or empty. AGON_WORLD_REFUSED with a sentence in err when it is

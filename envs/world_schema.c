@@ -5,6 +5,7 @@
  */
 #include "envs/schema.h"
 #include "envs/world_internal.h"
+#include "sandbox/script_record.h"
 
 #include <stdlib.h>
 
@@ -17,6 +18,7 @@ void world_tables_free(struct agon_world *w)
             free(w->tables[i].columns[k].name);
         free(w->tables[i].columns);
         free((void *)(uintptr_t)w->tables[i].shape.names);
+        free(w->tables[i].in_lua);
         free(w->tables[i].name);
     }
     free(w->tables);
@@ -218,11 +220,12 @@ static int read_table(struct agon_world *w, sqlite3_stmt *q[3], struct agon_tabl
 static int shape_table(struct agon_table *t, struct agon_err *err)
 {
     const char **names = calloc((size_t)t->n_columns + 1, sizeof(*names));
-    if (!names)
+    t->shape = (struct agon_shape){names, t->n_columns};
+    t->in_lua = calloc((size_t)t->n_columns + 1, sizeof(*t->in_lua));
+    if (!names || !t->in_lua)
         return agon_fail(err, AGON_ENOMEM, "world: out of memory");
     for (int i = 0; i < t->n_columns; i++)
-        names[i] = t->columns[i].name;
-    t->shape = (struct agon_shape){names, t->n_columns};
+        t->in_lua[i].text = names[i] = t->columns[i].name;
     return 0;
 }
 

@@ -4,6 +4,8 @@
  * counts.
  */
 #include "sandbox/script.h"
+#include "sandbox/script_record.h"
+#include "sandbox/script_view.h"
 #include "verifiers/verifier_internal.h"
 
 #include <lauxlib.h>
@@ -129,10 +131,17 @@ static bool row_matches(lua_State *L, const struct agon_table *t, sqlite3_value 
 static void push_row(lua_State *L, const struct agon_table *t, sqlite3_value **row)
 {
     agon_script_charge(L, 2 + 2 * t->n_columns);
-    lua_createtable(L, 0, t->n_columns);
-    for (int i = 0; i < t->n_columns; i++) {
-        agon_world_push_value(L, row[i], &t->columns[i]);
-        lua_setfield(L, -2, t->columns[i].name);
+    if (t->n_columns <= AGON_SCRIPT_RECORD_MAX) {
+        agon_script_room(L, t->n_columns, "a row of too many columns");
+        for (int i = 0; i < t->n_columns; i++)
+            agon_world_push_value(L, row[i], &t->columns[i]);
+        agon_script_record(L, t->in_lua, t->n_columns);
+    } else {
+        lua_createtable(L, 0, t->n_columns);
+        for (int i = 0; i < t->n_columns; i++) {
+            agon_world_push_value(L, row[i], &t->columns[i]);
+            lua_setfield(L, -2, t->columns[i].name);
+        }
     }
     agon_codec_push_shape(L, &t->shape);
     lua_setmetatable(L, -2);
