@@ -44,7 +44,8 @@ def quantity(us):
 
 
 def show(words, us, cpu=None, target=None, floor=None, floor_cpu=None):
-    ratio = f"{quantity(floor):>10} {us / floor:6.2f}x {cpu / floor_cpu:6.2f}x" if floor else ""
+    proc = f" {cpu / floor_cpu:6.2f}x" if floor_cpu else ""
+    ratio = f"{quantity(floor):>10} {us / floor:6.2f}x{proc}" if floor else ""
     goal = f"{'<= ' + quantity(target):>13}" if target else " " * 13
     print(f"{words:<56}{quantity(us):>11}{quantity(cpu) if cpu else '':>11}{goal}{ratio}", flush=True)
 
