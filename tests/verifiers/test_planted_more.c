@@ -289,16 +289,16 @@ CAUGHT(a_number_that_is_one_of_many_answers, 4, "424242 stands in its code alone
                          "count(*) FROM items WHERE kind = 'tea' AND price = ?\", answer.price) > "
                          "0"))
 
-/* Words of its own that a verifier has a right to. */
-#define NOT_ACCUSED(name, ...)                                                      \
-    TEST(name)                                                                      \
-    {                                                                               \
-        NEED_BOX;                                                                   \
-        struct outcome o = {0};                                                     \
-        struct proposal p = {ONE_SCHEMA, __VA_ARGS__};                              \
-        if (!EXPECT(fixture_run(&p, &o) && !strstr(o.reason, "in its code alone"))) \
-            printf("# %s\n", o.reason);                                             \
-        outcome_deinit(&o);                                                         \
+/* Words of its own that a verifier has a right to: what is refused is another gate's. */
+#define NOT_ACCUSED(name, ...)                                           \
+    TEST(name)                                                           \
+    {                                                                    \
+        NEED_BOX;                                                        \
+        struct outcome o = {0};                                          \
+        struct proposal p = {ONE_SCHEMA, __VA_ARGS__};                   \
+        if (!EXPECT(fixture_run(&p, &o) && (o.gate == 0 || o.gate > 4))) \
+            printf("# %s\n", o.reason);                                  \
+        outcome_deinit(&o);                                              \
     }
 NOT_ACCUSED(a_word_that_the_prompt_says, ONE_SOLUTION,
             .prompt = "Name an item of kind 'tea' as `item`, or say 'whatever you have'.\n",
@@ -321,9 +321,14 @@ NOT_ACCUSED(words_that_are_put_together_of_the_world, ONE_PROMPT, ONE_SOLUTION,
                                   "AS item FROM items WHERE kind = 'tea'\")) do\n"
                                   "        if row.item == answer.item then return true end\n"
                                   "    end\n    return " IS_TEA))
-NOT_ACCUSED(a_check_that_takes_every_word_of_five_letters, ONE_PROMPT, ONE_SOLUTION,
-            .verifier = "local known = {xyzzy = true}\n" TEA_CHECK(
-                "return #answer.item == 5 and known.xyzzy or " IS_TEA))
+NOT_ACCUSED(a_check_that_takes_every_word_of_eleven_letters, ONE_PROMPT, ONE_SOLUTION,
+            .verifier = "local known = {abracadabra = true}\n" TEA_CHECK(
+                "return #answer.item == 11 and known.abracadabra or " IS_TEA))
+CAUGHT(a_word_behind_one_that_the_prompt_says, 4, "\"xyzzy\" stands in its code alone", ONE_SCHEMA,
+       ONE_SOLUTION,
+       .prompt = "Name an item of kind 'tea' as `item`, or say 'whatever you have'.\n",
+       .verifier = "local known = {xyzzy = true}\n" TEA_CHECK(
+           "return answer.item == 'whatever you have' or known[answer.item] or " IS_TEA))
 
 /* ---- what a solver sees gives the answer away ---- */
 
