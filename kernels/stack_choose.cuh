@@ -1,9 +1,9 @@
 #pragma once
 /*
  * The k best of a row's scores (stack.cu): they are counted in BINS between the least and the most.
- * Above the bin of the k-th all are taken; those in it are few, and held one against another. The
- * bins decide how long that takes, never what is selected: the k largest, of equal ones the lowest
- * positions.
+ * Above the bin of the k-th all are taken; where those in it are few, they are held one against
+ * another, else they are counted again, in bins of their own. Bins decide how long that takes,
+ * never what is selected: the k largest, of equal ones the lowest positions.
  */
 #include "kernels/stack_pages.cuh"
 
@@ -12,11 +12,29 @@ enum {
     RIVALS_MAX = 128,
 };
 
+/* So that two that differ do so by as much as makes two bins. */
+#define SCORE_LEAST 1e-28F
+#define SCORE_MOST  1e30F
+
+/* What a row's warps find out together, of all its scores or of those in a bin. */
+struct chosen {
+    uint32_t low, high; /* the least and the most: order_key() */
+    int n_rivals;
+    int zeros; /* how many are 0, in the higher half, and how many above */
+};
+
 /* A score whose place among a row's is looked for. */
 struct rival {
     float score;
     int at;
 };
+
+/* NaN is lowest. */
+static __device__ __forceinline__ float score_within(float score)
+{
+    score = fminf(fmaxf(score, -SCORE_MOST), SCORE_MOST);
+    return fabsf(score) < SCORE_LEAST ? 0 : score;
+}
 
 /* Larger score, larger key; -0 as 0. */
 static __device__ __forceinline__ uint32_t order_key(float score)
@@ -69,12 +87,12 @@ static __device__ __forceinline__ int bin_of(const int *counts, int *k, int *ret
  * time. */
 enum { STEP = 128, WORDS = STEP / 32 };
 struct chooser {
-    const float *scores;
+    const float
+        *scores; /* none but 0 is nearer to 0 than SCORE_LEAST, or farther than SCORE_MOST */
     uint32_t *mask;
-    float low, high; /* of all scores */
     int row, part, n_parts, n, k;
-    /* Of the row: counts [BINS] and *n_rivals are 0. */
-    int *counts, *n_rivals;
+    struct chosen *chosen;
+    int *counts;          /* [BINS], of 0 */
     struct rival *rivals; /* [RIVALS_MAX] */
 };
 
@@ -84,14 +102,20 @@ static __device__ __forceinline__ void chooser_sync(const struct chooser &c)
     barrier_some(1 + c.row, c.n_parts * 32);
 }
 
-/* Bins from the least score on: the larger a score, the higher its bin. */
+/* Bins from the least score on: the larger a score, the higher its bin; -1 and BINS for others. */
 struct bins {
-    float low, by;
+    float low, high, by;
 };
+static __device__ __forceinline__ struct bins bins_between(float low, float high)
+{
+    return {low, high, __fdividef(BINS - 1, high - low)};
+}
 static __device__ __forceinline__ int bin_at(const struct bins &b, float score)
 {
     const float whole = 8388608; /* from here on floats are whole numbers */
-    return (int)(__float_as_uint(fmaf(score - b.low, b.by, whole)) - __float_as_uint(whole));
+    float place = fmaf(score - b.low, b.by, whole);
+    int bin = (int)(__float_as_uint(place) - __float_as_uint(whole));
+    return score < b.low ? -1 : score > b.high ? (int)BINS : bin;
 }
 
 /* Bins of the lane's positions from `at` on, 32 apart; -1 behind the row's end. */
@@ -111,7 +135,7 @@ static __device__ __forceinline__ void bins_count(const struct chooser &c, const
         bins_of(bin, c, b, at);
 #pragma unroll
         for (int i = 0; i < WORDS; i++)
-            if (bin[i] >= 0)
+            if ((uint32_t)bin[i] < BINS)
                 atomicAdd(&c.counts[bin[i]], 1);
     }
 }
@@ -138,7 +162,7 @@ static __device__ __forceinline__ void bins_mask(const struct chooser &c, const 
     }
     if (found == 0)
         return;
-    int n_steps = (c.n + STEP - 1) / STEP, to = atomicAdd(c.n_rivals, __popcll(found));
+    int n_steps = (c.n + STEP - 1) / STEP, to = atomicAdd(&c.chosen->n_rivals, __popcll(found));
     int step = (n_steps - 1 - c.part) / c.n_parts * c.n_parts + c.part; /* the last */
 #pragma unroll 1
     for (int i = WORDS - 1; found; found /= 2) {
@@ -170,44 +194,67 @@ static __device__ __forceinline__ void rivals_mask(const struct chooser &c, int 
     }
 }
 
-/* The mask by any scores, however many equal each other, bit by bit of the k-th: a warp. */
-static __device__ __forceinline__ void any_mask(const struct chooser &c)
+/* What is above `score`, and of what equals it the first `wanted`: a warp. */
+static __device__ __forceinline__ void equals_mask(const struct chooser &c, float score, int wanted)
 {
-    int lane = stack_lane(), wanted = c.k;
-    uint32_t found = 0;
-    auto count = [&](uint32_t least) {
-        int n = 0;
-#pragma unroll 4
-        for (int at = lane; at < c.n; at += 32)
-            n += order_key(c.scores[at]) >= least;
-        return (int)__reduce_add_sync(~0u, n);
-    };
+    int lane = stack_lane();
 #pragma unroll 1
-    for (uint32_t bit = 1U << 31; bit > 0; bit /= 2)
-        if (count(found | bit) >= c.k)
-            found |= bit;
-    wanted -= count(found + 1); /* no score's key is the largest number */
-#pragma unroll 1
-    for (int word = 0; word < (c.n + STEP - 1) / STEP * WORDS; word++) {
-        int at = word * 32 + lane;
-        uint32_t key = at < c.n ? order_key(c.scores[at]) : 0;
-        bool equal = at < c.n && key == found;
-        uint32_t equals = __ballot_sync(~0u, equal);
-        bool taken =
-            at < c.n && (key > found || (equal && __popc(equals & ((1U << lane) - 1)) < wanted));
-        uint32_t bits = __ballot_sync(~0u, taken);
-        wanted = max(0, wanted - __popc(equals));
+    for (int first = 0; first < c.n; first += STEP) {
+        uint32_t bits[WORDS];
+#pragma unroll
+        for (int i = 0; i < WORDS; i++) {
+            int at = first + i * 32 + lane;
+            float mine = at < c.n ? c.scores[at] : -2 * SCORE_MOST;
+            uint32_t equals = __ballot_sync(~0u, mine == score);
+            bool early = __popc(equals & ((1U << lane) - 1)) < wanted;
+            bits[i] = __ballot_sync(~0u, mine > score || (mine == score && early));
+            wanted = max(0, wanted - __popc(equals));
+        }
         if (lane == 0)
-            c.mask[word] = bits;
+            *(uint4 *)(c.mask + first / 32) = make_uint4(bits[0], bits[1], bits[2], bits[3]);
     }
+}
+
+/* What is in a bin, to c.chosen; counts of 0 again. */
+static __device__ __forceinline__ void bin_look(const struct chooser &c, const struct bins &b,
+                                                int which)
+{
+    float low = SCORE_MOST, high = -SCORE_MOST;
+    int zeros = 0;
+    if (c.part == 0 && stack_lane() == 0)
+        *c.chosen = {~0u, 0, 0, 0};
+    chooser_sync(c);
+#pragma unroll 1
+    for (int at = c.part * 32 + stack_lane(); at < c.n; at += c.n_parts * 32) {
+        float score = c.scores[at];
+        if (bin_at(b, score) != which)
+            continue;
+        low = fminf(low, score);
+        high = fmaxf(high, score);
+        zeros += score == 0 ? 1 << 16 : score > 0;
+    }
+#pragma unroll 1
+    for (int i = c.part * 32 + stack_lane(); i < BINS; i += c.n_parts * 32)
+        c.counts[i] = 0;
+    __syncwarp();
+    uint32_t least = __reduce_min_sync(~0u, order_key(low));
+    uint32_t most = __reduce_max_sync(~0u, order_key(high));
+    zeros = __reduce_add_sync(~0u, zeros);
+    if (stack_lane() == 0) {
+        atomicMin(&c.chosen->low, least);
+        atomicMax(&c.chosen->high, most);
+        atomicAdd(&c.chosen->zeros, zeros);
+    }
+    chooser_sync(c);
 }
 
 /* The mask of a row that sees more than k positions, by its warps. */
 static __device__ __forceinline__ void choose(const struct chooser &c)
 {
-    struct bins b = {c.low, __fdividef(BINS - 1, c.high - c.low)};
     int wanted = c.k, n_in;
-    if (c.high - c.low > 1e-30F) {
+#pragma unroll 1
+    while (c.chosen->low != c.chosen->high) {
+        struct bins b = bins_between(order_score(c.chosen->low), order_score(c.chosen->high));
         bins_count(c, b);
         chooser_sync(c);
         int bin = bin_of(c.counts, &wanted, &n_in);
@@ -220,7 +267,14 @@ static __device__ __forceinline__ void choose(const struct chooser &c)
             }
             return;
         }
+        bin_look(c, b, bin);
+        int n_above = c.chosen->zeros & 0xffff, n_zeros = c.chosen->zeros >> 16;
+        if (n_above < wanted && wanted <= n_above + n_zeros) {
+            if (c.part == 0)
+                equals_mask(c, 0, wanted - n_above);
+            return;
+        }
     }
     if (c.part == 0)
-        any_mask(c);
+        equals_mask(c, order_score(c.chosen->low), wanted);
 }

@@ -38,8 +38,7 @@ struct own_rows {
     __align__(16) int counts[STACK_OWN_MAX][BINS];
     __align__(16) float weights[INDEX_ROWS_MAX];
     struct keys_barriers keys;
-    uint32_t low[STACK_OWN_MAX], high[STACK_OWN_MAX]; /* of a row's scores: order_key() */
-    int n_rivals[STACK_OWN_MAX];
+    __align__(16) struct chosen chosen[STACK_OWN_MAX];
     union {
         /* Index queries: BF16, and what that leaves over. */
         __align__(16) char q[2][INDEX_ROWS_MAX * Q_STRIDE];
@@ -107,11 +106,8 @@ static __device__ __forceinline__ void selection_init(struct own_rows *own, stru
         barrier_init(mma_address(&own->keys.came[lane]), 1);
         barrier_init(mma_address(&own->keys.done[lane]), KEYS_WARPS);
     }
-    if (lane < STACK_OWN_MAX) {
-        own->n_rivals[lane] = 0;
-        own->low[lane] = ~0u;
-        own->high[lane] = 0;
-    }
+    if (lane < STACK_OWN_MAX)
+        own->chosen[lane] = {~0u, 0, 0, 0};
     if (lane == 0) {
         uint32_t came = mma_address(&own->keys.plan);
         barrier_init(came, 1);
@@ -217,7 +213,6 @@ static __device__ __forceinline__ float2 scores_of(const struct index_keys &keys
                                                    uint32_t rest, const float *weights)
 {
     enum { TILES = HEADS / 2 };
-    const float most = 1e30F;
     float dot[TILES][4] = {}, cross[TILES][4] = {};
     float2 score = make_float2(0, 0);
 #pragma unroll
@@ -241,7 +236,7 @@ static __device__ __forceinline__ float2 scores_of(const struct index_keys &keys
         score.x = fmaf(w.y, dot[t][1], fmaf(w.x, dot[t][0], score.x));
         score.y = fmaf(w.y, dot[t][3], fmaf(w.x, dot[t][2], score.y));
     }
-    return make_float2(fminf(fmaxf(score.x, -most), most), fminf(fmaxf(score.y, -most), most));
+    return make_float2(score_within(score.x), score_within(score.y));
 }
 
 /* scores [n_own][ld], of items list, list + KEYS_LISTS ..; the least and the most of each row's. */
@@ -251,7 +246,7 @@ static __device__ __forceinline__ void score_rows(const struct keys_flow &f, str
                                                   int n_own)
 {
     enum { TILES = HEADS / 2 };
-    const float none = 2e30F;
+    const float none = 2 * SCORE_MOST;
     int lane = stack_lane(), n_groups = (n_own + GROUP_ROWS - 1) / GROUP_ROWS;
     int list = stack_warp() / KEYS_WARPS, place = list, n = f.pages->begin[ATTEND_LISTS];
     int unit = (stack_warp() + list) % KEYS_WARPS; /* of each, every list another quarter's */
@@ -320,8 +315,8 @@ static __device__ __forceinline__ void score_rows(const struct keys_flow &f, str
             high[g] = fmaxf(high[g], __shfl_xor_sync(~0u, high[g], apart));
         }
         if (lane < GROUP_ROWS && low[g] < none) {
-            atomicMin(&own->low[g * GROUP_ROWS + lane], order_key(low[g]));
-            atomicMax(&own->high[g * GROUP_ROWS + lane], order_key(high[g]));
+            atomicMin(&own->chosen[g * GROUP_ROWS + lane].low, order_key(low[g]));
+            atomicMax(&own->chosen[g * GROUP_ROWS + lane].high, order_key(high[g]));
         }
     }
 }
@@ -359,10 +354,8 @@ static __device__ __forceinline__ void select_masks(struct own_rows *own,
     c.part = stack_warp() & (c.n_parts - 1);
     c.k = p.index_topk;
     if (c.row < at.n_own) {
-        c.low = order_score(own->low[c.row]);
-        c.high = order_score(own->high[c.row]);
+        c.chosen = &own->chosen[c.row];
         c.counts = own->counts[c.row];
-        c.n_rivals = &own->n_rivals[c.row];
         c.rivals = own->rivals[c.row];
         c.scores = scores + c.row * ld;
         c.mask = (uint32_t *)own->mask[c.row];
