@@ -319,14 +319,14 @@ static __device__ __forceinline__ bool list_leads(void)
     return warp_number() == 0 && stack_lane() == 0;
 }
 
+/* A warp two of them: lanes would make them one after the other. */
 static __device__ __forceinline__ void barriers_init(struct own_barriers *barriers, int n_own)
 {
-    int n_tiles = agon_ceil_div(n_own, TILE_ROWS);
-    if (threadIdx.x < ATTEND_LISTS * LIST_PLACES) {
-        barrier_init(mma_address(&barriers->came[threadIdx.x]), 1);
-        barrier_init(mma_address(&barriers->done[threadIdx.x]),
-                     n_tiles <= 2 ? LIST_WARPS : n_tiles);
-        barriers_made();
+    int n_tiles = agon_ceil_div(n_own, TILE_ROWS), i = stack_warp();
+    static_assert((int)(ATTEND_LISTS * LIST_PLACES) <= (int)ATTEND_WARPS, "a warp a place");
+    if (stack_lane() == 0 && i < ATTEND_LISTS * LIST_PLACES) {
+        barrier_init(mma_address(&barriers->came[i]), 1);
+        barrier_init(mma_address(&barriers->done[i]), n_tiles <= 2 ? LIST_WARPS : n_tiles);
     }
 }
 
@@ -529,26 +529,23 @@ static __global__ void __launch_bounds__(ATTEND_THREADS, 1)
     at.own0 = blockIdx.x * n_each;
     at.n_own = min(n_each, p.rows.n_rows - at.own0);
     char *plan = b.plans + (size_t)at.own0 * STACK_PLAN_ROW;
-    if (stack_warp() == 0)
-        selection_init(own, pages, layer > 0 ? plan : NULL, plan_bytes(p, n_each));
+    selection_init(own, pages, layer > 0 ? plan : NULL, plan_bytes(p, n_each));
     barriers_init(barriers, at.n_own);
+    barriers_made();
     if (layer == 0)
         pages_init(pages, p, at, plan);
+    else
+        __syncthreads();
     struct keys_flow keys =
         keys_flow_of(pages, own, p.keys + layer * p.keys_layer_bytes, room, scores_at);
     depends_wait();
-    if (stack_warp() == 0) {
-        __syncwarp();
-        if (layer > 0)
-            barrier_wait(mma_address(&own->keys.plan), 0);
-        if (pages->selects)
-            keys_begin(keys);
-    } else {
-        own_queries(own, p, at, b, 1);
-    }
-    __syncthreads();
+    struct queries_part queries = queries_load(p, at, b);
     if (layer > 0)
         barrier_wait(mma_address(&own->keys.plan), 0);
+    if (pages->selects)
+        keys_begin(keys);
+    queries_store(own, queries, p, at.n_own);
+    __syncthreads();
     int ld_scores = pages->n_words * AGON_CUDA_PAGE + SCORES_APART;
     if (pages->selects)
         select_scores(own, keys, p.index_heads, room, scores, ld_scores, at.n_own);

@@ -35,7 +35,7 @@ struct keys_barriers {
 /* What the stage keeps beside what own_pages has. */
 struct own_rows {
     __align__(16) uint64_t mask[STACK_OWN_MAX][STACK_PAGES_MAX];
-    __align__(16) int counts[STACK_OWN_MAX][BINS];
+    __align__(16) int counts[STACK_OWN_MAX][BINS]; /* 0, once queries are there */
     __align__(16) float weights[INDEX_ROWS_MAX];
     struct keys_barriers keys;
     __align__(16) struct chosen chosen[STACK_OWN_MAX];
@@ -95,20 +95,15 @@ static __device__ __forceinline__ struct keys_flow keys_flow_of(const struct own
     return f;
 }
 
-/* Barriers, and what is counted; the plan is asked for where the layer has one (else NULL): a warp.
+/*
+ * Barriers, and what is counted, before a barrier of the block; the plan is asked for where the
+ * layer has one (else NULL). Each warp makes some barriers: lanes would do so one after the other.
  */
 static __device__ __forceinline__ void selection_init(struct own_rows *own, struct own_pages *pages,
                                                       const char *plan, uint32_t n_bytes)
 {
-    static_assert((int)(KEYS_LISTS * KEYS_PLACES_MAX) <= 32, "a lane a place");
-    int lane = stack_lane();
-    if (lane < KEYS_LISTS * KEYS_PLACES_MAX) {
-        barrier_init(mma_address(&own->keys.came[lane]), 1);
-        barrier_init(mma_address(&own->keys.done[lane]), KEYS_WARPS);
-    }
-    if (lane < STACK_OWN_MAX)
-        own->chosen[lane] = {~0u, 0, 0, 0};
-    if (lane == 0) {
+    static_assert((int)(KEYS_LISTS * KEYS_PLACES_MAX) == (int)ATTEND_WARPS, "a warp a place");
+    if (threadIdx.x == 0) {
         uint32_t came = mma_address(&own->keys.plan);
         barrier_init(came, 1);
         barriers_made();
@@ -117,6 +112,12 @@ static __device__ __forceinline__ void selection_init(struct own_rows *own, stru
             copy_bytes(mma_address(pages), plan, n_bytes, came);
         }
     }
+    if (stack_lane() == 0) {
+        barrier_init(mma_address(&own->keys.came[stack_warp()]), 1);
+        barrier_init(mma_address(&own->keys.done[stack_warp()]), KEYS_WARPS);
+    }
+    if (threadIdx.x < STACK_OWN_MAX)
+        own->chosen[threadIdx.x] = {~0u, 0, 0, 0};
 }
 
 /* Item i to its place: a thread. Of a row's own page, the units that it sees. */
@@ -132,12 +133,12 @@ static __device__ __forceinline__ void keys_fetch(const struct keys_flow &f, int
                bytes, came);
 }
 
-/* The first items: the warp that made the barriers. */
+/* The first items: a warp one. */
 static __device__ __forceinline__ void keys_begin(const struct keys_flow &f)
 {
-    barriers_made();
-    if (stack_lane() < min(f.n_places, f.pages->begin[ATTEND_LISTS]))
-        keys_fetch(f, stack_lane(), stack_lane());
+    int i = stack_warp();
+    if (stack_lane() == 0 && i < min(f.n_places, f.pages->begin[ATTEND_LISTS]))
+        keys_fetch(f, i, i);
 }
 
 /* Where head h of row r is among the queries: two heads of each of four rows are a tile of 8. */
@@ -146,38 +147,50 @@ static __device__ __forceinline__ int query_at(int r, int h, int n_heads)
     return (r / GROUP_ROWS * (n_heads / 2) + h / 2) * 8 + r % GROUP_ROWS * 2 + h % 2;
 }
 
-/* Index queries of the block's rows and their weights, rows that are not there are 0; counts of 0.
- * By all warps from `first` on. */
-static __device__ __forceinline__ void own_queries(struct own_rows *own, const struct agon_stack &p,
-                                                   const struct own_place &at,
-                                                   const struct stack_buffers &b, int first)
+/* Index queries of the block's rows and their weights, four values a thread: rows that are not
+ * there are 0. */
+struct queries_part {
+    float4 v;
+    float weight;
+};
+static __device__ __forceinline__ struct queries_part queries_load(const struct agon_stack &p,
+                                                                   const struct own_place &at,
+                                                                   const struct stack_buffers &b)
 {
     enum { EACH = INDEX_DIM / 4 };
-    int n_heads = p.index_heads, bits = 31 - __clz(n_heads), n = at.n_own * n_heads;
-    int n_all = (at.n_own + GROUP_ROWS - 1) / GROUP_ROWS * GROUP_ROWS * n_heads;
-    int thread = (int)threadIdx.x - first * 32, n_threads = ATTEND_THREADS - first * 32;
+    static_assert((int)(INDEX_ROWS_MAX * EACH) <= (int)ATTEND_THREADS, "a thread four values");
+    int n_heads = p.index_heads, i = (int)threadIdx.x, n = at.n_own * n_heads;
     const float *weights = b.input + p.q_lora + AGON_STACK_ENTRY + INDEX_DIM;
     const float4 *from = (const float4 *)(b.index_query + (size_t)at.own0 * n_heads * INDEX_DIM);
-    /* The last warps have the weights, the first the queries. */
-    int i = n_threads - 1 - thread;
-    if (i < n_all) {
-        int r = i >> bits, h = i & (n_heads - 1);
-        own->weights[query_at(r, h, n_heads)] =
-            i < n ? __ldcg(weights + (size_t)(at.own0 + r) * b.ld_input + h) * p.index_scale : 0;
+    struct queries_part part = {make_float4(0, 0, 0, 0), 0};
+    if (i < n * EACH)
+        part.v = __ldcg(from + i);
+    if (i < n) {
+        int bits = 31 - __clz(n_heads), r = at.own0 + (i >> bits), h = i & (n_heads - 1);
+        part.weight = __ldcg(weights + (size_t)r * b.ld_input + h);
     }
-#pragma unroll 1
-    for (i = thread; i < n_all * EACH; i += n_threads) {
-        int head = i / EACH;
-        float4 v = head < n ? __ldcg(from + i) : make_float4(0, 0, 0, 0);
-        int place = query_at(head >> bits, head & (n_heads - 1), n_heads) * Q_STRIDE + i % EACH * 8;
+    return part;
+}
+
+static __device__ __forceinline__ void queries_store(struct own_rows *own,
+                                                     const struct queries_part &part,
+                                                     const struct agon_stack &p, int n_own)
+{
+    enum { EACH = INDEX_DIM / 4 };
+    int n_heads = p.index_heads, bits = 31 - __clz(n_heads), i = (int)threadIdx.x;
+    int n_all = (n_own + GROUP_ROWS - 1) / GROUP_ROWS * GROUP_ROWS * n_heads;
+    auto at = [&](int m) { return query_at(m >> bits, m & (n_heads - 1), n_heads); };
+    if (i < n_all * EACH) {
+        int place = at(i / EACH) * Q_STRIDE + i % EACH * 8;
         uint2 high, low;
-        split(make_float2(v.x, v.y), &high.x, &low.x);
-        split(make_float2(v.z, v.w), &high.y, &low.y);
+        split(make_float2(part.v.x, part.v.y), &high.x, &low.x);
+        split(make_float2(part.v.z, part.v.w), &high.y, &low.y);
         *(uint2 *)(own->q[0] + place) = high;
         *(uint2 *)(own->q[1] + place) = low;
     }
-#pragma unroll 1
-    for (i = thread; i < at.n_own * BINS / 4; i += n_threads)
+    if (i < n_all)
+        own->weights[at(i)] = part.weight * p.index_scale;
+    if (i < n_own * BINS / 4)
         ((uint4 *)own->counts)[i] = make_uint4(0, 0, 0, 0);
 }
 
