@@ -1,9 +1,9 @@
 #pragma once
 /*
- * The layers of a small model in six launches each, eight where rows are many: see stack.cu. What
- * is computed is what the operators of cuda_ops.h, cuda_gemm.h and cuda_mla.h compute in fast mode:
- * BF16 products with F32 sums, the residual stream, norms and router in F32. A row's result depends
- * on its own past alone.
+ * The layers of a small model in six launches each, seven or eight where rows are many: see
+ * stack.cu. What is computed is what the operators of cuda_ops.h, cuda_gemm.h and cuda_mla.h
+ * compute in fast mode: BF16 products with F32 sums, the residual stream, norms and router in F32.
+ * A row's result depends on its own past alone.
  *
  * Two products of attention are one here, multiplied when the weights are loaded: a head's query
  * comes from the q latent in the latents' space (W_UK^T W_Q), its output goes from there to the

@@ -65,6 +65,11 @@ static __device__ inline void shared_store(uint32_t to, uint4 v)
                  : "memory");
 }
 
+static __device__ inline void shared_store_4(uint32_t to, uint32_t v)
+{
+    asm volatile("st.shared.b32 [%0], %1;" ::"r"(to), "r"(v) : "memory");
+}
+
 /* A box of a tensor map, n_bytes from global memory: both tell `barrier` of their bytes. */
 static __device__ inline void copy_box_2d(uint32_t to, const CUtensorMap *map, int x, int y,
                                           uint32_t barrier)
@@ -91,12 +96,61 @@ static __device__ inline void copy_bytes(uint32_t to, const void *from, uint32_t
                  : "memory");
 }
 
+/* ---- clusters: blocks that see each other's shared memory ---- */
+
+/* All threads of all blocks of the cluster meet; barriers_made() before it holds behind it, nothing
+ * else does. */
+static __device__ inline void cluster_arrive(void)
+{
+    asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
+}
+static __device__ inline void cluster_wait(void)
+{
+    asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+}
+
+/* Where block `rank` of the cluster has what is at `address` here. */
+static __device__ inline uint32_t cluster_address(uint32_t address, uint32_t rank)
+{
+    uint32_t there;
+    asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(address), "r"(rank));
+    return there;
+}
+
+/* Arrive at a barrier that cluster_address() has found. It tells of copies and products that are
+ * over, not of what threads wrote. */
+static __device__ inline void cluster_barrier_arrive(uint32_t barrier)
+{
+    asm volatile("mbarrier.arrive.relaxed.cluster.shared::cluster.b64 _, [%0];" ::"r"(barrier)
+                 : "memory");
+}
+
+/* Shared memory to that of a block of the cluster, whose barrier is told; both as
+ * cluster_address() says. */
+static __device__ inline void copy_to_block(uint32_t to, uint32_t from, uint32_t n_bytes,
+                                            uint32_t barrier)
+{
+    asm volatile("cp.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes "
+                 "[%0], [%1], %2, [%3];" ::"r"(to),
+                 "r"(from), "r"(n_bytes), "r"(barrier)
+                 : "memory");
+}
+
 /* Descriptor of a K-major operand whose rows are 128 bytes, as a copy with
  * CU_TENSOR_MAP_SWIZZLE_128B left them at a multiple of 1,024: groups of 8 rows lie 1,024 bytes
  * apart. 32 bytes along k are 2 units of its address. */
 static __device__ inline uint64_t wgmma_descriptor(uint32_t address)
 {
     return (uint64_t)1 << 62 | (uint64_t)(1024 >> 4) << 32 | (uint64_t)1 << 16 |
+           (uint64_t)((address & 0x3ffff) >> 4);
+}
+
+/* The same of an operand that is not swizzled: pieces of 8 rows by 16 bytes, each 128 bytes one
+ * behind the other; from one to the next along k, and to that of the next 8 rows. */
+static __device__ inline uint64_t wgmma_descriptor_plain(uint32_t address, uint32_t along_k,
+                                                         uint32_t along_rows)
+{
+    return (uint64_t)(along_rows >> 4) << 32 | (uint64_t)(along_k >> 4) << 16 |
            (uint64_t)((address & 0x3ffff) >> 4);
 }
 

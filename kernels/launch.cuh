@@ -20,6 +20,12 @@ static __device__ __forceinline__ void depends_wait(void)
     asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
 }
 
+/* Lets the next kernel be set up at once. It may read weights alone before depends_wait(). */
+static __device__ __forceinline__ void depends_tell(void)
+{
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+}
+
 /* The block's dynamic shared memory. */
 static __device__ __forceinline__ char *block_shared(void)
 {

@@ -13,7 +13,7 @@
  */
 #include "kernels/check.cuh"
 #include "kernels/stack_attend.cuh"
-#include "kernels/stack_down.cuh"
+#include "kernels/stack_pair.cuh"
 
 enum { QUERY_RANKS = 8, HEAD_RANKS = 16, HEAD_CHUNK = 4, QUERY_STEPS = 8 };
 
@@ -568,6 +568,10 @@ static int launch_up(const struct agon_stack *p, const struct agon_stack_layer *
     if ((r = launch_stage(err, route_kernel, dim3((unsigned)(2 * agon_ceil_div(n, 2 * ROUTE_ROWS))),
                           32, 0, stream, *p, *l)))
         return r;
+    if (pair_does(p, l))
+        return launch_stage(err, pair_kernel, dim3((unsigned)(PAIR_BLOCKS * pairs_of(p, l))),
+                            STACK_THREADS, pair_bytes(p, l->inner), stream, *p, *l,
+                            (int)(l - p->layers));
     int most = layer_tiles(p, l);
     int parts = agon_ceil_div(l->inner / 8, UP_MANY);
     bool fewer = agon_ceil_div(l->inner / 8, UP_MANY + 1) < parts;
@@ -585,11 +589,13 @@ static int launch_down(const struct agon_stack *p, const struct agon_stack_layer
                             dim3((unsigned)agon_ceil_div(n, DOWN_ROWS), STACK_PARTS), DOWN_THREADS,
                             down_bytes(layer_slots(*p, *l), l->inner), stream, *p, *l);
     dim3 grid((unsigned)(p->hidden / DOWN_COLUMNS), (unsigned)layer_tiles(p, l));
-    if ((r = launch_stage(err, down_tile_kernel, grid, STACK_THREADS, down_tile_bytes(l), stream,
+    bool pairs = pair_does(p, l);
+    if (!pairs &&
+        (r = launch_stage(err, down_tile_kernel, grid, STACK_THREADS, down_tile_bytes(l), stream,
                           *p, *l)))
         return r;
-    return launch_stage(err, combine_kernel, dim3((unsigned)agon_ceil_div(n, COMBINE_ROWS)),
-                        COMBINE_THREADS, 0, stream, *p, *l);
+    return launch_stage(err, combine_kernel, dim3((unsigned)(agon_ceil_div(n, COMBINE_ROWS) + pairs)),
+                        COMBINE_THREADS, COMBINE_BYTES, stream, *p, *l, (int)(l - p->layers));
 }
 
 template <int MT>

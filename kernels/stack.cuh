@@ -77,6 +77,9 @@ struct stack_buffers {
     uint32_t *row_groups;
     uint32_t *row_members; /* of 32 rows each, [AGON_STACK_GROUPS_MAX]: a bit a row */
     float *row_weights, *row_factors;
+    /* Tiles of each layer's groups, [AGON_STACK_GROUPS_MAX], the last time that rows were many:
+     * what stack_pair.cuh guesses by, which may be anything. */
+    int *pair_tiles;
     char *plans; /* of attention's blocks, STACK_PLAN_ROW bytes a row (stack_select.cuh) */
     int ld_input, ld_rows;
 };
@@ -134,6 +137,8 @@ static __host__ __device__ inline size_t stack_buffers(struct stack_buffers *b,
     at += bytes_up(rows * STACK_EXPERTS_MAX * sizeof(float));
     b->row_factors = (float *)at;
     at += bytes_up(rows * sizeof(float));
+    b->pair_tiles = (int *)at;
+    at += bytes_up((size_t)p.n_layers * AGON_STACK_GROUPS_MAX * sizeof(int));
     b->input = (float *)at;
     at += bytes_up(rows * b->ld_input * sizeof(float));
     b->index_query = (float *)at;
@@ -229,18 +234,25 @@ template <int NB, int S> struct held {
     uint4 w[NB][S];
 };
 
-/* Steps [begin, end) of n_tiles tiles, ld apart; 0 where there is none. */
+/* Steps [begin, end) of n_tiles tiles, ld apart. What there is not stays undefined: no step is
+ * multiplied that is not loaded, and nobody reads outputs that are not. Few instructions, for they
+ * take longer to fetch than to run. */
 template <int NB, int S>
 static __device__ __forceinline__ void held_load(struct held<NB, S> &h, const uint4 *w, size_t ld,
                                                  int n_tiles, int begin, int end)
 {
+    const uint4 *from[NB];
+    if (n_tiles <= 0)
+        return;
 #pragma unroll
     for (int b = 0; b < NB; b++)
+        from[b] = w + min(b, n_tiles - 1) * ld + begin * 32;
 #pragma unroll
-        for (int i = 0; i < S; i++)
-            h.w[b][i] = b < n_tiles && begin + i < end
-                            ? weights_load(w + b * ld + (size_t)(begin + i) * 32)
-                            : make_uint4(0, 0, 0, 0);
+    for (int i = 0; i < S; i++)
+        if (begin + i < end)
+#pragma unroll
+            for (int b = 0; b < NB; b++)
+                h.w[b][i] = weights_load(from[b] + i * 32);
 }
 
 /* acc[b][m] += 16 rows by the 8 outputs of tile b, over the i-th of steps [begin, end) that are

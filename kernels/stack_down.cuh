@@ -2,9 +2,9 @@
 /*
  * The MLP's second stage (stack.cu): from the experts' inner values to the residual stream. Of few
  * rows a block has 16 and a part of the columns, and a warp a group of weights. Of many, a block
- * has a tile of UP and 128 columns, and a launch of its own adds up a row's slots. They are added
- * up in their order, whatever rows there are beside it; mma.sync and wgmma make the same sums (seen
- * on Hopper, and held by test_stack.c).
+ * has a tile of UP and 128 columns (or has done both: stack_pair.cuh), and a launch of its own adds
+ * up a row's slots. They are added up in their order, whatever rows there are beside it; mma.sync
+ * and wgmma make the same sums (seen on Hopper, and held by test_stack.c).
  */
 #include "kernels/stack_experts.cuh"
 
@@ -192,7 +192,9 @@ static size_t down_bytes(int n_slots, int inner)
 
 /* ---- many rows ----------------------------------------------------------------------- */
 
+enum { PAIR_ROWS = 64 }; /* of a tile of stack_pair.cuh */
 enum { DOWN_COLUMNS = 128, COMBINE_ROWS = 2, COMBINE_THREADS = COMBINE_ROWS * STACK_PARTS * 8 };
+enum { COMBINE_BYTES = AGON_STACK_GROUPS_MAX * (int)sizeof(int) };
 static_assert(ROW_LANES == 8, "of a row's part");
 
 /* Steps of 64 inner values; the last may be half of one. */
@@ -275,10 +277,25 @@ static size_t down_tile_bytes(const struct agon_stack_layer *l)
            (size_t)DOWN_COLUMNS * (size_t)down_steps(l->inner) * TILE_BYTES_K;
 }
 
-/* x += a row's slots. */
+/* How many tiles each group has, for the next time: a block. */
+static __device__ __forceinline__ void tiles_count(int *tiles, const uint32_t *members, int n_words)
+{
+    int *rows = (int *)block_shared();
+    int group = threadIdx.x % AGON_STACK_GROUPS_MAX;
+    if (threadIdx.x == group)
+        rows[group] = 0;
+    __syncthreads();
+    for (int i = threadIdx.x; i < n_words * AGON_STACK_GROUPS_MAX; i += COMBINE_THREADS)
+        atomicAdd(&rows[group], __popc(__ldcg(members + i)));
+    __syncthreads();
+    if (threadIdx.x == group)
+        tiles[group] = (rows[group] + PAIR_ROWS - 1) / PAIR_ROWS;
+}
+
+/* x += a row's slots. Behind the blocks of rows there may be one that counts the layer's tiles. */
 static __global__ void __launch_bounds__(COMBINE_THREADS)
     combine_kernel(const __grid_constant__ struct agon_stack p,
-                   const __grid_constant__ struct agon_stack_layer l)
+                   const __grid_constant__ struct agon_stack_layer l, int layer)
 {
     int row = blockIdx.x * COMBINE_ROWS + threadIdx.x / (STACK_PARTS * ROW_LANES);
     int part = threadIdx.x / ROW_LANES % STACK_PARTS, n_slots = layer_slots(p, l);
@@ -287,6 +304,11 @@ static __global__ void __launch_bounds__(COMBINE_THREADS)
     stack_buffers(&b, p);
     row_part_begin(&x, p, l.next_norm, row, part, row < p.rows.n_rows);
     depends_wait();
+    if (blockIdx.x * COMBINE_ROWS >= p.rows.n_rows) {
+        tiles_count(b.pair_tiles + layer * AGON_STACK_GROUPS_MAX, b.row_members,
+                    (p.rows.n_rows + 31) / 32);
+        return;
+    }
     float4 slots[AGON_STACK_GROUPS_MAX / 4], sum = make_float4(0, 0, 0, 0);
     const float *from = b.outputs + (size_t)row * n_slots * p.hidden + x.column;
     int n = x.mine ? __popc(__ldcg(b.row_groups + row)) : 0;

@@ -41,12 +41,17 @@ static __device__ __forceinline__ struct up_block *up_block(void)
 /* From a word of row_members to the next there: groups lie in different banks. */
 enum { MEMBERS_LD = AGON_STACK_GROUPS_MAX + 1 };
 
+static __host__ __device__ inline uint32_t members_bytes(const struct agon_stack &p)
+{
+    uint32_t members = ((uint32_t)p.rows.n_rows + 31) / 32 * MEMBERS_LD * 4;
+    return (members + SWIZZLE_ALIGN - 1) / SWIZZLE_ALIGN * SWIZZLE_ALIGN;
+}
+
 /* Of rows; first row_members stands there. */
 static __host__ __device__ inline uint32_t up_rows_bytes(const struct agon_stack &p)
 {
-    uint32_t rows = UP_ROWS * (uint32_t)p.hidden * 2;
-    uint32_t members = ((uint32_t)p.rows.n_rows + 31) / 32 * MEMBERS_LD * 4;
-    return rows > members ? rows : (members + SWIZZLE_ALIGN - 1) / SWIZZLE_ALIGN * SWIZZLE_ALIGN;
+    uint32_t rows = UP_ROWS * (uint32_t)p.hidden * 2, members = members_bytes(p);
+    return rows > members ? rows : members;
 }
 
 static __device__ __forceinline__ int up_slot(uint32_t groups, int group)
@@ -167,46 +172,50 @@ static __device__ __forceinline__ int up_list_tile(struct up_block *u, uint32_t 
     return tile.group;
 }
 
-/* Pieces of 16 bytes of the tile's rows on their way to shared memory: a thread's. (By registers,
+/* Pieces of 16 bytes of a tile of ROWS on their way to shared memory: a thread's. (By registers,
  * not by cp.async, whose 16 bytes take longer where all blocks copy, and which wgmma's fence would
  * wait for all together.) */
-struct up_rows {
-    enum { EACH = UP_ROWS * UP_K / 8 / STACK_THREADS };
+template <int ROWS> struct up_rows {
+    enum { EACH = ROWS * UP_K / 8 / STACK_THREADS };
     uint4 v[UP_STEPS_MAX][EACH];
 };
 
-static __device__ __forceinline__ void up_load(struct up_rows &r, const struct up_block *u,
+/* Those of n rows; row: which they are. */
+template <int ROWS>
+static __device__ __forceinline__ void up_load(struct up_rows<ROWS> &r, const int *row, int n,
                                                const uint16_t *x, int hidden)
 {
     int piece = threadIdx.x % 8;
 #pragma unroll
-    for (int i = 0; i < up_rows::EACH; i++) {
+    for (int i = 0; i < up_rows<ROWS>::EACH; i++) {
         int at = i * (STACK_THREADS / 8) + threadIdx.x / 8;
-        const uint4 *from = (const uint4 *)(x + (at < u->n ? u->row[at] : 0) * (size_t)hidden);
+        const uint4 *from = (const uint4 *)(x + (at < n ? row[at] : 0) * (size_t)hidden);
 #pragma unroll
         for (int k = 0; k < UP_STEPS_MAX; k++)
-            if (at < u->n && k < hidden / UP_K)
+            if (at < n && k < hidden / UP_K)
                 r.v[k][i] = __ldcg(from + k * 8 + piece);
     }
 }
 
 /* A step of them to shared memory. */
-static __device__ __forceinline__ void up_store(const struct up_rows &r, uint32_t rows, int k)
+template <int ROWS>
+static __device__ __forceinline__ void up_store(const struct up_rows<ROWS> &r, uint32_t rows, int k)
 {
     uint32_t to = rows + tile_offset(threadIdx.x / 8, threadIdx.x % 8);
 #pragma unroll
-    for (int i = 0; i < up_rows::EACH; i++)
-        shared_store(to + (k * UP_ROWS + i * (STACK_THREADS / 8)) * TILE_BYTES_K, r.v[k][i]);
+    for (int i = 0; i < up_rows<ROWS>::EACH; i++)
+        shared_store(to + (k * ROWS + i * (STACK_THREADS / 8)) * TILE_BYTES_K, r.v[k][i]);
 }
 
-/* acc (k > 0: +)= 64 rows by gate and up of TILES times 8 inner values, step k. */
-template <int TILES>
+/* acc (k > 0: +)= 64 rows of a tile of ROWS by gate and up of TILES times 8 inner values, step k.
+ */
+template <int ROWS, int TILES>
 static __device__ __forceinline__ void up_step(float (&acc)[8 * TILES], uint64_t x, uint64_t w,
                                                int k, bool there)
 {
     if (!there)
         return;
-    x += k * (UP_ROWS * TILE_BYTES_K >> 4);
+    x += k * (ROWS * TILE_BYTES_K >> 4);
     w += k * (8 * TILE_BYTES_K >> 4);
     wgmma_fence();
 #pragma unroll
@@ -218,7 +227,8 @@ static __device__ __forceinline__ void up_step(float (&acc)[8 * TILES], uint64_t
 /* All steps, of 64 rows from `far` on: of many rows each as soon as it has arrived, else with fewer
  * instructions. */
 template <int TILES>
-static __device__ __forceinline__ void up_multiply(float (&acc)[8 * TILES], const struct up_rows &r,
+static __device__ __forceinline__ void up_multiply(float (&acc)[8 * TILES],
+                                                   const struct up_rows<UP_ROWS> &r,
                                                    const struct up_block *u, uint32_t rows,
                                                    uint32_t weights, int hidden, int far)
 {
@@ -240,7 +250,7 @@ static __device__ __forceinline__ void up_multiply(float (&acc)[8 * TILES], cons
             __syncthreads();
             if (k == 0)
                 barrier_wait(arrived, 0);
-            up_step<TILES>(acc, x, w, k, there);
+            up_step<UP_ROWS, TILES>(acc, x, w, k, there);
         }
     }
     if (TILES == UP_WHOLE) {
@@ -249,7 +259,7 @@ static __device__ __forceinline__ void up_multiply(float (&acc)[8 * TILES], cons
         barrier_wait(arrived, 0);
 #pragma unroll 1
         for (int k = 0; k < hidden / UP_K; k++)
-            up_step<TILES>(acc, x, w, k, there);
+            up_step<UP_ROWS, TILES>(acc, x, w, k, there);
     }
     wgmma_wait<0>();
 }
@@ -342,9 +352,9 @@ static __global__ void __launch_bounds__(STACK_THREADS, 1)
     else
         group = up_list_tile(u, (uint32_t *)((char *)u + UP_BLOCK_BYTES), weights, p, l, b, first,
                              TILES);
-    struct up_rows pieces;
+    struct up_rows<UP_ROWS> pieces;
     if (group >= 0)
-        up_load(pieces, u, b.x, p.hidden);
+        up_load(pieces, u->row, u->n, b.x, p.hidden);
     if (!whole && blockIdx.x == 0)
         up_tell(b.tiles + blockIdx.y, u, p, l, b, group);
     if (group < 0)

@@ -154,6 +154,7 @@ static __global__ void __launch_bounds__(32)
     struct route r;
     float factor;
     int row = blockIdx.x * ROUTE_ROWS + route_row(), lane = stack_lane();
+    depends_tell(); /* the weights of what follows are much to fetch */
     stack_buffers(&b, p);
     route_begin(&r, p, l, row);
     depends_wait();

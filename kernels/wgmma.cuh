@@ -37,6 +37,7 @@ template <int N> struct wgmma;
 #define WGMMA_D8(d, i)  WGMMA_D4(d, i), WGMMA_D4(d, i + 4)
 #define WGMMA_D16(d, i) WGMMA_D8(d, i), WGMMA_D8(d, i + 8)
 #define WGMMA_D32(d, i) WGMMA_D16(d, i), WGMMA_D16(d, i + 16)
+#define WGMMA_D48(d, i) WGMMA_D32(d, i), WGMMA_D16(d, i + 32)
 #define WGMMA_D56(d, i) WGMMA_D32(d, i), WGMMA_D16(d, i + 32), WGMMA_D8(d, i + 48)
 #define WGMMA_D64(d, i) WGMMA_D32(d, i), WGMMA_D32(d, i + 32)
 
@@ -44,6 +45,8 @@ template <int N> struct wgmma;
 #define WGMMA_S8_0  WGMMA_S4_0 ",%4,%5,%6,%7"
 #define WGMMA_S16_0 WGMMA_S8_0 ",%8,%9,%10,%11,%12,%13,%14,%15"
 #define WGMMA_S32_0 WGMMA_S16_0 ",%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31"
+#define WGMMA_S48_0                                                                             \
+    WGMMA_S32_0 ",%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47"
 #define WGMMA_S56_0                                                                             \
     WGMMA_S32_0 ",%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50," \
                 "%51,%52,%53,%54,%55"
@@ -76,5 +79,6 @@ template <int N> struct wgmma;
 WGMMA_SHAPE(16, 8, WGMMA_S8_0, WGMMA_D8, "%8", "%9", "%10");
 WGMMA_SHAPE(32, 16, WGMMA_S16_0, WGMMA_D16, "%16", "%17", "%18");
 WGMMA_SHAPE(64, 32, WGMMA_S32_0, WGMMA_D32, "%32", "%33", "%34");
+WGMMA_SHAPE(96, 48, WGMMA_S48_0, WGMMA_D48, "%48", "%49", "%50");
 WGMMA_SHAPE(112, 56, WGMMA_S56_0, WGMMA_D56, "%56", "%57", "%58");
 WGMMA_SHAPE(128, 64, WGMMA_S64_0, WGMMA_D64, "%64", "%65", "%66");
