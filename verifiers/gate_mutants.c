@@ -90,7 +90,7 @@ static int pool_done(void *user, const struct agon_gate_judged *judged, struct a
     r = r ? r : pool_misread(p, judged, err);
     r = r ? r : pool_held(p, judged, err);
     if (!r && ends_in(judged->what, AGON_MUTANT_HELD))
-        r = gate_planted_note(p->g, p->candidates, judged->answer, err);
+        r = gate_planted_note(p->g, p->candidates, judged, err);
     if (r || p->n_survivors++ >= SURVIVORS_MAX)
         return r;
     json_t *answer = NULL;
@@ -219,7 +219,7 @@ static void held_other(struct gate_run *g, struct agon_buf *b)
 /* Texts that its state holds when it is loaded, the numbers of its source, what else it held while
  * its checks judged the golden answer and another one; without those of rows, which are tried as
  * such, but with rows that only the checks look at. */
-static int held_by_verifier(struct gate_run *g, json_t *held, size_t *ret_own, struct agon_err *err)
+static int held_by_verifier(struct gate_run *g, json_t *held, struct agon_err *err)
 {
     struct agon_buf other AGON_AUTO(agon_buf_deinit) = AGON_BUF(GATE_ANSWER_BYTES_MAX);
     held_other(g, &other);
@@ -241,7 +241,7 @@ static int held_by_verifier(struct gate_run *g, json_t *held, size_t *ret_own, s
     for (size_t i = 0; i < n && i < t.n_loaded && json_array_size(held) < HELD_OWN_MAX; i++)
         if (!column_has(&g->columns, json_array_get(t.texts, i)))
             json_array_append(held, json_array_get(t.texts, i));
-    *ret_own = json_array_size(held);
+    g->n_held_own = json_array_size(held);
     if (!r)
         r = held_numbers(g, held, err);
     for (size_t i = t.n_loaded; i < n && json_array_size(held) < HELD_MAX; i++)
@@ -260,8 +260,9 @@ int gate_mutants(struct gate_run *g, struct agon_err *err)
     struct agon_mutant_options options = {ONE_LEAF_MAX, TWO_LEAF_DRAWS, true, NULL, 0};
     int r = gate_prepare(g, err);
     if (!r)
-        r = held_by_verifier(g, g->held = json_array(), &options.n_held_own, err);
+        r = held_by_verifier(g, g->held = json_array(), err);
     options.held = g->held;
+    options.n_held_own = g->n_held_own;
     if (!r)
         r = gate_wrong(g, false, err); /* first, so that they are the negatives that are kept */
     if (!r)
@@ -279,5 +280,5 @@ int gate_mutants(struct gate_run *g, struct agon_err *err)
     if (!r)
         r = mutants_judge(g, &pool);
     bool asked = g->in->task->answers == AGON_ANSWERS_MANY && !pool.anything;
-    return r || !asked ? r : gate_planted(g, pool.candidates, options.n_held_own, err);
+    return r || !asked ? r : gate_planted(g, pool.candidates, err);
 }

@@ -1,10 +1,10 @@
 /*
- * Gate 4, where many answers are right: one that passes because of a text or a number that stands
- * in the verifier's own code and nowhere else. It is told from a right one by where it might come
- * from (prompt, answer schema, tools, solution, world: none says it), by its neighbour (another
- * text of the same kind does not pass, so the check does not take whatever looks like that), and,
- * unless the verifier's code holds it before any check runs, by a world without a row, where it
- * passes all the same.
+ * Gates 4 and 6, where many answers are right: one that passes because of a text or a number that
+ * stands in the verifier's own code and nowhere else. It is told from a right one by where it might
+ * come from (prompt, answer schema, tools, solution, world: none says it), by its neighbour
+ * (another text of the same kind does not pass, so the check does not take whatever looks like
+ * that), and, unless the verifier's code holds it before any check runs, by a world without a row,
+ * where it passes all the same.
  */
 #include "base/json.h"
 #include "envs/world.h"
@@ -53,35 +53,40 @@ static bool worth_asking(const json_t *leaf)
     return json_is_number(leaf) && fabs(json_number_value(leaf)) >= NUMBER_MIN;
 }
 
-/* The first leaf of an answer that the verifier holds and the golden answer does not; borrowed. */
+/* The first leaf of an answer, or of its writes, that the verifier holds and the golden ones do
+ * not; borrowed. */
 static json_t *held_leaf(const struct gate_run *g, json_t *answer)
 {
     const char *key;
     json_t *below, *found = NULL;
     size_t i;
     if (worth_asking(answer) && array_has(g->held, answer) &&
-        !value_has(g->golden.run.answer, answer))
+        !value_has(g->golden.run.answer, answer) && !value_has(g->golden.run.writes, answer))
         return answer;
     json_object_foreach(answer, key, below) if (!found) found = held_leaf(g, below);
     json_array_foreach(answer, i, below) if (!found) found = held_leaf(g, below);
     return found;
 }
 
-int gate_planted_note(struct gate_run *g, json_t *candidates, struct agon_str text,
+int gate_planted_note(struct gate_run *g, json_t *candidates, const struct agon_gate_judged *judged,
                       struct agon_err *err)
 {
     json_auto_t *answer = NULL;
+    json_t *one, *writes = (json_t *)(uintptr_t)judged->writes;
     size_t i;
-    json_t *one;
     if (json_array_size(candidates) >= CANDIDATES_MAX)
         return 0;
-    int r = agon_json_parse(&answer, text, err);
+    int r = agon_json_parse(&answer, judged->answer, err);
     json_t *leaf = r ? NULL : held_leaf(g, answer);
+    if (!r && !leaf)
+        leaf = held_leaf(g, writes);
     if (!leaf)
         return r;
     json_array_foreach(candidates, i,
                        one) if (json_equal(json_object_get(one, "held"), leaf)) return 0;
-    if (json_array_append_new(candidates, json_pack("{s:O, s:O}", "held", leaf, "answer", answer)))
+    one =
+        json_pack("{s:O, s:{s:O, s:O?}}", "held", leaf, "run", "answer", answer, "writes", writes);
+    if (json_array_append_new(candidates, one))
         return agon_fail(err, AGON_ENOMEM, "gates: out of memory");
     return 0;
 }
@@ -196,16 +201,17 @@ static json_t *replaced(const json_t *answer, const json_t *held, const json_t *
     return copy;
 }
 
-/* Does this answer pass, here or in the world that is left when each row is gone? */
-static int passes(struct gate_run *g, const json_t *answer, bool empty, bool *ret,
+/* Does this answer pass with its writes, here or in the world that is left when each row is gone?
+ */
+static int passes(struct gate_run *g, const json_t *run, bool empty, bool *ret,
                   struct agon_err *err)
 {
     struct agon_perturb perturb = {0, AGON_DRAW_NO_ROW, g->golden.run.columns};
     struct agon_buf text AGON_AUTO(agon_buf_deinit) = AGON_BUF(GATE_ANSWER_BYTES_MAX);
     struct agon_buf reason AGON_AUTO(agon_buf_deinit) = AGON_BUF(1024);
     struct agon_trial t AGON_AUTO(agon_trial_deinit) = {0};
-    agon_json_dump(&text, answer);
-    struct agon_trial_item item = {agon_buf_str(&text), empty ? NULL : g->golden.run.writes};
+    agon_json_dump(&text, json_object_get(run, "answer"));
+    struct agon_trial_item item = {agon_buf_str(&text), json_object_get(run, "writes")};
     struct agon_trial_input input = {
         .perturb = empty ? &perturb : NULL,
         .answer_schema = g->in->task->answer_schema,
@@ -222,53 +228,61 @@ static int passes(struct gate_run *g, const json_t *answer, bool empty, bool *re
     return r;
 }
 
-static int is_planted(struct gate_run *g, const json_t *candidate, size_t n_own, bool *ret,
-                      struct agon_err *err)
+static int is_planted(struct gate_run *g, const json_t *candidate, bool *ret, struct agon_err *err)
 {
     const json_t *held = json_object_get(candidate, "held"),
-                 *answer = json_object_get(candidate, "answer");
+                 *run = json_object_get(candidate, "run");
     struct agon_buf text AGON_AUTO(agon_buf_deinit) = AGON_BUF(TEXT_MAX + 100);
     bool own = false, known = false, passed = false;
     int r;
-    for (size_t i = 0; i < n_own; i++)
+    for (size_t i = 0; i < g->n_held_own; i++)
         own = own || json_equal(json_array_get(g->held, i), held);
     held_text(held, &text);
     *ret = false;
     if (is_stated(g, agon_buf_text(&text), err, &r) || (r = in_world(g, held, &known, err)) ||
         known)
         return r;
-    json_auto_t *neighbour = neighbour_of(held), *other = replaced(answer, held, neighbour);
+    json_auto_t *neighbour = neighbour_of(held), *other = replaced(run, held, neighbour);
     if (!neighbour || !other)
         return agon_fail(err, AGON_ENOMEM, "gates: out of memory");
     if ((r = passes(g, other, false, &passed, err)) || passed)
         return r;
     *ret = own;
-    return own ? 0 : passes(g, answer, true, ret, err);
+    return own ? 0 : passes(g, run, true, ret, err);
 }
 
-int gate_planted(struct gate_run *g, const json_t *candidates, size_t n_own, struct agon_err *err)
+/* What passes, for the author: the answer, or the first write that is none of the golden ones. */
+static void run_example(const struct gate_run *g, const json_t *run, struct agon_buf *b)
+{
+    struct agon_buf text AGON_AUTO(agon_buf_deinit) = AGON_BUF(GATE_ANSWER_BYTES_MAX);
+    const json_t *shown = json_object_get(run, "answer"), *writes = json_object_get(run, "writes");
+    size_t i;
+    json_t *write;
+    json_array_foreach(writes, i, write) if (!array_has(g->golden.run.writes, write)) shown = write;
+    agon_json_dump(&text, shown);
+    gate_example(b, agon_buf_str(&text));
+}
+
+int gate_planted(struct gate_run *g, const json_t *candidates, struct agon_err *err)
 {
     size_t i;
     json_t *one;
     json_array_foreach(candidates, i, one)
     {
         bool planted = false;
-        int r = is_planted(g, one, n_own, &planted, err);
-        if (r || !planted) {
-            if (r)
-                return r;
+        int r = is_planted(g, one, &planted, err);
+        if (r)
+            return r;
+        if (!planted)
             continue;
-        }
-        struct agon_buf text AGON_AUTO(agon_buf_deinit) = AGON_BUF(GATE_ANSWER_BYTES_MAX);
         struct agon_buf held AGON_AUTO(agon_buf_deinit) = AGON_BUF(GATE_ANSWER_BYTES_MAX);
         struct agon_buf example AGON_AUTO(agon_buf_deinit) = AGON_BUF(1024);
-        agon_json_dump(&text, json_object_get(one, "answer"));
         agon_json_dump(&held, json_object_get(one, "held"));
-        gate_example(&example, agon_buf_str(&text));
+        run_example(g, json_object_get(one, "run"), &example);
         return gate_refuse(g,
                            "the verifier accepts %s, and %.240s stands in its code alone, neither "
                            "in the world nor in prompt, answer schema, tools or solution; compare "
-                           "the answer with the world and with nothing else",
+                           "what is submitted with the world and with nothing else",
                            agon_buf_text(&example), agon_buf_text(&held));
     }
     return 0;

@@ -96,7 +96,8 @@ static int refuse_replaced(struct gate_run *g, const json_t *other)
 
 struct foreign_found {
     struct gate_run *g;
-    json_t *besides; /* those that are writes beside the golden ones: owned */
+    json_t *besides;    /* those that are writes beside the golden ones: owned */
+    json_t *candidates; /* of gate_planted(): owned */
     int n_calls, n_writes, n_accepted;
     bool refused; /* with the first that was accepted; the others are counted */
 };
@@ -104,6 +105,7 @@ struct foreign_found {
 static void foreign_found_deinit(struct foreign_found *f)
 {
     json_decref(f->besides);
+    json_decref(f->candidates);
 }
 
 static int foreign_done(void *user, const struct agon_gate_judged *judged, struct agon_err *err)
@@ -111,7 +113,6 @@ static int foreign_done(void *user, const struct agon_gate_judged *judged, struc
     struct foreign_found *f = user;
     size_t n_golden = json_array_size(f->g->golden.run.writes);
     bool besides = json_array_size(judged->writes) > n_golden;
-    (void)err;
     f->n_calls++;
     /* A call that fails, or that leaves all as the golden writes do, is no write. */
     if (judged->brief->replay || judged->brief->changes == f->g->golden.own.changes)
@@ -128,7 +129,7 @@ static int foreign_done(void *user, const struct agon_gate_judged *judged, struc
                              first_parting(judged->writes, f->g->golden.run.writes));
     else if (f->refused)
         (void)refuse_replaced(f->g, judged->writes);
-    return 0;
+    return f->refused ? 0 : gate_planted_note(f->g, f->candidates, judged, err);
 }
 
 /* The golden writes with the call behind them or, at >= 0, in the place of one. */
@@ -206,7 +207,8 @@ static int foreign_held(struct gate_run *g, struct gate_batch *batch, struct ago
 
 static int writes_foreign(struct gate_run *g, struct agon_err *err)
 {
-    struct foreign_found found AGON_AUTO(foreign_found_deinit) = {.g = g, .besides = json_array()};
+    struct foreign_found found AGON_AUTO(foreign_found_deinit) = {
+        .g = g, .besides = json_array(), .candidates = json_array()};
     struct gate_batch *batch AGON_AUTO(gate_batch_freep) = NULL;
     struct agon_rng rng = agon_rng_split(&g->in->rng, agon_str("foreign"));
     json_auto_t *calls = NULL;
@@ -236,6 +238,8 @@ static int writes_foreign(struct gate_run *g, struct agon_err *err)
     json_object_set_new(g->report->evidence, "foreign_calls", json_integer(found.n_calls));
     json_object_set_new(g->report->evidence, "foreign_writes", json_integer(found.n_writes));
     json_object_set_new(g->report->evidence, "foreign_accepted", json_integer(found.n_accepted));
+    if (!r && !found.refused)
+        r = gate_planted(g, found.candidates, err);
     return !r && found.refused ? AGON_REJECTED : r;
 }
 

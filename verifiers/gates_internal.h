@@ -57,7 +57,8 @@ struct gate_run {
     json_t *worlds;  /* gate 8's worlds that counted: for each the probes' results */
     uint64_t perturb_seed;
     struct gate_guesses guesses;
-    json_t *held; /* texts and numbers that the verifier holds; NULL before gate 4 */
+    json_t *held;      /* texts and numbers that the verifier holds; NULL before gate 4 */
+    size_t n_held_own; /* so many of them are texts of its own that are there before it is asked */
     struct gate_writes_found writes_found;
     struct agon_tape tape; /* what the cells were asked, for a second one */
 };
@@ -104,12 +105,12 @@ int gate_metamorphic(struct gate_run *g, struct agon_err *err); /* 8 */
 int gate_guess(struct gate_run *g, struct agon_err *err);       /* 9 */
 int gate_ladder(struct gate_run *g, struct agon_err *err);      /* 10 */
 
-/* Gate 4, under answers="many". note: keep this answer, which passed, where something in it is the
- * verifier's own and no part of the golden one. Then refuse where one of them is wrong for certain;
- * n_own: so many of g->held the verifier holds before it is asked. */
-int gate_planted_note(struct gate_run *g, json_t *candidates, struct agon_str text,
+/* Gates 4 and 6, under answers="many". note: keep this answer with its writes, which passed, where
+ * something in them is the verifier's own and no part of the golden ones. Then refuse where one of
+ * them is wrong for certain. */
+int gate_planted_note(struct gate_run *g, json_t *candidates, const struct agon_gate_judged *judged,
                       struct agon_err *err);
-int gate_planted(struct gate_run *g, const json_t *candidates, size_t n_own, struct agon_err *err);
+int gate_planted(struct gate_run *g, const json_t *candidates, struct agon_err *err);
 /* Judge the author's wrong answers; one that passes is refused, or left for gate 5 to refuse. */
 int gate_wrong(struct gate_run *g, bool refuse, struct agon_err *err);
 /* A gate_done_fn for mutants of the writes; user is the run. */

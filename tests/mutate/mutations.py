@@ -418,8 +418,9 @@ MUTATIONS = [
         ("is_stated(g, agon_buf_text(&text), err, &r)", "is_stated(g, \"\\1\\2\", err, &r)"),
         ("    if ((r = passes(g, other, false, &passed, err)) || passed)", "    if (!g && ((r = passes(g, other, false, &passed, err)) || passed))"),
         ("    *ret = own;\n    return own ? 0 :", "    *ret = !own;\n    return !own ? 0 :"),
-        ("    return own ? 0 : passes(g, answer, true, ret, err);", "    return 0;"),
+        ("    return own ? 0 : passes(g, run, true, ret, err);", "    return 0;"),
         ("if (json_equal(json_object_get(one, \"held\"), leaf)) return 0;", "if (leaf) return 0;"),
+        ("        leaf = held_leaf(g, writes);", "        (void)writes;"),
     ]),
     ("verifiers/mutants.c", ["verifiers mutants", GATES, PLANTED], [
         ("        whole ? json_integer(2 * n) : json_real(2 * x),\n", ""),

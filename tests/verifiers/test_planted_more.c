@@ -289,6 +289,34 @@ CAUGHT(a_number_that_is_one_of_many_answers, 4, "424242 stands in its code alone
                          "count(*) FROM items WHERE kind = 'tea' AND price = ?\", answer.price) > "
                          "0"))
 
+TEST(a_word_that_is_one_of_many_values_to_write)
+{
+    NEED_BOX;
+    struct proposal p = fixture_order;
+    p.many = true;
+    p.verifier = ORDER_CHECK("local known = {xyzzy = true}\n"
+                             "    local made = changes:inserted('orders', {item = "
+                             "cheapest(world).item, pieces = 3})\n"
+                             "    return #made == 1 and (known[made[1].guest] or made[1].guest == "
+                             "'Mei Okafor')");
+    EXPECT(fixture_refused(&p, 6, "\"xyzzy\" stands in its code alone"));
+}
+
+/* Whoever takes any guest takes one of its own, too. */
+TEST(any_value_to_write_may_be_one_of_its_own)
+{
+    NEED_BOX;
+    struct outcome o = {0};
+    struct proposal p = fixture_order;
+    p.many = true;
+    p.verifier = ORDER_CHECK("local known = {xyzzy = true}\n"
+                             "    return #changes:inserted('orders', {item = "
+                             "cheapest(world).item, pieces = 3}) == 1 and known.xyzzy");
+    if (!EXPECT(fixture_run(&p, &o) && o.gate != 4 && o.gate != 6))
+        printf("# %s\n", o.reason);
+    outcome_deinit(&o);
+}
+
 /* Words of its own that a verifier has a right to: what is refused is another gate's. */
 #define NOT_ACCUSED(name, ...)                                           \
     TEST(name)                                                           \
