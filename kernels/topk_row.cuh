@@ -71,10 +71,6 @@ struct slice {
             return topk_keys(*(const float4 *)(scores + i));
         return make_uint4(key_made(i), key_made(i + 1), key_made(i + 2), key_made(i + 3));
     }
-    __device__ uint4 at(int i) const
-    {
-        return i < n_cached ? cache[i / 4] : made(i);
-    }
     __device__ uint32_t key_at(int i) const
     {
         return i < n_cached ? ((const uint32_t *)cache)[i] : key_made(i);
@@ -131,20 +127,30 @@ static __device__ void count_made(uint32_t *count, const struct slice &slice, in
     }
 }
 
-static __device__ void count_cached(uint32_t *count, const struct slice &slice, struct digit digit)
+/* add(keys) for four cached keys at places i, i + stride .. below `end`, UNROLL fours on their way
+ * at a time. Returns the place behind. */
+template <class Add>
+static __device__ __forceinline__ int each_cached(const struct slice &slice, int i, int end,
+                                                  int stride, Add add)
 {
-    int stride = (int)blockDim.x * 4, i = (int)threadIdx.x * 4;
-    for (; i + (UNROLL - 1) * stride < slice.n_cached; i += UNROLL * stride) {
+    for (; i + (UNROLL - 1) * stride < end; i += UNROLL * stride) {
         uint4 keys[UNROLL];
 #pragma unroll
         for (int j = 0; j < UNROLL; j++)
             keys[j] = slice.cache[i / 4 + j * stride / 4];
 #pragma unroll
         for (int j = 0; j < UNROLL; j++)
-            count_keys<false>(count, keys[j], digit);
+            add(keys[j]);
     }
-    for (; i < slice.n_cached; i += stride)
-        count_keys<false>(count, slice.cache[i / 4], digit);
+    for (; i < end; i += stride)
+        add(slice.cache[i / 4]);
+    return i;
+}
+
+static __device__ void count_cached(uint32_t *count, const struct slice &slice, struct digit digit)
+{
+    each_cached(slice, (int)threadIdx.x * 4, slice.n_cached, (int)blockDim.x * 4,
+                [&](uint4 keys) { count_keys<false>(count, keys, digit); });
 }
 
 /* Called by the first FINDERS threads, with the counts of their BINS_EACH bins: the one whose bins
@@ -299,22 +305,14 @@ static __device__ void count_run(uint32_t *ret_above, uint32_t *ret_equal,
                                  const struct slice &slice, struct run run, uint32_t least)
 {
     uint32_t above = 0, equal = 0;
-    int i = run.begin + (int)(threadIdx.x % 32) * 4, n_cached = min(run.end, slice.n_cached);
+    int i = run.begin + (int)(threadIdx.x % 32) * 4;
     auto add = [&](uint4 k) {
         above += (k.x > least) + (k.y > least) + (k.z > least) + (k.w > least);
         equal += (k.x == least) + (k.y == least) + (k.z == least) + (k.w == least);
     };
-    for (; i + (UNROLL - 1) * STEP < n_cached; i += UNROLL * STEP) {
-        uint4 keys[UNROLL];
-#pragma unroll
-        for (int j = 0; j < UNROLL; j++)
-            keys[j] = slice.cache[i / 4 + j * STEP / 4];
-#pragma unroll
-        for (int j = 0; j < UNROLL; j++)
-            add(keys[j]);
-    }
+    i = each_cached(slice, i, min(run.end, slice.n_cached), STEP, add);
     for (; i < run.end; i += STEP)
-        add(slice.at(i));
+        add(slice.made(i));
     *ret_above = above;
     *ret_equal = equal;
 }
