@@ -436,7 +436,9 @@ int large_launch(const struct gemm_launch *launch, int n_tiles, void *stream, st
     return 0;
 }
 
-/* Many rows for each part, and tiles enough, most of which are full. */
+/* Many rows for each part, and tiles enough, most of which are full. Of groups rows_each is twice
+ * the mean: from 24 rows in the mean on, some have more than the other kernel's tiles of 32, and
+ * read their weights twice there. */
 template <class T>
 int large_choose(const struct gemm_launch *launch, int rows_each, void *stream,
                  struct agon_err *err)
@@ -444,7 +446,7 @@ int large_choose(const struct gemm_launch *launch, int rows_each, void *stream,
     int each = launch->gemm.gated ? T::OUT / 2 : T::OUT, n_outs = agon_ceil_div(launch->n, each);
     double n_tiles = (double)n_outs * agon_ceil_div(rows_each, ROWS) * launch->n_parts;
     bool full = launch->n * 4 >= n_outs * each * 3;
-    bool many = rows_each > (launch->begin ? ROWS / 2 : ROWS);
+    bool many = rows_each > (launch->begin ? ROWS * 3 / 8 : ROWS);
     if (!many || n_tiles < 100 || n_tiles > 1 << 30 || !full)
         return GEMM_NOT_HERE;
     return large_launch<T>(launch, (int)n_tiles, stream, err);

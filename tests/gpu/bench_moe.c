@@ -129,7 +129,7 @@ int main(void)
     struct agon_cuda_info gpu = gpu_or_leave();
     double rate = gpu_copy_rate(&gpu);
     struct layer full = layer_new(256, 7168, 2048, AGON_E4M3);
-    static const int batches[] = {128, 16, 512, 4096};
+    static const int batches[] = {128, 16, 256, 512, 768, 1024, 2048, 4096};
     for (size_t i = 0; i < sizeof(batches) / sizeof(batches[0]); i++)
         bench(gpu.name, rate, &full, batches[i], 8, 2);
     agon_cuda_matrix_free(&full.moe.gate_up);

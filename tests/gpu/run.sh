@@ -194,6 +194,8 @@ checks() {
         sanitize memcheck experts moe experts_in_fast_mode
         sanitize memcheck latents mla fast_attention_is_its_twin
         sanitize memcheck indexer indexer fast_scores
+        sanitize memcheck topk topk is_exact_on
+        sanitize memcheck sample sample few_rows
         sanitize memcheck stack stack few_rows
         for program in gemm sample small; do
             sanitize racecheck $program $program few_rows
