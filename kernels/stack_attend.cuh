@@ -330,18 +330,17 @@ static __device__ __forceinline__ void barriers_init(struct own_barriers *barrie
     }
 }
 
-/* A list's first pages, as many as there is room for: the list's leader; how many. */
-static __device__ __forceinline__ int pages_begin(const struct own_pages *pages,
-                                                  struct own_barriers *barriers,
-                                                  const char *latents, char *to)
+/* A list's first pages, as many as there is room for: a thread. */
+static __device__ __forceinline__ void pages_begin(const struct own_pages *pages,
+                                                   struct own_barriers *barriers, int list,
+                                                   const char *latents, char *to)
 {
-    int list = warp_list(), begin = pages->begin[list];
+    int begin = pages->begin[list];
     int n = min(pages->begin[list + 1] - begin, (int)LIST_PLACES);
 #pragma unroll 1
     for (int i = 0; i < n; i++)
         fetch(mma_address(to) + (list * LIST_PLACES + i) * PAGE_BYTES, latents,
               pages->items[begin + i].page, mma_address(&barriers->came[list * LIST_PLACES + i]));
-    return n;
 }
 
 /* All pages of a list, the first n_begun of which are under way. */
@@ -538,20 +537,29 @@ static __global__ void __launch_bounds__(ATTEND_THREADS, 1)
         __syncthreads();
     struct keys_flow keys =
         keys_flow_of(pages, own, p.keys + layer * p.keys_layer_bytes, room, scores_at);
-    depends_wait();
-    struct queries_part queries = queries_load(p, at, b);
     if (layer > 0)
         barrier_wait(mma_address(&own->keys.plan), 0);
-    if (pages->selects)
-        keys_begin(keys);
+    if (pages->selects && p.apart)
+        keys_begin(keys, false);
+    depends_wait();
+    struct queries_part queries = queries_load(p, at, b);
+    if (pages->selects) {
+        if (!p.apart)
+            keys_begin(keys, false);
+        keys_begin(keys, true);
+    }
     queries_store(own, queries, p, at.n_own);
     __syncthreads();
     int ld_scores = pages->n_words * AGON_CUDA_PAGE + SCORES_APART;
     if (pages->selects)
         select_scores(own, keys, p.index_heads, room, scores, ld_scores, at.n_own);
     __syncthreads();
-    if (scores_at >= PAGES_BYTES && list_leads())
-        n_begun = pages_begin(pages, barriers, latents, room);
+    if (scores_at >= PAGES_BYTES) {
+        int list = stack_warp() - (ATTEND_WARPS - ATTEND_LISTS); /* of warps that choose least */
+        if (list >= 0 && stack_lane() == 0)
+            pages_begin(pages, barriers, list, latents, room);
+        n_begun = LIST_PLACES;
+    }
     select_masks(own, p, at, pages, scores, ld_scores);
     shared_written(); /* scores, perhaps where pages are copied to */
     __syncthreads();

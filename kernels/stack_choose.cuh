@@ -9,7 +9,7 @@
 
 enum {
     BINS = 256,
-    RIVALS_MAX = 128,
+    RIVALS_MAX = 64,
 };
 
 /* So that two that differ do so by as much as makes two bins. */
@@ -47,40 +47,35 @@ static __device__ __forceinline__ float order_score(uint32_t key)
     return __uint_as_float(key ^ (key >> 31 ? 0x80000000U : 0xffffffffU));
 }
 
-/* The largest of BINS bins that at least k counts are in or above: a lane sums its own, then all
- * above. *k becomes how many are wanted of that bin, *ret_n how many are in it. */
+/* Of 32 numbers, a lane each, the sum from the lane's to the last. */
+static __device__ __forceinline__ int sum_behind(int n)
+{
+#pragma unroll
+    for (int apart = 1; apart < 32; apart *= 2) {
+        int other = __shfl_down_sync(~0u, n, apart);
+        n += stack_lane() + apart < 32 ? other : 0;
+    }
+    return n;
+}
+
+/* The largest of BINS bins that at least k counts are in or above: among lanes, each with some of
+ * them, then among those. *k becomes how many are wanted of that bin, *ret_n how many are in it. */
 static __device__ __forceinline__ int bin_of(const int *counts, int *k, int *ret_n)
 {
     enum { EACH = BINS / 32 };
     static_assert((int)EACH == 8, "two loads");
-    int lane = stack_lane(), sum = 0;
+    int lane = stack_lane();
     int4 low = ((const int4 *)counts)[lane * 2], high = ((const int4 *)counts)[lane * 2 + 1];
-    const int n[EACH] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
-#pragma unroll
-    for (int i = 0; i < EACH; i++)
-        sum += n[i];
-    int above = sum; /* of this lane's bins and all higher ones */
-#pragma unroll
-    for (int apart = 1; apart < 32; apart *= 2) {
-        int other = __shfl_down_sync(~0u, above, apart);
-        above += lane + apart < 32 ? other : 0;
-    }
-    int from = 31 - __clz(__ballot_sync(~0u, above >= *k)), found = -1, in = 0;
-    above -= sum;
-#pragma unroll
-    for (int i = EACH - 1; i >= 0; i--) {
-        if (found >= 0)
-            continue;
-        if (above + n[i] >= *k) {
-            found = i;
-            in = n[i];
-        } else {
-            above += n[i];
-        }
-    }
-    *k -= __shfl_sync(~0u, above, from);
-    *ret_n = __shfl_sync(~0u, in, from);
-    return from * EACH + __shfl_sync(~0u, found, from);
+    int sum = low.x + low.y + low.z + low.w + high.x + high.y + high.z + high.w;
+    int above = sum_behind(sum);
+    int from = 31 - __clz(__ballot_sync(~0u, above >= *k));
+    *k -= __shfl_sync(~0u, above - sum, from);
+    int n = lane < EACH ? counts[from * EACH + lane] : 0;
+    above = sum_behind(n);
+    int found = 31 - __clz(__ballot_sync(~0u, above >= *k));
+    *k -= __shfl_sync(~0u, above - n, found);
+    *ret_n = __shfl_sync(~0u, n, found);
+    return from * EACH + found;
 }
 
 /* A warp at work on a row that sees more than k positions: it has STEP of them, every n_parts-th
@@ -102,7 +97,10 @@ static __device__ __forceinline__ void chooser_sync(const struct chooser &c)
     barrier_some(1 + c.row, c.n_parts * 32);
 }
 
-/* Bins from the least score on: the larger a score, the higher its bin; -1 and BINS for others. */
+/*
+ * Bins from the least score on: the larger a score, the higher its bin. ALL: all scores are between
+ * the two; else what is not is in none.
+ */
 struct bins {
     float low, high, by;
 };
@@ -110,86 +108,91 @@ static __device__ __forceinline__ struct bins bins_between(float low, float high
 {
     return {low, high, __fdividef(BINS - 1, high - low)};
 }
-static __device__ __forceinline__ int bin_at(const struct bins &b, float score)
+
+/* Floats from 2^23 on are whole numbers: a bin's, plus 2^23. */
+static __device__ __forceinline__ float bin_float(int bin)
 {
-    const float whole = 8388608; /* from here on floats are whole numbers */
-    float place = fmaf(score - b.low, b.by, whole);
-    int bin = (int)(__float_as_uint(place) - __float_as_uint(whole));
-    return score < b.low ? -1 : score > b.high ? (int)BINS : bin;
+    return __uint_as_float(0x4b000000U + (uint32_t)bin);
+}
+template <bool ALL>
+static __device__ __forceinline__ float bin_at(const struct bins &b, float score)
+{
+    float bin = fmaf(score - b.low, b.by, bin_float(0));
+    if (!ALL && score > b.high)
+        bin = bin_float(BINS);
+    return ALL || score >= b.low ? bin : 0;
 }
 
-/* Bins of the lane's positions from `at` on, 32 apart; -1 behind the row's end. */
-static __device__ __forceinline__ void bins_of(int (&bin)[WORDS], const struct chooser &c,
-                                               const struct bins &b, int at)
-{
-#pragma unroll
-    for (int i = 0; i < WORDS; i++)
-        bin[i] = at + i * 32 < c.n ? bin_at(b, c.scores[at + i * 32]) : -1;
-}
-
+template <bool ALL>
 static __device__ __forceinline__ void bins_count(const struct chooser &c, const struct bins &b)
 {
 #pragma unroll 1
-    for (int at = c.part * STEP + stack_lane(); at < c.n; at += c.n_parts * STEP) {
-        int bin[WORDS];
-        bins_of(bin, c, b, at);
+    for (int at = c.part * STEP + stack_lane(); at < c.n; at += c.n_parts * STEP)
 #pragma unroll
         for (int i = 0; i < WORDS; i++)
-            if ((uint32_t)bin[i] < BINS)
-                atomicAdd(&c.counts[bin[i]], 1);
-    }
+            if (at + i * 32 < c.n) {
+                uint32_t bin = __float_as_uint(bin_at<ALL>(b, c.scores[at + i * 32])) - 0x4b000000U;
+                if (ALL || bin < BINS)
+                    atomicAdd(&c.counts[bin], 1);
+            }
 }
 
 /* The mask: what is in bin `from` or above, and a list of what is in bin `rival`. */
+template <bool ALL>
 static __device__ __forceinline__ void bins_mask(const struct chooser &c, const struct bins &b,
                                                  int from, int rival)
 {
-    static_assert((int)AGON_STACK_WINDOW_MAX / STEP / 2 * WORDS <= 64, "a bit a position");
-    int lane = stack_lane();
-    uint64_t found = 0; /* the last first */
+    enum { STEPS = 32 / WORDS };
+    int lane = stack_lane(), step = c.n_parts * STEP;
+    float least = bin_float(from), same = bin_float(rival);
 #pragma unroll 1
-    for (int first = c.part * STEP; first < c.n; first += c.n_parts * STEP) {
-        int bin[WORDS];
-        uint32_t bits[WORDS];
-        bins_of(bin, c, b, first + lane);
+    for (int begin = c.part * STEP; begin < c.n; begin += STEPS * step) {
+        uint32_t found = 0; /* WORDS bits of each step */
+#pragma unroll 1
+        for (int i = 0, first = begin; i < STEPS && first < c.n; i++, first += step) {
+            uint32_t bits[WORDS], mine = 0;
 #pragma unroll
-        for (int i = 0; i < WORDS; i++) {
-            bits[i] = __ballot_sync(~0u, bin[i] >= from);
-            found = found * 2 + (bin[i] == rival);
+            for (int word = 0; word < WORDS; word++) {
+                int at = first + word * 32 + lane;
+                float bin = at < c.n ? bin_at<ALL>(b, c.scores[at]) : 0;
+                bits[word] = __ballot_sync(~0u, bin >= least);
+                mine |= bin == same ? 1U << word : 0;
+            }
+            found |= mine << i * WORDS;
+            if (lane == 0)
+                *(uint4 *)(c.mask + first / 32) = make_uint4(bits[0], bits[1], bits[2], bits[3]);
         }
-        if (lane == 0)
-            *(uint4 *)(c.mask + first / 32) = make_uint4(bits[0], bits[1], bits[2], bits[3]);
-    }
-    if (found == 0)
-        return;
-    int n_steps = (c.n + STEP - 1) / STEP, to = atomicAdd(&c.chosen->n_rivals, __popcll(found));
-    int step = (n_steps - 1 - c.part) / c.n_parts * c.n_parts + c.part; /* the last */
+        if (found == 0)
+            continue;
+        int to = atomicAdd(&c.chosen->n_rivals, __popc(found));
 #pragma unroll 1
-    for (int i = WORDS - 1; found; found /= 2) {
-        int at = step * STEP + i * 32 + lane;
-        if (found & 1)
-            c.rivals[to++] = {c.scores[at], at};
-        if (--i < 0)
-            i = WORDS - 1, step -= c.n_parts;
+        for (; found; found &= found - 1, to++) {
+            int i = __ffs((int)found) - 1;
+            int at = begin + i / WORDS * step + i % WORDS * 32 + lane;
+            c.rivals[to] = {c.scores[at], at};
+        }
     }
 }
 
-/* The best of n rivals to the mask. */
+/* The best of n rivals to the mask: a warp takes one at a time, a lane one or two others. */
 static __device__ __forceinline__ void rivals_mask(const struct chooser &c, int n, int wanted)
 {
+    static_assert((int)RIVALS_MAX <= 64, "two a lane");
+    int lane = stack_lane();
+    struct rival low = {-2 * SCORE_MOST, 0}, high = low;
+    if (lane < n)
+        low = c.rivals[lane];
+    if (lane + 32 < n)
+        high = c.rivals[lane + 32];
 #pragma unroll 1
-    for (int i = c.part * 32 + stack_lane(); i < n; i += c.n_parts * 32) {
+    for (int i = c.part; i < n; i += c.n_parts) {
         struct rival mine = c.rivals[i];
-        int n_better = 0;
-#pragma unroll 1
-        for (int j = 0; j < n; j += 2)
-#pragma unroll
-            for (int k = 0; k < 2; k++) {
-                struct rival other = c.rivals[j + k];
-                n_better += j + k < n && (other.score > mine.score ||
-                                          (other.score == mine.score && other.at < mine.at));
-            }
-        if (n_better < wanted)
+        auto better = [&](const struct rival &other) {
+            return other.score > mine.score || (other.score == mine.score && other.at < mine.at);
+        };
+        int n_better =
+            __popc(__ballot_sync(~0u, better(low))) + __popc(__ballot_sync(~0u, better(high)));
+        if (lane == 0 && n_better < wanted)
             atomicOr(&c.mask[mine.at / 32], 1U << mine.at % 32);
     }
 }
@@ -227,7 +230,7 @@ static __device__ __forceinline__ void bin_look(const struct chooser &c, const s
 #pragma unroll 1
     for (int at = c.part * 32 + stack_lane(); at < c.n; at += c.n_parts * 32) {
         float score = c.scores[at];
-        if (bin_at(b, score) != which)
+        if (bin_at<false>(b, score) != bin_float(which))
             continue;
         low = fminf(low, score);
         high = fmaxf(high, score);
@@ -248,32 +251,47 @@ static __device__ __forceinline__ void bin_look(const struct chooser &c, const s
     chooser_sync(c);
 }
 
+/* Looks for the k-th among what is between two scores; false: many are in its bin, c.chosen has
+ * it. *wanted: how many of those. */
+template <bool ALL>
+static __device__ __forceinline__ bool choose_between(const struct chooser &c, int *wanted)
+{
+    struct bins b = bins_between(order_score(c.chosen->low), order_score(c.chosen->high));
+    int n_in;
+    bins_count<ALL>(c, b);
+    chooser_sync(c);
+    int bin = bin_of(c.counts, wanted, &n_in);
+    bool all = n_in == *wanted;
+    if (!all && n_in > RIVALS_MAX) {
+        bin_look(c, b, bin);
+        return false;
+    }
+    bins_mask<ALL>(c, b, all ? bin : bin + 1, all ? (int)BINS + 1 : bin);
+    if (!all) {
+        chooser_sync(c);
+        rivals_mask(c, n_in, *wanted);
+    }
+    return true;
+}
+
 /* The mask of a row that sees more than k positions, by its warps. */
 static __device__ __forceinline__ void choose(const struct chooser &c)
 {
-    int wanted = c.k, n_in;
+    int wanted = c.k;
+    bool same = c.chosen->low == c.chosen->high;
+    if (!same && choose_between<true>(c, &wanted))
+        return;
 #pragma unroll 1
-    while (c.chosen->low != c.chosen->high) {
-        struct bins b = bins_between(order_score(c.chosen->low), order_score(c.chosen->high));
-        bins_count(c, b);
-        chooser_sync(c);
-        int bin = bin_of(c.counts, &wanted, &n_in);
-        bool all = n_in == wanted;
-        if (all || n_in <= RIVALS_MAX) {
-            bins_mask(c, b, all ? bin : bin + 1, all ? -2 : bin);
-            if (!all) {
-                chooser_sync(c);
-                rivals_mask(c, n_in, wanted);
-            }
-            return;
-        }
-        bin_look(c, b, bin);
+    while (!same) {
         int n_above = c.chosen->zeros & 0xffff, n_zeros = c.chosen->zeros >> 16;
         if (n_above < wanted && wanted <= n_above + n_zeros) {
             if (c.part == 0)
                 equals_mask(c, 0, wanted - n_above);
             return;
         }
+        same = c.chosen->low == c.chosen->high;
+        if (!same && choose_between<false>(c, &wanted))
+            return;
     }
     if (c.part == 0)
         equals_mask(c, order_score(c.chosen->low), wanted);

@@ -18,10 +18,13 @@ struct own_place {
     int own0, n_own;
 };
 
-/* A page to be read: its number, which positions it holds, and whose it is (-1: all rows'). */
+/* A page to be read: its number, which positions it holds, whose it is (-1: all rows'), and whether
+ * a row's last position is there. */
 struct page_item {
     int page;
-    short index, row;
+    short index;
+    signed char row;
+    bool open;
 };
 
 /* What the block's rows see. */
@@ -71,6 +74,9 @@ static __device__ __forceinline__ void pages_init(struct own_pages *pages,
     int first = __ffs((int)(there | 0x100)) - 1;
     int common = __shfl_sync(~0u, page, list * 8 + first % 8);
     bool differ = (__ballot_sync(~0u, page >= 0 && page != common) >> list * 8 & 0xff) != 0;
+    bool open = __ballot_sync(~0u, page >= 0 && (n_seen - 1) / AGON_CUDA_PAGE == index) >>
+                    (differ ? lane : list * 8) &
+                (differ ? 1 : 0xff);
     if (row == 0)
         pages->n_items[list][warp] = differ ? __popc(there) : there != 0;
     __syncthreads();
@@ -94,7 +100,7 @@ static __device__ __forceinline__ void pages_init(struct own_pages *pages,
     }
     if (page >= 0 && (differ || row == first))
         pages->items[begin + before + (differ ? __popc(there & ((1U << row) - 1)) : 0)] = {
-            page, (short)index, (short)(differ ? row : -1)};
+            page, (short)index, (signed char)(differ ? row : -1), open};
     __syncthreads();
     int n = (int)(offsetof(struct own_pages, items) / 16) +
             (pages->begin[ATTEND_LISTS] * (int)sizeof(struct page_item) + 15) / 16;

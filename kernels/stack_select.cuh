@@ -2,10 +2,10 @@
 /*
  * Selection of a block's rows (stack.cu).
  *
- * Scores: index keys lie in the cache as the tensor cores read them (cuda_stack.h). Four warps
- * share out a page, 16 keys for each; one of their threads has their pages copied to shared memory,
- * some ahead. Rows are taken four at a time, so that a lane has two keys' dots with all heads of a
- * row and nothing goes between lanes; a page that all rows hold is read once for all.
+ * Scores: index keys lie in the cache as the tensor cores read them (cuda_stack.h). Two warps
+ * share out a page; one of their threads has their pages copied to shared memory, the next ahead.
+ * Rows are taken four at a time, so that a lane has two keys' dots with all heads of a row and
+ * nothing goes between lanes; a page that all rows hold is read once for all.
  */
 #include "kernels/hopper.cuh"
 #include "kernels/stack_choose.cuh"
@@ -19,10 +19,12 @@ enum {
     GROUPS_MAX = STACK_OWN_MAX / GROUP_ROWS,
     UNIT = AGON_STACK_KEYS_UNIT, /* keys */
     UNIT_BYTES = UNIT * INDEX_DIM * 4,
-    KEYS_WARPS = AGON_CUDA_PAGE / UNIT, /* that share out a page */
+    PAGE_UNITS = AGON_CUDA_PAGE / UNIT,
+    UNITS = 2,                       /* that a warp multiplies at once */
+    KEYS_WARPS = PAGE_UNITS / UNITS, /* that share out a page */
     KEYS_LISTS = ATTEND_WARPS / KEYS_WARPS,
-    KEYS_PLACES_MAX = 4, /* for pages, of each list */
-    KEYS_PAGE_BYTES = KEYS_WARPS * UNIT_BYTES,
+    KEYS_PLACES_MAX = 2, /* for pages, of each list */
+    KEYS_PAGE_BYTES = PAGE_UNITS * UNIT_BYTES,
     SCORES_APART = 8, /* rows' scores lie in different banks */
 };
 
@@ -133,11 +135,13 @@ static __device__ __forceinline__ void keys_fetch(const struct keys_flow &f, int
                bytes, came);
 }
 
-/* The first items: a warp one. */
-static __device__ __forceinline__ void keys_begin(const struct keys_flow &f)
+/* The first items that are `open`, or not: a warp one. What is not was stored by earlier passes
+ * where each sequence has one row. */
+static __device__ __forceinline__ void keys_begin(const struct keys_flow &f, bool open)
 {
     int i = stack_warp();
-    if (stack_lane() == 0 && i < min(f.n_places, f.pages->begin[ATTEND_LISTS]))
+    if (stack_lane() == 0 && i < min(f.n_places, f.pages->begin[ATTEND_LISTS]) &&
+        f.pages->items[i].open == open)
         keys_fetch(f, i, i);
 }
 
@@ -217,39 +221,69 @@ static __device__ __forceinline__ void keys_load(struct index_keys &keys, const 
 }
 
 /*
- * Scores of keys lane / 4 and lane / 4 + 8 for row lane % 4 of a group: sum over heads of weight *
- * max(0, q . k). q and k are each the sum of two BF16: 1e-5 from F32's. NaN is lowest. q: this
- * lane's address of the group's queries; rest: from there to what they leave over.
+ * Scores of keys lane / 4 and lane / 4 + 8 of each unit for row lane % 4 of a group: sum over heads
+ * of weight * max(0, q . k). q and k are each the sum of two BF16: 1e-5 from F32's. NaN is lowest.
+ * q: this lane's address of the group's queries; rest: from there to what they leave over.
  */
 template <int HEADS>
-static __device__ __forceinline__ float2 scores_of(const struct index_keys &keys, uint32_t q,
-                                                   uint32_t rest, const float *weights)
+static __device__ __forceinline__ void scores_of(float (&scores)[UNITS][2],
+                                                 const struct index_keys (&keys)[UNITS], uint32_t q,
+                                                 uint32_t rest, const float *weights)
 {
     enum { TILES = HEADS / 2 };
-    float dot[TILES][4] = {}, cross[TILES][4] = {};
-    float2 score = make_float2(0, 0);
+    float dot[TILES][UNITS][4] = {};
 #pragma unroll
     for (int t = 0; t < TILES; t++) {
         uint32_t b[4], c[4];
         mma_load(b, q + t * 8 * Q_STRIDE);
         mma_load(c, q + rest + t * 8 * Q_STRIDE);
 #pragma unroll
-        for (int k = 0; k < INDEX_DIM / 16; k++) {
-            mma(dot[t], keys.high[k], b[2 * k], b[2 * k + 1]);
-            mma(cross[t], keys.low[k], b[2 * k], b[2 * k + 1]);
-            mma(cross[t], keys.high[k], c[2 * k], c[2 * k + 1]);
+        for (int k = 0; k < INDEX_DIM / 16; k++)
+#pragma unroll
+            for (int u = 0; u < UNITS; u++) {
+                mma(dot[t][u], keys[u].low[k], b[2 * k], b[2 * k + 1]);
+                mma(dot[t][u], keys[u].high[k], c[2 * k], c[2 * k + 1]);
+                mma(dot[t][u], keys[u].high[k], b[2 * k], b[2 * k + 1]);
+            }
+    }
+#pragma unroll
+    for (int u = 0; u < UNITS; u++)
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            float score = 0;
+#pragma unroll
+            for (int t = 0; t < TILES; t++) {
+                float2 w = *(const float2 *)(weights + t * 8);
+                score = fmaf(w.x, relu(dot[t][u][2 * half]), score);
+                score = fmaf(w.y, relu(dot[t][u][2 * half + 1]), score);
+            }
+            scores[u][half] = score_within(score);
+        }
+}
+
+/* The least and the most of the scores of row lane % 4 of each group. */
+struct score_range {
+    float low[GROUPS_MAX], high[GROUPS_MAX];
+};
+static __device__ __forceinline__ void range_put(struct score_range &range, struct own_rows *own,
+                                                 int n_own)
+{
+    int lane = stack_lane();
+#pragma unroll
+    for (int g = 0; g < GROUPS_MAX; g++) {
+        if (g * GROUP_ROWS >= n_own)
+            break;
+        float low = range.low[g], high = range.high[g];
+#pragma unroll
+        for (int apart = GROUP_ROWS; apart < 32; apart *= 2) {
+            low = fminf(low, __shfl_xor_sync(~0u, low, apart));
+            high = fmaxf(high, __shfl_xor_sync(~0u, high, apart));
+        }
+        if (lane < GROUP_ROWS && low <= high) {
+            atomicMin(&own->chosen[g * GROUP_ROWS + lane].low, order_key(low));
+            atomicMax(&own->chosen[g * GROUP_ROWS + lane].high, order_key(high));
         }
     }
-#pragma unroll
-    for (int t = 0; t < TILES; t++) {
-        float2 w = *(const float2 *)(weights + t * 8);
-#pragma unroll
-        for (int i = 0; i < 4; i++)
-            dot[t][i] = relu(dot[t][i] + cross[t][i]);
-        score.x = fmaf(w.y, dot[t][1], fmaf(w.x, dot[t][0], score.x));
-        score.y = fmaf(w.y, dot[t][3], fmaf(w.x, dot[t][2], score.y));
-    }
-    return make_float2(score_within(score.x), score_within(score.y));
 }
 
 /* scores [n_own][ld], of items list, list + KEYS_LISTS ..; the least and the most of each row's. */
@@ -259,22 +293,22 @@ static __device__ __forceinline__ void score_rows(const struct keys_flow &f, str
                                                   int n_own)
 {
     enum { TILES = HEADS / 2 };
-    const float none = 2 * SCORE_MOST;
     int lane = stack_lane(), n_groups = (n_own + GROUP_ROWS - 1) / GROUP_ROWS;
     int list = stack_warp() / KEYS_WARPS, place = list, n = f.pages->begin[ATTEND_LISTS];
-    int unit = (stack_warp() + list) % KEYS_WARPS; /* of each, every list another quarter's */
+    /* Which of a page, in another quarter of the multiprocessor for every second list. */
+    int unit = (stack_warp() + list / 2) % KEYS_WARPS * UNITS;
     bool leads = threadIdx.x % (KEYS_WARPS * 32) == 0;
     uint32_t q = mma_address(own->q[0]) + lane % 8 * Q_STRIDE + lane / 8 * 16, parity = 0;
     const float *weights = own->weights + 2 * (lane % GROUP_ROWS);
-    float low[GROUPS_MAX], high[GROUPS_MAX];
+    struct score_range range;
     room += unit * UNIT_BYTES;
 #pragma unroll
     for (int g = 0; g < GROUPS_MAX; g++)
-        low[g] = none, high[g] = -none;
+        range.low[g] = 2 * SCORE_MOST, range.high[g] = -2 * SCORE_MOST;
 #pragma unroll 1
     for (int i = list; i < n; i += KEYS_LISTS) {
         struct page_item item = f.pages->items[i];
-        int at = item.index * AGON_CUDA_PAGE + unit * UNIT + lane / 4;
+        int at = item.index * AGON_CUDA_PAGE + unit * UNIT;
         int next = i + f.n_places - KEYS_LISTS; /* takes the place of the one before */
         if (leads && i >= KEYS_LISTS && next < n) {
             bool turned = place < KEYS_LISTS;
@@ -284,8 +318,10 @@ static __device__ __forceinline__ void score_rows(const struct keys_flow &f, str
         }
         __syncwarp();
         barrier_wait(f.came + place * 8, parity);
-        struct index_keys keys;
-        keys_load(keys, room + place * KEYS_PAGE_BYTES);
+        struct index_keys keys[UNITS];
+#pragma unroll
+        for (int u = 0; u < UNITS; u++)
+            keys_load(keys[u], room + place * KEYS_PAGE_BYTES + u * UNIT_BYTES);
         __syncwarp();
         if (lane == 0)
             barrier_arrive(f.done + place * 8);
@@ -293,45 +329,33 @@ static __device__ __forceinline__ void score_rows(const struct keys_flow &f, str
         if (place >= f.n_places)
             place = list, parity ^= 1;
         int g = item.row < 0 ? 0 : item.row / GROUP_ROWS, end = item.row < 0 ? n_groups : g + 1;
+        if (item.row >= 0 && at >= f.pages->n[item.row])
+            continue;
+        at += lane / 4;
 #pragma unroll 1
         for (; g < end; g++) {
             int r = g * GROUP_ROWS + lane % GROUP_ROWS;
             int n_seen = item.row < 0 || item.row == r ? f.pages->n[r] : 0;
-            float *to = scores + r * ld + at;
-            float2 score = scores_of<HEADS>(keys, q + g * TILES * 8 * Q_STRIDE, sizeof(own->q[0]),
-                                            weights + g * TILES * 8);
-            float least = none, most = -none;
-            if (at < n_seen) {
-                to[0] = score.x;
-                least = most = score.x;
-            }
-            if (at + 8 < n_seen) {
-                to[8] = score.y;
-                least = fminf(least, score.y);
-                most = fmaxf(most, score.y);
-            }
+            float found[UNITS][2], least = 2 * SCORE_MOST, most = -2 * SCORE_MOST;
+            scores_of<HEADS>(found, keys, q + g * TILES * 8 * Q_STRIDE, sizeof(own->q[0]),
+                             weights + g * TILES * 8);
+#pragma unroll
+            for (int m = 0; m < UNITS * 2; m++)
+                if (at + m * 8 < n_seen) {
+                    float score = found[m / 2][m % 2];
+                    scores[r * ld + at + m * 8] = score;
+                    least = fminf(least, score);
+                    most = fmaxf(most, score);
+                }
 #pragma unroll
             for (int j = 0; j < GROUPS_MAX; j++)
                 if (j == g) {
-                    low[j] = fminf(low[j], least);
-                    high[j] = fmaxf(high[j], most);
+                    range.low[j] = fminf(range.low[j], least);
+                    range.high[j] = fmaxf(range.high[j], most);
                 }
         }
     }
-#pragma unroll
-    for (int g = 0; g < GROUPS_MAX; g++) {
-        if (g >= n_groups)
-            break;
-#pragma unroll
-        for (int apart = GROUP_ROWS; apart < 32; apart *= 2) {
-            low[g] = fminf(low[g], __shfl_xor_sync(~0u, low[g], apart));
-            high[g] = fmaxf(high[g], __shfl_xor_sync(~0u, high[g], apart));
-        }
-        if (lane < GROUP_ROWS && low[g] < none) {
-            atomicMin(&own->chosen[g * GROUP_ROWS + lane].low, order_key(low[g]));
-            atomicMax(&own->chosen[g * GROUP_ROWS + lane].high, order_key(high[g]));
-        }
-    }
+    range_put(range, own, n_own);
 }
 
 /* ---- selection ---------------------------------------------------------------------- */
