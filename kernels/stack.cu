@@ -37,14 +37,13 @@ static __device__ __forceinline__ int2 begin_row(const struct agon_stack &p, int
 /* Rows as they come from the embedding, published, and their angles: a block a row. */
 static __global__ void __launch_bounds__(STACK_THREADS)
     begin_kernel(const __grid_constant__ struct agon_stack p,
+                 const __grid_constant__ struct stack_buffers b,
                  const __grid_constant__ struct agon_stack_layer l)
 {
-    struct stack_buffers b;
     struct publisher f;
     int part = half_warp() % STACK_PARTS, row = blockIdx.x;
     size_t at = (size_t)row * p.hidden;
     float2 v = make_float2(0, 0);
-    stack_buffers(&b, p);
     publisher_init(&f, p, l.attention_norm, NULL, part);
     depends_wait();
     if (!p.table.data) {
@@ -140,13 +139,12 @@ static_assert(PART_STEPS_MAX == 3, "as many groups of copies are waited for");
 template <int MT>
 static __global__ void __launch_bounds__(part_block<MT>::THREADS, 2 / part_block<MT>::PARTS)
     input_kernel(const __grid_constant__ struct agon_stack p,
+                 const __grid_constant__ struct stack_buffers b,
                  const __grid_constant__ struct agon_stack_layer l, int n_each)
 {
     float *factor = (float *)block_shared();
     char *rows = block_shared() + bytes_up(STACK_ROWS_MAX * sizeof(float));
     struct stack_place at = part_place<MT>(p, n_each);
-    struct stack_buffers b;
-    stack_buffers(&b, p);
     struct part_product t = part_product_of(l.input, b.ld_input, p.hidden, at.rank);
     struct held<STACK_PART_TILES, PART_STEPS_MAX> h;
     float acc[STACK_PART_TILES][MT][4] = {};
@@ -372,6 +370,7 @@ enum { QUERY_THREADS = 2 * STACK_THREADS };
 template <int MT>
 static __global__ void __launch_bounds__(QUERY_THREADS, 1)
     query_kernel(const __grid_constant__ struct agon_stack p,
+                 const __grid_constant__ struct stack_buffers b,
                  const __grid_constant__ struct agon_stack_layer l, int layer, int n_each)
 {
     float *factor = (float *)block_shared();
@@ -379,8 +378,6 @@ static __global__ void __launch_bounds__(QUERY_THREADS, 1)
     float *room = angles + 2 * STACK_ROWS_MAX * HALF_ROPE;
     char *rows = (char *)(room + STACK_WARPS * MT * 16 * QUERY_ROOM_LD);
     struct stack_place at = stack_place(p, n_each);
-    struct stack_buffers b;
-    stack_buffers(&b, p);
     bool stores = stack_warp() >= STACK_WARPS;
     int n_units = stores ? 0 : p.n_heads * (ENTRY / 16) + p.index_heads * (INDEX_DIM / 16);
     int n_steps = p.q_lora / 32, stride = p.q_lora * 2 + 16, step = at.size * STACK_WARPS;
@@ -425,12 +422,11 @@ static size_t query_bytes(int mt, int k)
 template <int MT>
 static __global__ void __launch_bounds__(part_block<MT>::THREADS, 2 / part_block<MT>::PARTS)
     output_kernel(const __grid_constant__ struct agon_stack p,
+                  const __grid_constant__ struct stack_buffers b,
                   const __grid_constant__ struct agon_stack_layer l, int n_each)
 {
     char *rows = block_shared() + bytes_up(STACK_ROWS_MAX * sizeof(float));
     struct stack_place at = part_place<MT>(p, n_each);
-    struct stack_buffers b;
-    stack_buffers(&b, p);
     int k = p.n_heads * KV, stride = k * 2 + 16;
     struct part_product t = part_product_of(l.output, p.hidden, k, at.rank);
     struct held<STACK_PART_TILES, PART_STEPS_MAX> h;
@@ -453,13 +449,12 @@ static __global__ void __launch_bounds__(part_block<MT>::THREADS, 2 / part_block
 
 template <int MT>
 static __global__ void __launch_bounds__(STACK_THREADS, 2)
-    head_kernel(const __grid_constant__ struct agon_stack p, int n_each)
+    head_kernel(const __grid_constant__ struct agon_stack p,
+                const __grid_constant__ struct stack_buffers b, int n_each)
 {
     float *factor = (float *)block_shared();
     char *rows = block_shared() + bytes_up(STACK_ROWS_MAX * sizeof(float));
     struct stack_place at = stack_place(p, n_each);
-    struct stack_buffers b;
-    stack_buffers(&b, p);
     int n_units = p.n_vocab / 16, n_steps = p.hidden / 32, stride = p.hidden * 2 + 16;
     int step = at.size * STACK_WARPS, lane = stack_lane();
     size_t ld = (size_t)n_steps * 32;
@@ -529,6 +524,13 @@ static int launch_stage(struct agon_err *err, void (*kernel)(Parameters...), dim
     return 0;
 }
 
+static struct stack_buffers buffers_of(const struct agon_stack *p)
+{
+    struct stack_buffers b;
+    (void)stack_buffers(&b, *p);
+    return b;
+}
+
 static int launch_attend(const struct agon_stack *p, int layer, void *stream, struct agon_err *err)
 {
     enum { MULTIPROCESSORS = 132 };
@@ -536,10 +538,8 @@ static int launch_attend(const struct agon_stack *p, int layer, void *stream, st
     n_each = n_each < STACK_OWN_MAX ? n_each : STACK_OWN_MAX;
     int scores_at;
     size_t bytes = attend_kernel_bytes(&scores_at, p, n_each, p->rows.n_max);
-    struct stack_buffers b;
-    stack_buffers(&b, *p);
     return launch_stage(err, attend_kernel, dim3(agon_ceil_div(p->rows.n_rows, n_each)),
-                        ATTEND_THREADS, bytes, stream, *p, b, layer, n_each, scores_at);
+                        ATTEND_THREADS, bytes, stream, *p, buffers_of(p), layer, n_each, scores_at);
 }
 
 /* How many tiles a layer has at most: each expert's last may be of one row. */
@@ -556,7 +556,7 @@ static int launch_up_tiles(const struct agon_stack *p, const struct agon_stack_l
 {
     dim3 grid((unsigned)agon_ceil_div(l->inner / 8, TILES), (unsigned)n_tiles);
     return launch_stage(err, up_kernel<TILES>, grid, STACK_THREADS, up_bytes(p, TILES), stream, *p,
-                        *l);
+                        buffers_of(p), *l);
 }
 
 static int launch_up(const struct agon_stack *p, const struct agon_stack_layer *l, void *stream,
@@ -566,11 +566,11 @@ static int launch_up(const struct agon_stack *p, const struct agon_stack_layer *
     if (n <= UP_ROWS)
         return launch_up_tiles<UP_WHOLE>(p, l, l->n_groups, stream, err);
     if ((r = launch_stage(err, route_kernel, dim3((unsigned)(2 * agon_ceil_div(n, 2 * ROUTE_ROWS))),
-                          32, 0, stream, *p, *l)))
+                          32, 0, stream, *p, buffers_of(p), *l)))
         return r;
     if (pair_does(p, l))
         return launch_stage(err, pair_kernel, dim3((unsigned)(PAIR_BLOCKS * pairs_of(p, l))),
-                            STACK_THREADS, pair_bytes(p, l->inner), stream, *p, *l,
+                            STACK_THREADS, pair_bytes(p, l->inner), stream, *p, buffers_of(p), *l,
                             (int)(l - p->layers));
     int most = layer_tiles(p, l);
     int parts = agon_ceil_div(l->inner / 8, UP_MANY);
@@ -585,17 +585,17 @@ static int launch_down(const struct agon_stack *p, const struct agon_stack_layer
 {
     int n = p->rows.n_rows, r;
     if (n <= UP_ROWS)
-        return launch_stage(err, down_kernel,
-                            dim3((unsigned)agon_ceil_div(n, DOWN_ROWS), STACK_PARTS), DOWN_THREADS,
-                            down_bytes(layer_slots(*p, *l), l->inner), stream, *p, *l);
+        return launch_stage(
+            err, down_kernel, dim3((unsigned)agon_ceil_div(n, DOWN_ROWS), STACK_PARTS),
+            DOWN_THREADS, down_bytes(layer_slots(*p, *l), l->inner), stream, *p, buffers_of(p), *l);
     dim3 grid((unsigned)(p->hidden / DOWN_COLUMNS), (unsigned)layer_tiles(p, l));
     bool pairs = pair_does(p, l);
-    if (!pairs &&
-        (r = launch_stage(err, down_tile_kernel, grid, STACK_THREADS, down_tile_bytes(l), stream,
-                          *p, *l)))
+    if (!pairs && (r = launch_stage(err, down_tile_kernel, grid, STACK_THREADS, down_tile_bytes(l),
+                                    stream, *p, buffers_of(p), *l)))
         return r;
-    return launch_stage(err, combine_kernel, dim3((unsigned)(agon_ceil_div(n, COMBINE_ROWS) + pairs)),
-                        COMBINE_THREADS, COMBINE_BYTES, stream, *p, *l, (int)(l - p->layers));
+    return launch_stage(err, combine_kernel,
+                        dim3((unsigned)(agon_ceil_div(n, COMBINE_ROWS) + pairs)), COMBINE_THREADS,
+                        COMBINE_BYTES, stream, *p, buffers_of(p), *l, (int)(l - p->layers));
 }
 
 template <int MT>
@@ -608,18 +608,21 @@ static int launch_one(const struct agon_stack *p, int number, void *stream, stru
     dim3 parts(groups, STACK_PARTS), blocks(groups, STACK_PARTS / n_parts);
     if (number == agon_stack_head(p))
         return launch_stage(err, head_kernel<MT>, dim3(groups, HEAD_RANKS), STACK_THREADS,
-                            rows_bytes(MT, p->hidden), stream, *p, n_each);
+                            rows_bytes(MT, p->hidden), stream, *p, buffers_of(p), n_each);
     switch (number % AGON_STACK_STAGES) {
     case AGON_STACK_INPUT:
         return launch_stage(err, input_kernel<MT>, blocks, part_threads,
-                            part_bytes(MT, n_parts, p->hidden), stream, *p, *l, n_each);
+                            part_bytes(MT, n_parts, p->hidden), stream, *p, buffers_of(p), *l,
+                            n_each);
     case AGON_STACK_QUERY:
         return launch_stage(err, query_kernel<MT>, dim3(groups, QUERY_RANKS), QUERY_THREADS,
-                            query_bytes(MT, p->q_lora), stream, *p, *l, layer, n_each);
+                            query_bytes(MT, p->q_lora), stream, *p, buffers_of(p), *l, layer,
+                            n_each);
     case AGON_STACK_ATTEND: return launch_attend(p, layer, stream, err);
     case AGON_STACK_OUTPUT:
         return launch_stage(err, output_kernel<MT>, blocks, part_threads,
-                            part_bytes(MT, n_parts, p->n_heads * KV), stream, *p, *l, n_each);
+                            part_bytes(MT, n_parts, p->n_heads * KV), stream, *p, buffers_of(p), *l,
+                            n_each);
     case AGON_STACK_UP: return launch_up(p, l, stream, err);
     default: return launch_down(p, l, stream, err);
     }
@@ -636,7 +639,7 @@ extern "C" int agon_stack_cuda(const struct agon_stack *p, int begin, int end, v
         return 0;
     if (begin == 0)
         r = launch_stage(err, begin_kernel, dim3((unsigned)n), STACK_THREADS, 0, stream, *p,
-                         p->layers[0]);
+                         buffers_of(p), p->layers[0]);
     for (int stage = begin; stage < end && r == 0; stage++)
         r = n <= 128   ? launch_one<1>(p, stage, stream, err)
             : n <= 256 ? launch_one<2>(p, stage, stream, err)

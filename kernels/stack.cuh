@@ -116,8 +116,7 @@ static __host__ __device__ inline int stack_tiles(const struct agon_stack &p, in
     return n_rows * p.pairs_max / STACK_TILE_ROWS + AGON_STACK_GROUPS_MAX;
 }
 
-static __host__ __device__ inline size_t stack_buffers(struct stack_buffers *b,
-                                                       const struct agon_stack &p)
+static inline size_t stack_buffers(struct stack_buffers *b, const struct agon_stack &p)
 {
     char *at = (char *)p.scratch;
     size_t rows = ((size_t)p.n_rows_max + STACK_ROWS_MAX - 1) / STACK_ROWS_MAX * STACK_ROWS_MAX;

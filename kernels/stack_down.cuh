@@ -128,13 +128,12 @@ static __device__ __forceinline__ void down_copy(uint32_t arrived, char *rows, c
 
 static __global__ void __launch_bounds__(DOWN_THREADS, 1)
     down_kernel(const __grid_constant__ struct agon_stack p,
+                const __grid_constant__ struct stack_buffers b,
                 const __grid_constant__ struct agon_stack_layer l)
 {
     struct down_block *u = (struct down_block *)block_shared();
     char *rows = block_shared() + bytes_up(sizeof(*u));
     struct stack_place at = stack_place(p, DOWN_ROWS);
-    struct stack_buffers b;
-    stack_buffers(&b, p);
     int stride = act_bytes(l.inner), n_steps = l.inner / 32, n_slots = layer_slots(p, l);
     int most = p.hidden / 8 / STACK_PARTS, group = stack_warp();
     size_t ld = (size_t)n_steps * 32, size = (size_t)(p.hidden / 8) * ld;
@@ -207,6 +206,7 @@ static __host__ __device__ inline int down_steps(int inner)
  * swizzled, behind a barrier. */
 static __global__ void __launch_bounds__(STACK_THREADS, 1)
     down_tile_kernel(const __grid_constant__ struct agon_stack p,
+                     const __grid_constant__ struct stack_buffers b,
                      const __grid_constant__ struct agon_stack_layer l)
 {
     uintptr_t base =
@@ -215,8 +215,6 @@ static __global__ void __launch_bounds__(STACK_THREADS, 1)
     int n_steps = down_steps(l.inner), first = blockIdx.x * DOWN_COLUMNS;
     uint32_t act_size = stack_tile_bytes(l.inner);
     uint32_t weights = act + act_size, weights_size = DOWN_COLUMNS * n_steps * TILE_BYTES_K;
-    struct stack_buffers b;
-    stack_buffers(&b, p);
     const struct stack_tile *tile = b.tiles + blockIdx.y;
     if (threadIdx.x == 0) {
         barrier_init(arrived, 1);
@@ -295,13 +293,12 @@ static __device__ __forceinline__ void tiles_count(int *tiles, const uint32_t *m
 /* x += a row's slots. Behind the blocks of rows there may be one that counts the layer's tiles. */
 static __global__ void __launch_bounds__(COMBINE_THREADS)
     combine_kernel(const __grid_constant__ struct agon_stack p,
+                   const __grid_constant__ struct stack_buffers b,
                    const __grid_constant__ struct agon_stack_layer l, int layer)
 {
     int row = blockIdx.x * COMBINE_ROWS + threadIdx.x / (STACK_PARTS * ROW_LANES);
     int part = threadIdx.x / ROW_LANES % STACK_PARTS, n_slots = layer_slots(p, l);
-    struct stack_buffers b;
     struct row_part x;
-    stack_buffers(&b, p);
     row_part_begin(&x, p, l.next_norm, row, part, row < p.rows.n_rows);
     depends_wait();
     if (blockIdx.x * COMBINE_ROWS >= p.rows.n_rows) {
@@ -312,6 +309,7 @@ static __global__ void __launch_bounds__(COMBINE_THREADS)
     float4 slots[AGON_STACK_GROUPS_MAX / 4], sum = make_float4(0, 0, 0, 0);
     const float *from = b.outputs + (size_t)row * n_slots * p.hidden + x.column;
     int n = x.mine ? __popc(__ldcg(b.row_groups + row)) : 0;
+#pragma unroll 1
     for (int first = 0; first < n_slots; first += AGON_STACK_GROUPS_MAX / 4) {
 #pragma unroll
         for (int i = 0; i < AGON_STACK_GROUPS_MAX / 4; i++)

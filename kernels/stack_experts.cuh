@@ -325,16 +325,15 @@ static __device__ __forceinline__ void up_tell(struct stack_tile *tile, const st
 template <int TILES>
 static __global__ void __launch_bounds__(STACK_THREADS, 1)
     up_kernel(const __grid_constant__ struct agon_stack p,
+              const __grid_constant__ struct stack_buffers b,
               const __grid_constant__ struct agon_stack_layer l)
 {
     constexpr bool whole = TILES == UP_WHOLE;
     struct up_block *u = up_block();
     uint32_t rows = shared_address(u) + UP_BLOCK_BYTES;
     uint32_t weights = rows + up_rows_bytes(p);
-    struct stack_buffers b;
     struct route r;
     int first = blockIdx.x * TILES, group = blockIdx.y;
-    stack_buffers(&b, p);
     if (threadIdx.x == 0) {
         u->n = 0;
         barrier_init(shared_address(&u->arrived), 1);

@@ -130,11 +130,9 @@ static __device__ __forceinline__ void pair_load_up(uint32_t barrier, uint32_t t
                                                     const struct agon_stack_layer &l, int group,
                                                     int rank)
 {
-    int pair = p.hidden * 32, n = l.inner / 8 / PAIR_BLOCKS; /* of tiles */
-    const char *from = (const char *)l.gate_up + (size_t)(group * PAIR_BLOCKS + rank) * n * pair;
-    barrier_expect(barrier, n * pair);
-    for (int i = 0; i < n; i += 2)
-        copy_bytes(to + i * pair, from + i * pair, 2 * pair, barrier);
+    uint32_t n = l.inner / 8 / PAIR_BLOCKS * p.hidden * 32;
+    barrier_expect(barrier, n);
+    copy_bytes(to, (const char *)l.gate_up + (size_t)(group * PAIR_BLOCKS + rank) * n, n, barrier);
 }
 
 /* Its down of a warpgroup's outputs, part `part` of all: a thread. */
@@ -149,12 +147,13 @@ static __device__ __forceinline__ void pair_load_down(uint32_t barrier, uint32_t
                barrier);
 }
 
-/* The rows of a group's tile, in order. Returns how many there are, 0 or less: none. All threads.
- */
+/* The rows of a group's tile, in order. Returns how many there are, 0 or less: none. A thread has
+ * four rows of 1,024, an eighth of a word. */
 static __device__ __forceinline__ int pair_list(int *row, const uint32_t *members, int n_words,
                                                 const struct pair_tile &tile)
 {
-    int lane = stack_lane(), before = -tile.tile * PAIR_ROWS;
+    int lane = stack_lane(), before = -tile.tile * PAIR_ROWS, own = stack_warp() * 4 + lane / 8;
+#pragma unroll 1
     for (int base = 0; base < n_words; base += 32) {
         uint32_t mine = base + lane < n_words
                             ? __ldcg(members + (base + lane) * AGON_STACK_GROUPS_MAX + tile.group)
@@ -165,17 +164,22 @@ static __device__ __forceinline__ int pair_list(int *row, const uint32_t *member
             int other = __shfl_up_sync(~0u, upto, apart);
             upto += lane >= apart ? other : 0;
         }
-        for (int word = stack_warp(); word < 32; word += STACK_WARPS) {
-            uint32_t rows = __shfl_sync(~0u, mine, word), below = rows & ((1U << lane) - 1);
-            int place = before + __shfl_sync(~0u, upto, word) - __popc(rows) + __popc(below);
-            if ((rows >> lane & 1) && place >= 0 && place < PAIR_ROWS)
-                row[place] = (base + word) * 32 + lane;
-        }
+        uint32_t rows = __shfl_sync(~0u, mine, own);
+        int first = lane % 8 * 4,
+            place = before + __shfl_sync(~0u, upto, own) - __popc(rows >> first);
+#pragma unroll
+        for (int i = first; i < first + 4; i++)
+            if (rows >> i & 1) {
+                if (place >= 0 && place < PAIR_ROWS)
+                    row[place] = (base + own) * 32 + i;
+                place++;
+            }
         before += __shfl_sync(~0u, upto, 31);
     }
     __syncthreads();
     return min(before, (int)PAIR_ROWS);
 }
+static_assert(STACK_WARPS * 4 == 32, "a warp has four words of 32");
 
 /* What a thread knows of its two rows of a tile, 8 apart. */
 struct pair_own {
@@ -323,13 +327,12 @@ static __device__ __forceinline__ void pair_begin(struct pair_block *u)
  * and when what was sent is there. */
 static __global__ void __cluster_dims__(PAIR_BLOCKS, 1, 1) __launch_bounds__(STACK_THREADS, 1)
     pair_kernel(const __grid_constant__ struct agon_stack p,
+                const __grid_constant__ struct stack_buffers b,
                 const __grid_constant__ struct agon_stack_layer l, int layer)
 {
     struct pair_block *u = (struct pair_block *)up_block();
     uint32_t rows = shared_address(u) + PAIR_BLOCK_BYTES;
     uint32_t weights = rows + pair_rows_bytes(p.hidden, l.inner);
-    struct stack_buffers b;
-    stack_buffers(&b, p);
     struct pair_guess guess = pair_guess(b.pair_tiles + layer * AGON_STACK_GROUPS_MAX, l.n_groups,
                                          gridDim.x / PAIR_BLOCKS);
     int rank = blockIdx.x % PAIR_BLOCKS, other = PAIR_BLOCKS - 1 - rank, part = stack_warp() / 4;

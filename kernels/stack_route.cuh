@@ -148,14 +148,13 @@ enum { ROUTE_ROWS = 32 / ROUTE_LANES };
 
 static __global__ void __launch_bounds__(32)
     route_kernel(const __grid_constant__ struct agon_stack p,
+                 const __grid_constant__ struct stack_buffers b,
                  const __grid_constant__ struct agon_stack_layer l)
 {
-    struct stack_buffers b;
     struct route r;
     float factor;
     int row = blockIdx.x * ROUTE_ROWS + route_row(), lane = stack_lane();
     depends_tell(); /* the weights of what follows are much to fetch */
-    stack_buffers(&b, p);
     route_begin(&r, p, l, row);
     depends_wait();
     uint32_t groups = route_end(&factor, r, p, l, b, row < p.rows.n_rows), members = 0;
