@@ -186,19 +186,25 @@ static json_t *neighbour_of(const json_t *held)
     return other;
 }
 
-/* A copy of the answer in which `other` stands wherever `held` did. New reference. */
-static json_t *replaced(const json_t *answer, const json_t *held, const json_t *other)
+/* A copy of the value in which `other` stands wherever `held` did. New reference; NULL where there
+ * is no memory. */
+static json_t *replaced(const json_t *value, const json_t *held, const json_t *other)
 {
     const char *key;
     json_t *below, *copy;
     size_t i;
-    if (json_equal(answer, held))
+    bool whole = true;
+    if (json_equal(value, held))
         return json_incref((json_t *)(uintptr_t)other);
-    copy = json_copy((json_t *)(uintptr_t)answer);
-    json_object_foreach((json_t *)(uintptr_t)answer, key, below)
-        json_object_set_new(copy, key, replaced(below, held, other));
-    json_array_foreach(answer, i, below) json_array_set_new(copy, i, replaced(below, held, other));
-    return copy;
+    copy = json_copy((json_t *)(uintptr_t)value);
+    json_object_foreach((json_t *)(uintptr_t)value, key, below) whole =
+        !json_object_set_new(copy, key, replaced(below, held, other)) && whole;
+    json_array_foreach(value, i, below) whole =
+        !json_array_set_new(copy, i, replaced(below, held, other)) && whole;
+    if (whole)
+        return copy;
+    json_decref(copy);
+    return NULL;
 }
 
 /* Does this answer pass with its writes, here or in the world that is left when each row is gone?
