@@ -59,16 +59,17 @@ static inline size_t agon_stack_swizzled_at(int k, int i, int j)
 }
 
 /*
- * A page of latents here: 64 entries' first 128 values, behind them their last 16, in units of 8
- * values that change places, so that 8 entries' units of one number lie in different banks of
- * shared memory, where a page goes as it is. Where value i of a page's entry is.
+ * Where value i of a page's entry is: a page of latents lies here as matrix instructions want it in
+ * shared memory, where it goes as it is. First two chunks of 64 values of all entries, rows of
+ * eight units of 8 values that change places, unit u of entry e at u ^ e % 8; behind them the last
+ * 16 values, a unit of all entries and then the other.
  */
 static inline AGON_STACK_BOTH int agon_stack_entry_at(int entry, int i)
 {
-    int unit = i / 8, n_values = AGON_STACK_KV / 8, n_rest = AGON_STACK_ROPE / 8;
-    return i % 8 + 8 * (unit < n_values ? entry * n_values + (unit ^ entry % 8)
-                                        : AGON_CUDA_PAGE * n_values + entry * n_rest +
-                                              ((unit - n_values) ^ entry / 4 % 2));
+    int unit = i / 8, n_values = AGON_STACK_KV / 8;
+    int at = unit < n_values ? (unit / 8 * AGON_CUDA_PAGE + entry) * 8 + (unit % 8 ^ entry % 8)
+                             : unit * AGON_CUDA_PAGE + entry;
+    return at * 8 + i % 8;
 }
 
 /*

@@ -29,7 +29,7 @@ static __device__ __forceinline__ void depends_tell(void)
 /* The block's dynamic shared memory. */
 static __device__ __forceinline__ char *block_shared(void)
 {
-    extern __shared__ __align__(256) char bytes[];
+    extern __shared__ __align__(1024) char bytes[];
     return bytes;
 }
 

@@ -60,3 +60,12 @@ static __device__ __forceinline__ void wgmma_256(float (&d)[128], const uint32_t
                  : WGMMA_D128(d)
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
 }
+
+/* d += a b: a [64][16] in registers (see above), b [16][128] as wgmma_columns() describes it. */
+static __device__ __forceinline__ void wgmma_128(float (&d)[64], const uint32_t (&a)[4], uint64_t b)
+{
+    asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {" WGMMA_S64_0
+                 "}, {%64, %65, %66, %67}, %68, 1, 1, 1, 1;"
+                 : WGMMA_D64(d, 0)
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+}

@@ -74,3 +74,10 @@ static __device__ __forceinline__ void mma_load_transposed(uint32_t (&x)[4], uin
                  : "r"(address)
                  : "memory");
 }
+/* An 8 x 8 matrix of 16-bit values transposed: lane l holds two of row l / 4. */
+static __device__ __forceinline__ uint32_t mma_transpose(uint32_t x)
+{
+    uint32_t y;
+    asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(y) : "r"(x));
+    return y;
+}

@@ -167,7 +167,12 @@ static void check_masks(struct world *w, int layer, const uint64_t *masks)
             least = taken ? fmin(least, score) : least;
             most = taken ? most : fmax(most, score);
         }
-        n_wrong += n_taken != (n < w->d.k ? n : w->d.k) || least < most - 1e-2 * size;
+        bool bad = n_taken != (n < w->d.k ? n : w->d.k) || least < most - 2e-2 * size;
+        if (bad && n_wrong++ < 4)
+            printf(
+                "# layer %d, row %d: %d of %d selected; the least %g, the most of others %g, the "
+                "largest %g\n",
+                layer, r, n_taken, n, least, most, size);
     }
     EXPECT(n_wrong == 0);
 }
