@@ -147,7 +147,8 @@ static double score_of(const struct world *w, const struct row *row, int layer, 
     return score;
 }
 
-/* As many as there should be are selected, and none that is worse by more than rounding allows. */
+/* As many as there should be are selected, and none that is worse than another by more than 2% of
+ * the row's largest score: queries and weights come of products whose inputs are rounded. */
 static void check_masks(struct world *w, int layer, const uint64_t *masks)
 {
     struct row row;
