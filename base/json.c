@@ -251,6 +251,14 @@ void agon_json_dump_sorted(struct agon_buf *b, const json_t *value)
     json_dump_top(b, value, true);
 }
 
+bool agon_json_array_has(const json_t *array, const json_t *value)
+{
+    size_t i;
+    json_t *one;
+    json_array_foreach(array, i, one) if (json_equal(one, value)) return true;
+    return false;
+}
+
 const char *agon_json_text(const json_t *object, const char *key, const char *dflt)
 {
     const char *text = json_string_value(json_object_get(object, key));

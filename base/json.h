@@ -59,5 +59,7 @@ void agon_json_dump_real(struct agon_buf *b, double value);
  * written in ASCII, all else as \uXXXX. AGON_EINPUT where text is no JSON; b is
  * then as before. Nested over AGON_JSON_DEPTH_MAX deep is refused too. */
 int agon_json_rewrite(struct agon_buf *b, struct agon_str text, struct agon_err *err) AGON_MUST_USE;
+/* Is a value equal to this one in the array? */
+bool agon_json_array_has(const json_t *array, const json_t *value);
 /* A borrowed string field, or dflt where it is absent or no string. */
 const char *agon_json_text(const json_t *object, const char *key, const char *dflt);

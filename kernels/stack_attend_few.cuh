@@ -7,7 +7,6 @@
 #include "kernels/stack_lists.cuh"
 
 enum {
-    FEW_ROWS = 2,
     WEIGHTS_STRIDE = (AGON_CUDA_PAGE + 8) * 2,
     WEIGHTS_BYTES = 16 * WEIGHTS_STRIDE,
     MOST_FLOATS = LIST_WARPS * 16,

@@ -8,6 +8,7 @@
 enum {
     LIST_WARPS = ATTEND_WARPS / ATTEND_LISTS,
     LIST_PLACES = 2, /* for pages */
+    FEW_ROWS = 2,    /* stack_attend_few.cuh */
     N_PLACES = ATTEND_LISTS * LIST_PLACES,
     PAGES_BYTES = N_PLACES * PAGE_BYTES,
     FOUND_LD = KV + 8, /* floats: what a warp writes at once lies in different banks */
@@ -112,7 +113,7 @@ static __device__ __forceinline__ void write_partial(float *partial,
  * two rows that are alone another. */
 static __device__ __forceinline__ int row_place(int row, int n_own)
 {
-    return n_own <= 2 ? row * HEADS : row % QUERY_TILES * 16 + row / QUERY_TILES * HEADS;
+    return n_own <= FEW_ROWS ? row * HEADS : row % QUERY_TILES * 16 + row / QUERY_TILES * HEADS;
 }
 
 /* out [n_own][n_heads][KV], from all lists: a warp a head. */

@@ -158,10 +158,8 @@ static int mutants_judge(struct gate_run *g, const struct pool *p)
 static bool column_has(const struct agon_columns *c, const json_t *text)
 {
     const char *name;
-    json_t *values, *one;
-    size_t i;
-    json_object_foreach(c->values, name, values)
-        json_array_foreach(values, i, one) if (json_equal(one, text)) return true;
+    json_t *values;
+    json_object_foreach(c->values, name, values) if (agon_json_array_has(values, text)) return true;
     return false;
 }
 

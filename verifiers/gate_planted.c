@@ -25,14 +25,6 @@ enum {
 
 /* ---- which values these are ---- */
 
-static bool array_has(const json_t *array, const json_t *value)
-{
-    size_t i;
-    json_t *one;
-    json_array_foreach(array, i, one) if (json_equal(one, value)) return true;
-    return false;
-}
-
 static bool value_has(const json_t *value, const json_t *leaf)
 {
     const char *key;
@@ -60,7 +52,7 @@ static json_t *held_leaf(const struct gate_run *g, json_t *answer)
     const char *key;
     json_t *below, *found = NULL;
     size_t i;
-    if (worth_asking(answer) && array_has(g->held, answer) &&
+    if (worth_asking(answer) && agon_json_array_has(g->held, answer) &&
         !value_has(g->golden.run.answer, answer) && !value_has(g->golden.run.writes, answer))
         return answer;
     json_object_foreach(answer, key, below) if (!found) found = held_leaf(g, below);
@@ -156,14 +148,15 @@ static int in_world(struct gate_run *g, const json_t *held, bool *ret, struct ag
     *ret = false;
     json_array_foreach(all, i, one)
     {
+        if (r || *ret)
+            break;
         struct agon_buf sql AGON_AUTO(agon_buf_deinit) = AGON_BUF(SQL_BYTES_MAX);
         json_auto_t *found = NULL;
         ask_column(&sql, agon_json_text(one, "t", ""), agon_json_text(one, "c", ""), held);
-        if (!r)
-            r = agon_buf_check(&sql, "gates", err);
+        r = agon_buf_check(&sql, "gates", err);
         if (!r)
             r = rows_of(in, agon_buf_text(&sql), &found, err);
-        *ret = *ret || json_array_size(found);
+        *ret = json_array_size(found) > 0;
     }
     return r;
 }
@@ -264,7 +257,8 @@ static void run_example(const struct gate_run *g, const json_t *run, struct agon
     const json_t *shown = json_object_get(run, "answer"), *writes = json_object_get(run, "writes");
     size_t i;
     json_t *write;
-    json_array_foreach(writes, i, write) if (!array_has(g->golden.run.writes, write)) shown = write;
+    json_array_foreach(writes, i, write) if (!agon_json_array_has(g->golden.run.writes, write))
+        shown = write;
     agon_json_dump(&text, shown);
     gate_example(b, agon_buf_str(&text));
 }

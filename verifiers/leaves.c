@@ -126,14 +126,6 @@ static void values_add(json_t *values, json_t *seen, json_t *value)
     agon_buf_deinit(&key);
 }
 
-static bool column_holds(const json_t *column, const json_t *value)
-{
-    size_t i;
-    json_t *one;
-    json_array_foreach(column, i, one) if (json_equal(one, value)) return true;
-    return false;
-}
-
 int agon_real_decimals(double value)
 {
     for (int n = 0; n < 6; n++) {
@@ -182,7 +174,7 @@ static int leaf_domain(struct agon_leaf *leaf, const json_t *schema,
     json_t *column;
     json_object_foreach(columns->values, name, column)
     {
-        if (column_holds(column, leaf->value))
+        if (agon_json_array_has(column, leaf->value))
             json_array_foreach(column, i, one) if (json_typeof(one) == json_typeof(leaf->value))
                 values_add(leaf->values, seen, one);
     }

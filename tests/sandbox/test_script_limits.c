@@ -98,15 +98,21 @@ TEST(not_a_byte_of_strings_and_code_is_other_than_before)
     }
 }
 
+/* The head of f(n), each call of which takes 190 slots of the stack. */
+static void wide_function_begin(struct agon_buf *code)
+{
+    agon_buf_adds(code, "local function f(n) local x0");
+    for (int k = 1; k < 190; k++)
+        agon_buf_addf(code, ", x%d", k);
+}
+
 /* B8: calls copy their arguments, so the stack itself has a limit, whatever memory there is. */
 TEST(a_stack_beyond_its_limit_ends_the_entry)
 {
     static const int depths[] = {200, 400}; /* of 190 slots each; 65,536 are allowed */
     for (int i = 0; i < 2; i++) {
         struct agon_buf code AGON_AUTO(agon_buf_deinit) = AGON_BUF(1 << 16);
-        agon_buf_adds(&code, "local function f(n) local x0");
-        for (int k = 1; k < 190; k++)
-            agon_buf_addf(&code, ", x%d", k);
+        wide_function_begin(&code);
         agon_buf_addf(&code,
                       " if n > 0 then return 1 + f(n - 1) end return 0 end "
                       "local ok, n = pcall(f, %d) return n",
@@ -256,9 +262,7 @@ TEST(a_deep_stack_has_its_price)
     int64_t used[2];
     for (int i = 0; i < 2; i++) {
         struct agon_buf code AGON_AUTO(agon_buf_deinit) = AGON_BUF(1 << 16);
-        agon_buf_adds(&code, "local function f(n) local x0");
-        for (int k = 1; k < 190; k++)
-            agon_buf_addf(&code, ", x%d", k);
+        wide_function_begin(&code);
         agon_buf_addf(&code,
                       " if n > 0 then return 1 + f(n - 1) end "
                       "for i = 1, 10000 do end return 0 end return f(%d)",
